@@ -1,0 +1,20 @@
+# The libraries that kappa builds on; docs/dependencies.md says why each was chosen.
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+find_package(Threads REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
+
+# OpenBLAS must be its OpenMP build: with the pthread build two thread pools fight for the cores.
+find_library(OPENBLAS_LIBRARY NAMES openblas
+  PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
+find_library(OPENBLAS_LIBRARY NAMES openblas REQUIRED)
+find_path(OPENBLAS_INCLUDE cblas.h
+  PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
+find_path(OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas REQUIRED)
+get_filename_component(OPENBLAS_DIRECTORY ${OPENBLAS_LIBRARY} DIRECTORY)
+add_library(kappa_blas INTERFACE)
+target_include_directories(kappa_blas SYSTEM INTERFACE ${OPENBLAS_INCLUDE})
+target_link_libraries(kappa_blas INTERFACE ${OPENBLAS_LIBRARY})
+target_link_options(kappa_blas INTERFACE -Wl,-rpath,${OPENBLAS_DIRECTORY})

@@ -1,0 +1,1 @@
+# Filled by install rules: library, headers, CMake package, pkg-config file.
