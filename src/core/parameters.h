@@ -1,0 +1,80 @@
+/* The parameters of a model: one flat buffer, one table of views into it.
+ *
+ * Building a model's graph asks for each parameter by name; the first graph
+ * fills the table, later graphs of the same model (evaluation, decoding) find
+ * their parameters in it.  kp_parameters_allocate then makes the buffers:
+ * values, gradients and two optimizer moments, each flat, each in the
+ * backend's precision, so that an optimizer is one pass over memory. */
+#ifndef KAPPA_CORE_PARAMETERS_H
+#define KAPPA_CORE_PARAMETERS_H
+
+#include "core/backend.h"
+
+typedef enum kp_group {
+  KP_GROUP_DECAY,     /* matrices and embeddings: weight decay */
+  KP_GROUP_NO_DECAY,  /* biases, norms and scales */
+  KP_GROUP_CURVATURE, /* curvatures: no decay, a learning rate of their own */
+  KP_GROUP_COUNT,
+} kp_group;
+
+typedef enum kp_initial_kind {
+  KP_INITIAL_CONSTANT, /* a */
+  KP_INITIAL_NORMAL,   /* mean a, standard deviation b */
+  KP_INITIAL_UNIFORM,  /* from a to b */
+  KP_INITIAL_LIST,     /* values[i % count] */
+} kp_initial_kind;
+
+typedef struct kp_initial {
+  kp_initial_kind kind;
+  double a, b;
+  const double *values; /* for KP_INITIAL_LIST; copied when the parameter is added */
+  int count;
+} kp_initial;
+
+typedef struct kp_parameter {
+  const char *name;
+  int dimensions;
+  int64_t shape[KP_MAX_DIMENSIONS];
+  int64_t count, offset; /* in elements */
+  kp_initial initial;
+  kp_group group;
+  bool trainable; /* false: frozen, has no gradient */
+  bool used;      /* false: kept for another project's checkpoints, no operator reads it */
+} kp_parameter;
+
+typedef struct kp_parameters {
+  kp_parameter *list;
+  int count, capacity;
+  int64_t total; /* elements of the flat buffers, padding included */
+  const kp_backend *backend;
+  void *values, *gradients, *moment1, *moment2; /* NULL until allocated */
+  kp_arena *arena;
+} kp_parameters;
+
+kp_parameters *kp_parameters_create(void);
+void kp_parameters_destroy(kp_parameters *parameters);
+
+/* The index of the parameter `name`, adding it when it is new.  Asking again with another shape is an assertion. */
+int kp_parameters_add(kp_parameters *parameters, const char *name, int dimensions, const int64_t *shape,
+                      kp_initial initial, kp_group group, bool trainable);
+
+/* The index of `name`, or -1. */
+int kp_parameters_find(const kp_parameters *parameters, const char *name);
+
+/* The number of parameters proper, padding left out. */
+int64_t kp_parameters_elements(const kp_parameters *parameters);
+
+/* Allocates the flat buffers in `backend`'s precision; with `training`, those of gradients and moments too. */
+kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *backend, bool training,
+                                 kp_error *error);
+
+/* Fills every parameter from its initial distribution, by counter-based random
+ * numbers keyed by `seed` and the parameter's name: the same on every backend. */
+void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed);
+
+/* Converting copies to and from one parameter (or its gradient, with `buffer`
+ * = parameters->gradients). `host` holds list[index].count doubles. */
+void kp_parameters_read(const kp_parameters *parameters, const void *buffer, int index, double *host);
+void kp_parameters_write(kp_parameters *parameters, void *buffer, int index, const double *host);
+
+#endif
