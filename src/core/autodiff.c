@@ -47,7 +47,8 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
     }
     return tensor->gradient;
   }
-  kp_tensor *zeroed = kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
+  kp_tensor *zeroed =
+      kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
   kp_graph_node(graph, KP_OPERATION_ZERO, NULL, 0, 0, NULL, 1, &zeroed);
   return zeroed;
 }
