@@ -12,11 +12,9 @@
 #define KAPPA_BACKEND_CPU_ATTENTION_TILE_H
 
 #include <cblas.h>
-#include <omp.h>
 #include <string.h>
 
 #include "backend/cpu/isa/isa.h"
-#include "core/assert.h"
 
 /* OpenBLAS multiplies without copying its operands into panels while a product has fewer than 10^6 steps:
  * 128 keys · 64 queries · 112 channels stay below. */
@@ -25,7 +23,7 @@ enum { KP_QUERY_TILE = 64, KP_KEY_TILE = 128, KP_LANES = 16, KP_SCRATCH_ALIGNMEN
 /* One head of one sequence.  Query row t stands at position `first` + t of the keys. */
 typedef struct kp_attention_head {
   const float *q, *k, *v; /* first row each: (queries, D), (keys, D), (keys, D) */
-  int q_stride, k_stride, v_stride;
+  int q_stride, kv_stride;
   int queries, keys, first, size;
   bool causal;
   kp_score score;
@@ -71,39 +69,63 @@ static inline void *kp_scratch_take(char *base, size_t *used, size_t bytes) {
   return place;
 }
 
-/* Where head `h` of sequence `b` lies in the inputs of ATTENTION: q, k, v [, κ, β]. */
-static inline kp_attention_head kp_attention_head_of(const kp_attention_arguments *a, void *const *input, int64_t b,
-                                                     int h) {
-  const int64_t width = (int64_t)a->heads * a->head_size, kv_width = (int64_t)a->kv_heads * a->head_size;
-  const int64_t column = (int64_t)h * a->head_size, row = b * a->length;
-  kp_attention_head head = {.queries = (int)a->length, .keys = (int)a->length, .size = a->head_size};
-  head.causal = a->causal;
-  head.score = a->score;
-  head.scale = (float)a->scale;
+/* κ and β of head `h`; absent ones are 0 and 1. */
+static inline void kp_attention_head_geometry(kp_attention_head *head, const float *kappa, const float *beta,
+                                              int h) {
+  head->kappa = kappa == NULL ? 0.0 : (double)kappa[h];
+  head->beta = beta == NULL ? 1.0 : (double)beta[h];
+}
+
+/* Where head `h` of sequence `b` lies in q, k, v, or in their gradients. */
+typedef struct kp_head_rows {
+  float *q, *k, *v;
+  int q_stride, kv_stride;
+} kp_head_rows;
+
+static inline kp_head_rows kp_head_rows_of(const kp_attention_arguments *a, void *const part[3], int64_t b,
+                                           int h) {
+  const int64_t size = a->head_size, row = b * a->length;
+  const int64_t column = h * size, kv_column = h / (a->heads / a->kv_heads) * size;
+  const int64_t width = a->heads * size, kv_width = a->kv_heads * size;
+  kp_head_rows rows = {.q_stride = (int)width, .kv_stride = (int)kv_width};
   if (a->packed) {
-    kp_assert(a->heads == a->kv_heads, "packed attention of %d heads has %d key heads", a->heads, a->kv_heads);
-    head.q_stride = head.k_stride = head.v_stride = (int)(3 * width);
-    head.q = (const float *)input[0] + row * 3 * width + column;
-    head.k = head.q + width;
-    head.v = head.k + width;
+    rows.q_stride = rows.kv_stride = (int)(width + 2 * kv_width);
+    float *first = (float *)part[0] + row * rows.q_stride;
+    rows.q = first + column;
+    rows.k = first + width + kv_column;
+    rows.v = first + width + kv_width + kv_column;
   } else {
-    const int64_t kv_column = (int64_t)(h / (a->heads / a->kv_heads)) * a->head_size;
-    head.q_stride = (int)width;
-    head.k_stride = head.v_stride = (int)kv_width;
-    head.q = (const float *)input[0] + row * width + column;
-    head.k = (const float *)input[1] + row * kv_width + kv_column;
-    head.v = (const float *)input[2] + row * kv_width + kv_column;
+    rows.q = (float *)part[0] + row * width + column;
+    rows.k = (float *)part[1] + row * kv_width + kv_column;
+    rows.v = (float *)part[2] + row * kv_width + kv_column;
   }
-  if (a->score != KP_SCORE_DOT) {
-    head.kappa = (double)((const float *)input[3])[h];
-    head.beta = (double)((const float *)input[4])[h];
-  }
+  return rows;
+}
+
+/* Head `h` of sequence `b` for the inputs of ATTENTION: q, k, v [, κ, β]. */
+static inline kp_attention_head kp_attention_head_of(const kp_attention_arguments *a, void *const *input,
+                                                     int64_t b, int h) {
+  const kp_head_rows rows = kp_head_rows_of(a, input, b, h);
+  kp_attention_head head = {
+      .q = rows.q,
+      .k = rows.k,
+      .v = rows.v,
+      .q_stride = rows.q_stride,
+      .kv_stride = rows.kv_stride,
+      .queries = (int)a->length,
+      .keys = (int)a->length,
+      .size = a->head_size,
+      .causal = a->causal,
+      .score = a->score,
+      .scale = (float)a->scale,
+  };
+  kp_attention_head_geometry(&head, input[3], input[4], h);
   return head;
 }
 
 /* to (size, 64) = factor · from (rows, size) transposed, zero in the lanes beyond `rows`. */
-static inline void kp_transpose_block(float *to, const float *from, int stride, kp_query_block block, int size,
-                                      float factor) {
+static inline void kp_transpose_block(float *to, const float *from, int stride, kp_query_block block,
+                                      int size, float factor) {
   for (int d = 0; d < size; d++) {
     float *lane = to + d * KP_QUERY_TILE;
     for (int i = 0; i < block.rows; i++) lane[i] = factor * from[(int64_t)i * stride + d];
