@@ -79,6 +79,7 @@ typedef struct kp_build {
   kp_build_mode mode;
   int64_t batch, length; /* B, T */
   bool keep_hidden;      /* keep the stream after every block readable */
+  bool keep_logits;      /* keep the logits of a graph with a loss readable */
 } kp_build;
 
 /* A graph of a model and the tensors that its user touches. */

@@ -93,10 +93,8 @@ void kp_part_head(kp_builder *b, kp_tensor *y) {
   kp_graph_scope(b->graph, "lm_head");
   if (kp_builder_decodes(b)) y = kp_select_row(b->graph, y, -1);
   network->logits = kp_linear(b->graph, y, token_table(b), NULL);
-  if (network->targets == NULL) {
-    kp_graph_keep(network->logits);
-    return;
-  }
+  if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
+  if (network->targets == NULL) return;
   network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
   kp_graph_keep(network->loss);
 }
