@@ -34,8 +34,8 @@ static void free_texts(texts *loaded) {
 
 /* Appends a file to the text; it must be UTF-8 by itself, so that errors count from its own front. */
 static kp_status append_file(text *joined, const char *path, kp_error *error) {
-  char *data;
-  size_t size, characters;
+  char *data = NULL;
+  size_t size = 0, characters = 0;
   KP_TRY(kp_file_read_all(path, SIZE_MAX / 4, &data, &size, error));
   kp_status status =
       size == 0 ? kp_fail(error, KP_ERR_INPUT, "it is empty") : kp_utf8_count(data, size, &characters, error);

@@ -46,7 +46,7 @@ kp_prepared_state kp_prepared_state_of(const char *folder) {
 static bool take_text(const json_t *object, const char *key, char *out, size_t size) {
   const char *text = json_string_value(json_object_get(object, key));
   if (text == NULL || strlen(text) >= size) return false;
-  strcpy(out, text);
+  memcpy(out, text, strlen(text) + 1);
   return true;
 }
 

@@ -1,4 +1,4 @@
-/* pipe2: a pipe that children of other threads do not inherit. */
+/* For environ, and for pipe2: a pipe that children of other threads do not inherit. */
 #define _GNU_SOURCE
 #include "data/program_output.h"
 
@@ -9,8 +9,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 /* Starts the program with its output going into `sink`. */
 static kp_status start(const char *const *arguments, int sink, pid_t *process, kp_error *error) {
@@ -76,7 +74,7 @@ static kp_status wait_for(pid_t process, const char *name, kp_error *error) {
 kp_status kp_program_output(const char *const *arguments, size_t maximum, char **output, size_t *size,
                             kp_error *error) {
   int ends[2];
-  pid_t process;
+  pid_t process = -1;
   char *taken = NULL;
   if (pipe2(ends, O_CLOEXEC) != 0) return kp_fail_errno(error, KP_ERR_IO, "cannot make a pipe");
   kp_status status = start(arguments, ends[1], &process, error);
