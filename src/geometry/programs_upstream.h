@@ -231,7 +231,7 @@ KP_HD static inline void kp_upstream_log_backward(const kp_real *gram, kp_real k
   /* |w|^2 = E D / (D + 1e-9)^2 */
   e_bar += square_bar * map.denominator / map.shifted / map.shifted;
   d_bar +=
-      square_bar * gram[2] * (map.shifted - 2 * map.denominator) / (map.shifted * map.shifted * map.shifted);
+      square_bar * gram[2] * ((map.shifted - 2 * map.denominator) / map.shifted) / map.shifted / map.shifted;
   /* D = A^2 - 2 c <r,e> A + c^2 |r|^2 E */
   a_bar += d_bar * 2 * (map.a - c * gram[1]);
   c_bar += d_bar * 2 * (c * gram[0] * gram[2] - gram[1] * map.a) + q_bar * gram[0] - a_bar * gram[0];
