@@ -10,8 +10,6 @@
 /* From this many new tokens on tiles pay. */
 enum { TILED_QUERIES = 8 };
 
-size_t KP_SCRATCH(attention_cached)(const kp_node *node, int threads);
-
 size_t KP_SCRATCH(attention_cached)(const kp_node *node, int threads) {
   const kp_attention_arguments *a = node->arguments;
   kp_forward_space space;

@@ -130,22 +130,34 @@ static inline void kp_geodesic_scores_row(float *score, const double *product, i
   }
 }
 
-/* Turns one row's products w into the gradients of w, and adds what the row gives to the gradients of κ and
- * β, lane by lane, from the gradients of its scores. */
-static inline void kp_geodesic_backward_row(double *product, const float *score_bar, float *kappa_bar,
-                                            float *beta_bar, int lanes, double kappa, float beta,
+/* What a block's scores give to the gradients of κ and β, lane by lane.  The score gradients of a query sum
+ * to zero, but their rounding errors do not: β's gradient leaves out the mean distance of each query, which
+ * would multiply that sum. */
+typedef struct kp_geodesic_sums {
+  float kappa[KP_QUERY_TILE];         /* Σ s̄ ds/dκ at fixed w */
+  float score[KP_QUERY_TILE];         /* Σ s̄ */
+  float moment[KP_QUERY_TILE];        /* Σ s̄ distance */
+  float mean_distance[KP_QUERY_TILE]; /* Σ P distance */
+} kp_geodesic_sums;
+
+/* Turns one row's products w into the gradients of w, given the weights and the gradients of the scores. */
+static inline void kp_geodesic_backward_row(double *product, const float *weight, const float *score_bar,
+                                            kp_geodesic_sums *sums, int lanes, double kappa, float beta,
                                             bool hyperbolic, bool squared) {
 #pragma omp simd
   for (int i = 0; i < lanes; i++) {
     const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
     float slope;
     const float ratio = kp_arcsine_ratio(pair, hyperbolic, &slope);
-    const float root = sqrtf(pair.w), distance = 2.0f * root * ratio, bar = -beta * score_bar[i];
+    const float root = sqrtf(pair.w), length = 2.0f * root * ratio, bar = -beta * score_bar[i];
+    const float distance = squared ? length * length : length;
     const float by_w =
         squared ? 4.0f * ratio / sqrtf(pair.complement) : 1.0f / (root * sqrtf(pair.complement));
-    const float by_kappa = 2.0f * pair.w * root * slope * (squared ? 2.0f * distance : 1.0f);
-    kappa_bar[i] += bar * by_kappa;
-    beta_bar[i] -= score_bar[i] * (squared ? distance * distance : distance);
+    const float by_kappa = 2.0f * pair.w * root * slope * (squared ? 2.0f * length : 1.0f);
+    sums->kappa[i] += bar * by_kappa;
+    sums->score[i] += score_bar[i];
+    sums->moment[i] += score_bar[i] * distance;
+    sums->mean_distance[i] += weight[i] * distance;
     product[i] = (double)(bar * by_w);
   }
 }
@@ -166,19 +178,19 @@ static inline void kp_geodesic_scores(float *score, const double *product, int l
     kp_geodesic_scores_row(score, product, lanes, kappa, beta, false, false);
 }
 
-static inline void kp_geodesic_backward(double *product, const float *score_bar, float *kappa_bar,
-                                        float *beta_bar, int lanes, const kp_attention_head *head) {
+static inline void kp_geodesic_backward(double *product, const float *weight, const float *score_bar,
+                                        kp_geodesic_sums *sums, int lanes, const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
   const double kappa = head->kappa;
   const float beta = (float)head->beta;
   if (kappa < 0 && squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, true, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, true, true);
   else if (kappa < 0)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, true, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, true, false);
   else if (squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, false, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, false, true);
   else
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, false, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, false, false);
 }
 
 #endif
