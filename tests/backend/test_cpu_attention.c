@@ -46,15 +46,30 @@ static float uniform(uint64_t *state) {
   return (float)((double)(*state >> 11) * 0x1p-53 * 2.0 - 1.0);
 }
 
-/* Values of order 1; for distances rows of norm about `norm`. */
+/* Random rows; for distances of a norm up to `norm`. */
+static void fill_rows(float *rows, size_t count, int size, double norm, uint64_t *state) {
+  for (size_t i = 0; i < count; i++) {
+    float *row = rows + i * (size_t)size;
+    double square = 0;
+    for (int d = 0; d < size; d++) {
+      row[d] = uniform(state);
+      square += (double)row[d] * (double)row[d];
+    }
+    const double length = norm * (0.6 + 0.4 * (double)uniform(state));
+    for (int d = 0; d < size; d++) row[d] *= norm > 0 ? (float)(length / sqrt(square)) : 1.7f;
+  }
+}
+
+/* Values of order 1; for distances rows of a norm up to `norm`. */
 static void fill_problem(oracle_problem *p, double norm) {
   uint64_t state = 1234567u + (uint64_t)(p->length * 131 + p->size * 17 + p->heads * 7 + p->power);
-  const size_t q = (size_t)p->batch * (size_t)p->heads * (size_t)p->length * (size_t)p->size;
-  const size_t k = q / (size_t)p->heads * (size_t)p->kv_heads;
-  const float gain = p->power == 0 ? 1.7f : (float)(norm * sqrt(3.0 / p->size));
+  const size_t rows = (size_t)p->batch * (size_t)p->heads * (size_t)p->length;
+  const size_t key_rows = rows / (size_t)p->heads * (size_t)p->kv_heads, D = (size_t)p->size;
   const float curvatures[] = {-1.0f, 0.7f, -1.9f, 1e-3f, 0.0f, -1e-5f, -0.2f, 0.3f};
-  for (size_t i = 0; i < q; i++) p->q[i] = gain * uniform(&state), p->out_bar[i] = uniform(&state);
-  for (size_t i = 0; i < k; i++) p->k[i] = gain * uniform(&state), p->v[i] = uniform(&state);
+  fill_rows(p->q, rows, p->size, p->power == 0 ? 0 : norm, &state);
+  fill_rows(p->k, key_rows, p->size, p->power == 0 ? 0 : norm, &state);
+  for (size_t i = 0; i < rows * D; i++) p->out_bar[i] = uniform(&state);
+  for (size_t i = 0; i < key_rows * D; i++) p->v[i] = uniform(&state);
   for (int h = 0; h < p->heads; h++) p->kappa[h] = curvatures[h % 8], p->beta[h] = 0.5f + 0.25f * (float)h;
 }
 

@@ -89,6 +89,12 @@ static double arcsine_ratio(double z, double complement) {
   return (z > 0 ? atan2(s, sqrt(complement)) : asinh(s)) / s;
 }
 
+/* φ'(z), where the closed form cancels by its series. */
+static double arcsine_slope(double z, double complement) {
+  if (fabs(z) < 1e-3) return 1.0 / 6 + 3 * z / 20 + 15 * z * z / 112;
+  return (1 / sqrt(complement) - arcsine_ratio(z, complement)) / (2 * z);
+}
+
 static double separation(const float *q, const float *k, int size, double kappa, int power) {
   double delta[512];
   const double w = difference_vector(q, k, size, kappa, delta);
@@ -101,21 +107,22 @@ static double score(const oracle_problem *p, int h, const float *q, const float 
   return -(double)p->beta[h] * separation(q, k, p->size, (double)p->kappa[h], p->power);
 }
 
-/* Adds to u_bar the gradient of w through (m, c) of row u, where w's delta is other_c m - sign… of the other
- * row. */
-static void row_backward(const float *u, const float *other, int size, double kappa, const double *delta,
-                         double sign, double w_bar, double *u_bar) {
-  const row_functions f = functions_at(kappa * dot(u, u, size)),
-                      g = functions_at(kappa * dot(other, other, size));
+/* Adds w_bar times the gradient of w through (m, c) of row u to u_bar, and returns that through κ.  `other`
+ * is the other row; sign is that of m_u in the difference vector. */
+static double row_backward(const float *u, const float *other, int size, double kappa, const double *delta,
+                           double sign, double w_bar, double *u_bar) {
+  const double square = dot(u, u, size);
+  const row_functions f = functions_at(kappa * square), g = functions_at(kappa * dot(other, other, size));
   double along_u = 0, along_other = 0;
   for (int d = 0; d < size; d++) {
     along_u += delta[d] * (double)u[d];
     along_other += delta[d] * (double)other[d];
   }
-  /* d w / d S = 2 sign c' <delta, u>, d w / d c = -2 sign S' <delta, u'>, dS/dz = slope, dC/dz = -S/2. */
+  /* dw/dS = 2 sign c' <delta, u>, dw/dc = -2 sign S' <delta, u'>; dS/dz is the slope, dC/dz = -S/2. */
   const double by_z = 2 * sign * (g.cosine * along_u * f.sine_slope + g.sine * along_other * f.sine / 2);
   for (int d = 0; d < size; d++)
     u_bar[d] += w_bar * (2 * sign * g.cosine * f.sine * delta[d] + by_z * 2 * kappa * (double)u[d]);
+  return w_bar * by_z * square;
 }
 
 static void score_backward(const oracle_problem *p, int h, const float *q, const float *k, double bar,
@@ -128,16 +135,15 @@ static void score_backward(const oracle_problem *p, int h, const float *q, const
     return;
   }
   double delta[512];
-  const double kappa = (double)p->kappa[h], beta = (double)p->beta[h], step = 1e-4;
+  const double kappa = (double)p->kappa[h], distance_bar = -(double)p->beta[h] * bar;
   const double w = difference_vector(q, k, p->size, kappa, delta),
                complement = fmax(1 - kappa * w, cut_floor);
-  const double by_w =
-      p->power == 1 ? 1 / sqrt(w * complement) : 4 * arcsine_ratio(kappa * w, complement) / sqrt(complement);
-  row_backward(q, k, p->size, kappa, delta, 1, -beta * bar * by_w, q_bar);
-  row_backward(k, q, p->size, kappa, delta, -1, -beta * bar * by_w, k_bar);
-  const double more = separation(q, k, p->size, kappa + step, p->power);
-  const double less = separation(q, k, p->size, kappa - step, p->power);
-  r->kappa_bar[h] -= beta * bar * (more - less) / (2 * step);
+  const double ratio = arcsine_ratio(kappa * w, complement), slope = arcsine_slope(kappa * w, complement);
+  const double by_w = p->power == 1 ? 1 / sqrt(w * complement) : 4 * ratio / sqrt(complement);
+  const double by_kappa = p->power == 1 ? 2 * w * sqrt(w) * slope : 8 * w * w * ratio * slope;
+  r->kappa_bar[h] += distance_bar * by_kappa;
+  r->kappa_bar[h] += row_backward(q, k, p->size, kappa, delta, 1, distance_bar * by_w, q_bar);
+  r->kappa_bar[h] += row_backward(k, q, p->size, kappa, delta, -1, distance_bar * by_w, k_bar);
   r->beta_bar[h] -= bar * separation(q, k, p->size, kappa, p->power);
 }
 

@@ -1,7 +1,7 @@
 /* Attention by its definition, in double: what the fast kernels are measured against.
  *
  * Independent of src/: scores of pairs one by one, a T × T matrix, distances from the difference vector
- * c_k m_q - c_q m_k, the derivative by κ as a difference quotient.  Tensors are (B, H, T, D), float inputs.
+ * c_k m_q - c_q m_k.  Tensors are (B, H, T, D), float inputs.
  */
 #ifndef KAPPA_TESTS_ATTENTION_ORACLE_H
 #define KAPPA_TESTS_ATTENTION_ORACLE_H
