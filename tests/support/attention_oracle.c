@@ -151,7 +151,7 @@ static void run_row(const oracle_problem *p, oracle_result *r, int b, int h, int
   const int D = p->size, T = p->length, visible = p->causal ? t + 1 : T;
   const size_t row = ((size_t)(b * p->heads + h) * (size_t)T + (size_t)t), at = row * (size_t)D;
   const size_t keys = (size_t)(b * p->kv_heads + h / (p->heads / p->kv_heads)) * (size_t)T * (size_t)D;
-  double largest = -INFINITY, sum = 0, mean = 0;
+  double largest = -HUGE_VAL, sum = 0, mean = 0;
   for (int j = 0; j < visible; j++) {
     weight[j] = score(p, h, p->q + at, p->k + keys + j * D);
     largest = fmax(largest, weight[j]);

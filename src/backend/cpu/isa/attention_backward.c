@@ -73,11 +73,8 @@ static void prepare_block(const backward_head *b, kp_query_block block, backward
   kp_transpose_block(space->out_bars, o_bar, b->stride, block, head->size, 1.0f);
   for (int i = 0; i < block.lanes; i++) space->logsumexp[i] = space->mean[i] = 0.0f;
   for (int i = 0; i < block.rows; i++) {
-    float mean = 0.0f;
-#pragma omp simd reduction(+ : mean)
-    for (int d = 0; d < head->size; d++)
-      mean += o[(int64_t)i * b->stride + d] * o_bar[(int64_t)i * b->stride + d];
-    space->mean[i] = mean;
+    space->mean[i] =
+        (float)kp_inner_product(o + (int64_t)i * b->stride, o_bar + (int64_t)i * b->stride, head->size);
     space->logsumexp[i] = b->logsumexp[block.begin + i];
   }
   if (head->score == KP_SCORE_DOT) return;
