@@ -43,7 +43,7 @@ KP_INLINE float kp_activation_slope(kp_activation_kind kind, float x) {
   if (kind == KP_GELU_ERF)
     return kp_normal_cumulative(near) + near * (0.39894228f * kp_expf(-0.5f * near * near));
   const float e = kp_expf(kind == KP_SILU ? -near : -kp_gelu_exponent(near)), s = 1.0f / (1.0f + e);
-  const float exponent_slope = kind == KP_SILU ? 1.0f : 1.59576912f + 0.214072427f * near * near;
+  const float exponent_slope = kind == KP_SILU ? 1.0f : 1.59576912f + 0.214064437f * near * near;
   return s * (1.0f + near * (e * s) * exponent_slope);
 }
 
