@@ -5,6 +5,7 @@ find_package(Threads REQUIRED)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
+pkg_check_modules(NETTLE REQUIRED IMPORTED_TARGET nettle)
 
 # OpenBLAS must be its OpenMP build: with the pthread build two thread pools fight for the cores.
 find_library(OPENBLAS_LIBRARY NAMES openblas

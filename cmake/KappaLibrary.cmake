@@ -13,7 +13,7 @@ target_include_directories(kappa
   PRIVATE ${CMAKE_SOURCE_DIR}/src)
 target_link_libraries(kappa
   PRIVATE $<BUILD_INTERFACE:kappa_flags> $<BUILD_INTERFACE:kappa_blas> OpenMP::OpenMP_C PkgConfig::JANSSON
-          PkgConfig::YAML PkgConfig::CURL Threads::Threads m)
+          PkgConfig::YAML PkgConfig::CURL PkgConfig::NETTLE Threads::Threads m)
 
 # The same kernel sources are compiled once per instruction set; the processor's best is picked at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

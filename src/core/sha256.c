@@ -1,0 +1,26 @@
+#include "core/sha256.h"
+#include "core/file.h"
+
+#include <nettle/sha2.h>
+
+void kp_sha256(const void *data, size_t size, char hex[KP_SHA256_HEX_SIZE]) {
+  static const char digits[] = "0123456789abcdef";
+  struct sha256_ctx context;
+  unsigned char digest[SHA256_DIGEST_SIZE];
+  sha256_init(&context);
+  if (size > 0) sha256_update(&context, size, data);
+  sha256_digest(&context, sizeof digest, digest);
+  for (size_t i = 0; i < sizeof digest; i++) {
+    hex[2 * i] = digits[digest[i] >> 4];
+    hex[2 * i + 1] = digits[digest[i] & 15];
+  }
+  hex[2 * sizeof digest] = 0;
+}
+
+kp_status kp_sha256_file(const char *path, char hex[KP_SHA256_HEX_SIZE], kp_error *error) {
+  kp_file_map map;
+  KP_TRY(kp_file_map_open(path, KP_EMPTY_ALLOWED, &map, error));
+  kp_sha256(map.data, map.size, hex);
+  kp_file_map_close(&map);
+  return KP_OK;
+}

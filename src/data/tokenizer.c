@@ -1,0 +1,107 @@
+#include "data/tokenizer.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "core/assert.h"
+#include "core/path.h"
+#include "data/character_tokenizer.h"
+
+kp_status kp_tokenizer_open(const char *path, kp_tokenizer **tokenizer, kp_error *error) {
+  char file[KP_PATH_SIZE];
+  bool folder = kp_path_kind_of(path) == KP_PATH_FOLDER;
+  KP_TRY(kp_path_join(file, folder ? path : "", folder ? KP_TOKENIZER_FILE : path, error));
+  json_error_t fault;
+  json_t *document = json_load_file(file, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+  if (document == NULL)
+    return kp_fail(error, KP_ERR_INPUT, "cannot read tokenizer %s: line %d: %s", file, fault.line,
+                   fault.text);
+  const char *type = json_string_value(json_object_get(document, "type"));
+  kp_status status;
+  if (type == NULL)
+    status = kp_fail(error, KP_ERR_INPUT, "it has no \"type\"; is this a tokenizer that kappa wrote?");
+  else if (strcmp(type, "character") == 0)
+    status = kp_character_tokenizer_from_json(document, tokenizer, error);
+  else
+    status = kp_fail(error, KP_ERR_UNSUPPORTED, "its type '%s' is unknown; 'character' is known", type);
+  json_decref(document);
+  return status == KP_OK ? KP_OK : kp_context(error, "tokenizer %s", file);
+}
+
+void kp_tokenizer_destroy(kp_tokenizer *tokenizer) {
+  if (tokenizer != NULL) tokenizer->kind->destroy(tokenizer);
+}
+
+kp_status kp_tokenizer_save(const kp_tokenizer *tokenizer, const char *path, kp_error *error) {
+  return tokenizer->kind->save(tokenizer, path, error);
+}
+
+const char *kp_tokenizer_name(const kp_tokenizer *tokenizer) {
+  return tokenizer->kind->name;
+}
+
+kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *text, size_t size,
+                                   size_t *offset, int32_t *ids, size_t capacity, size_t *count,
+                                   kp_error *error) {
+  kp_assert(*offset <= size && capacity > 0, "offset %zu of a text of %zu bytes", *offset, size);
+  return tokenizer->kind->encode_part(tokenizer, text, size, offset, ids, capacity, count, error);
+}
+
+kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, size_t size, int32_t **ids,
+                              size_t *count, kp_error *error) {
+  size_t offset = 0;
+  size_t capacity = size + 1; /* a token has at least one byte */
+  int32_t *all = malloc(capacity * sizeof *all);
+  if (all == NULL)
+    return kp_fail(error, KP_ERR_MEMORY, "no memory for the tokens of %zu bytes of text", size);
+  kp_status status = kp_tokenizer_encode_part(tokenizer, text, size, &offset, all, capacity, count, error);
+  if (status != KP_OK) {
+    free(all);
+    return status;
+  }
+  kp_assert(offset == size, "%zu of %zu bytes were encoded", offset, size);
+  *ids = all;
+  return KP_OK;
+}
+
+/* The bytes of all ids: counted when `out` is NULL, else written. */
+static kp_status join_tokens(const kp_tokenizer *tokenizer, const int32_t *ids, size_t count, char *out,
+                             size_t *size, kp_error *error) {
+  size_t total = 0;
+  for (size_t i = 0; i < count; i++) {
+    const char *bytes;
+    size_t length;
+    if (ids[i] < 0 || ids[i] >= tokenizer->vocabulary)
+      return kp_fail(error, KP_ERR_INPUT, "token %d at position %zu is outside the vocabulary of %d", ids[i],
+                     i, tokenizer->vocabulary);
+    tokenizer->kind->token_bytes(tokenizer, ids[i], &bytes, &length);
+    if (out != NULL) memcpy(out + total, bytes, length);
+    total += length;
+  }
+  *size = total;
+  return KP_OK;
+}
+
+kp_status kp_tokenizer_decode(const kp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **bytes,
+                              size_t *size, kp_error *error) {
+  KP_TRY(join_tokens(tokenizer, ids, count, NULL, size, error));
+  char *text = malloc(*size + 1);
+  if (text == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %zu bytes of text", *size);
+  kp_status status = join_tokens(tokenizer, ids, count, text, size, error);
+  if (status != KP_OK) {
+    free(text);
+    return status;
+  }
+  text[*size] = 0;
+  *bytes = text;
+  return KP_OK;
+}
+
+uint64_t kp_fnv(uint64_t hash, const void *bytes, size_t size) {
+  const unsigned char *at = bytes;
+  for (size_t i = 0; i < size; i++) hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+  return hash;
+}

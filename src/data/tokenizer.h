@@ -1,0 +1,70 @@
+/* What every tokenizer offers: text to token ids and back.
+ *
+ * A tokenizer never changes after it was made, so threads may share it.  Its fingerprint is a 64-bit hash of
+ * the vocabulary: token files carry it (data/token_file.h), so that tokens are never read with the wrong
+ * vocabulary.
+ *
+ * A kind of tokenizer is a struct that begins with kp_tokenizer and fills it; see
+ * data/character_tokenizer.c. */
+#ifndef KAPPA_DATA_TOKENIZER_H
+#define KAPPA_DATA_TOKENIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+
+/* The name of a tokenizer's file in a prepared folder. */
+#define KP_TOKENIZER_FILE "tokenizer.json"
+
+typedef struct kp_tokenizer kp_tokenizer;
+
+/* The functions of one kind. */
+typedef struct kp_tokenizer_kind {
+  const char *name; /* the "type" of its file: "character" */
+  kp_status (*encode_part)(const kp_tokenizer *tokenizer, const char *text, size_t size, size_t *offset,
+                           int32_t *ids, size_t capacity, size_t *count, kp_error *error);
+  void (*token_bytes)(const kp_tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size);
+  kp_status (*save)(const kp_tokenizer *tokenizer, const char *path, kp_error *error);
+  void (*destroy)(kp_tokenizer *tokenizer);
+} kp_tokenizer_kind;
+
+struct kp_tokenizer {
+  const kp_tokenizer_kind *kind;
+  int32_t vocabulary;   /* ids are 0 .. vocabulary - 1 */
+  uint64_t fingerprint; /* never 0: 0 means "unknown" in token files */
+};
+
+/* Opens a tokenizer file, or tokenizer.json of a folder.  The caller destroys the tokenizer. */
+kp_status kp_tokenizer_open(const char *path, kp_tokenizer **tokenizer, kp_error *error);
+
+/* NULL is allowed. */
+void kp_tokenizer_destroy(kp_tokenizer *tokenizer);
+
+/* Writes the tokenizer to a file that kp_tokenizer_open reads; whole or not at all. */
+kp_status kp_tokenizer_save(const kp_tokenizer *tokenizer, const char *path, kp_error *error);
+
+const char *kp_tokenizer_name(const kp_tokenizer *tokenizer);
+
+/* The ids of `text`.  The caller frees *ids (never NULL on success).  Text that the tokenizer has no ids for
+ * is an error that names the character, its byte offset and line. */
+kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, size_t size, int32_t **ids,
+                              size_t *count, kp_error *error);
+
+/* Encodes the text from byte *offset on until `capacity` ids are written or the text ends; moves *offset
+ * behind what was encoded.  For texts whose ids would not fit in memory at once.  The ids are those that
+ * kp_tokenizer_encode gives; errors count from the front of `text`. */
+kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *text, size_t size,
+                                   size_t *offset, int32_t *ids, size_t capacity, size_t *count,
+                                   kp_error *error);
+
+/* The bytes of the ids, closed by a zero that *size does not count.  The caller frees *bytes.  The bytes of
+ * a single id need not be whole characters in every tokenizer. */
+kp_status kp_tokenizer_decode(const kp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **bytes,
+                              size_t *size, kp_error *error);
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo), going on from `hash`; begin with KP_FNV_BASIS. */
+#define KP_FNV_BASIS UINT64_C(0xcbf29ce484222325)
+uint64_t kp_fnv(uint64_t hash, const void *bytes, size_t size);
+
+#endif

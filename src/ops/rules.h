@@ -1,0 +1,22 @@
+/* What the operator families declare for the table: their backward rules and
+ * ref kernels, by the names that backend/operators.def implies. */
+#ifndef KAPPA_OPS_RULES_H
+#define KAPPA_OPS_RULES_H
+
+#include "ops/ops.h"
+
+#define GRADIENT(name) void kp_backward_##name(kp_graph *graph, kp_node *node);
+#define NO_GRADIENT(name)
+#define KP_OPERATOR(ENUM, name, differentiable, inplace_output, inplace_input)                               \
+  differentiable(name) kp_status kp_ref_##name(const kp_call *call, kp_error *error);
+#include "backend/operators.def"
+#undef KP_OPERATOR
+#undef GRADIENT
+#undef NO_GRADIENT
+
+size_t kp_ref_scratch_attention(const kp_node *node, int threads);
+size_t kp_ref_scratch_residual_norm(const kp_node *node, int threads);
+size_t kp_ref_scratch_midpoint(const kp_node *node, int threads);
+size_t kp_ref_scratch_reference(const kp_node *node, int threads);
+
+#endif
