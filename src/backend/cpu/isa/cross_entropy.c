@@ -51,7 +51,7 @@ static double logsumexp(const float *x, int64_t count) {
   for (int64_t first = 0; first < count; first += BLOCK) {
     const int64_t width = count - first < BLOCK ? count - first : BLOCK;
     const float high = largest(x + first, width, shift);
-    if (high > shift) sum *= exp((double)shift - (double)high);
+    if (high > shift && sum != 0) sum *= exp((double)shift - (double)high);
     shift = high;
     sum += (double)sum_of_exponentials(x + first, width, shift);
   }
