@@ -7,13 +7,24 @@
 
 /* ---- a small operator table: the first two rows are those that differentiation emits ---- */
 
-enum { OP_ADD, OP_ZERO, OP_DOUBLE, OP_HALF, OP_SPOIL, OP_FAIL, OP_COUNT_UP, OP_MISSING, OP_SCRATCH, OP_COUNT };
+enum {
+  OP_ADD,
+  OP_ZERO,
+  OP_DOUBLE,
+  OP_HALF,
+  OP_SPOIL,
+  OP_FAIL,
+  OP_COUNT_UP,
+  OP_MISSING,
+  OP_SCRATCH,
+  OP_COUNT
+};
 
 static const kp_operator operators[OP_COUNT] = {
-    [OP_ADD] = {"add", NULL, 0, 0},         [OP_ZERO] = {"zero", NULL, -1, -1},
-    [OP_DOUBLE] = {"double", NULL, 0, 0},   [OP_HALF] = {"half", NULL, -1, -1},
-    [OP_SPOIL] = {"spoil", NULL, -1, -1},   [OP_FAIL] = {"fail", NULL, -1, -1},
-    [OP_COUNT_UP] = {"count", NULL, -1, -1}, [OP_MISSING] = {"missing", NULL, -1, -1},
+    [OP_ADD] = {"add", NULL, 0, 0},           [OP_ZERO] = {"zero", NULL, -1, -1},
+    [OP_DOUBLE] = {"double", NULL, 0, 0},     [OP_HALF] = {"half", NULL, -1, -1},
+    [OP_SPOIL] = {"spoil", NULL, -1, -1},     [OP_FAIL] = {"fail", NULL, -1, -1},
+    [OP_COUNT_UP] = {"count", NULL, -1, -1},  [OP_MISSING] = {"missing", NULL, -1, -1},
     [OP_SCRATCH] = {"scratch", NULL, -1, -1},
 };
 
@@ -80,8 +91,8 @@ static kp_status use_scratch(const kp_call *call, kp_error *error) {
 }
 
 static const kp_kernel kernels[OP_COUNT] = {
-    [OP_DOUBLE] = twice,  [OP_HALF] = half,         [OP_SPOIL] = spoil,
-    [OP_FAIL] = refuse,   [OP_COUNT_UP] = count_up, [OP_SCRATCH] = use_scratch,
+    [OP_DOUBLE] = twice, [OP_HALF] = half,         [OP_SPOIL] = spoil,
+    [OP_FAIL] = refuse,  [OP_COUNT_UP] = count_up, [OP_SCRATCH] = use_scratch,
 };
 static const kp_scratch_size scratch[OP_COUNT] = {[OP_SCRATCH] = scratch_size};
 static const kp_backend backend = {"fake", sizeof(double), kernels, scratch};
@@ -89,8 +100,8 @@ static const kp_backend narrow = {"narrow", sizeof(float), kernels, NULL};
 
 /* ---- helpers ---- */
 
-static kp_tensor *node_over(kp_graph *graph, int operation, kp_tensor *input, const char *name, int dimensions,
-                            const int64_t *shape, const void *arguments, size_t size) {
+static kp_tensor *node_over(kp_graph *graph, int operation, kp_tensor *input, const char *name,
+                            int dimensions, const int64_t *shape, const void *arguments, size_t size) {
   kp_tensor *out = kp_graph_activation(graph, name, KP_TYPE_REAL, dimensions, shape);
   kp_graph_node(graph, operation, arguments, size, input == NULL ? 0 : 1, &input, 1, &out);
   return out;
@@ -169,7 +180,8 @@ static void test_trap_names_the_place(void **state) {
   kp_tensor *tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 1, (int64_t[]){4});
   kp_tensor *out = kp_graph_activation(graph, "result", KP_TYPE_REAL, 2, (int64_t[]){4, 3});
   kp_graph_scope(graph, "transformer.h.3.ln_1");
-  kp_graph_node(graph, OP_SPOIL, &arguments, sizeof arguments, 4, (kp_tensor *[]){x, NULL, kappa, tokens}, 1, &out);
+  kp_graph_node(graph, OP_SPOIL, &arguments, sizeof arguments, 4, (kp_tensor *[]){x, NULL, kappa, tokens}, 1,
+                &out);
   kp_executor *executor = executor_of(graph, (kp_executor_options){.trap = true});
   kp_executor_write(executor, x, (double[]){0, 0, 3, 4, 0, 0, 0, 0});
   kp_executor_write(executor, kappa, (double[]){-0.25, 7});
@@ -316,8 +328,9 @@ static void test_conversions(void **state) {
     kp_tensor *x = kp_graph_input(graph, "x", KP_TYPE_REAL, 1, &six);
     kp_tensor *tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 1, &six);
     kp_tensor *fixed = kp_graph_constant(graph, "fixed", 1, &six, constant);
-    check_ok(kp_executor_create(graph, backends[b], NULL, (kp_executor_options){.threads = 1}, &executor, &error),
-             &error);
+    check_ok(
+        kp_executor_create(graph, backends[b], NULL, (kp_executor_options){.threads = 1}, &executor, &error),
+        &error);
     kp_executor_write(executor, x, written);
     kp_executor_read(executor, x, read);
     for (int i = 0; i < 6; i++) assert_true(read[i] == (b == 0 ? written[i] : (double)(float)written[i]));
@@ -363,12 +376,18 @@ static void test_ranges_and_profile(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_poison_finds_unwritten), cmocka_unit_test(test_poison_and_trap),
-      cmocka_unit_test(test_poison_in_place),        cmocka_unit_test(test_trap_names_the_place),
-      cmocka_unit_test(test_trap_with_long_names),   cmocka_unit_test(test_missing_kernel),
-      cmocka_unit_test(test_kernel_error),           cmocka_unit_test(test_states_persist),
-      cmocka_unit_test(test_bound_input),            cmocka_unit_test(test_given_arena_and_scratch),
-      cmocka_unit_test(test_conversions),            cmocka_unit_test(test_ranges_and_profile),
+      cmocka_unit_test(test_poison_finds_unwritten),
+      cmocka_unit_test(test_poison_and_trap),
+      cmocka_unit_test(test_poison_in_place),
+      cmocka_unit_test(test_trap_names_the_place),
+      cmocka_unit_test(test_trap_with_long_names),
+      cmocka_unit_test(test_missing_kernel),
+      cmocka_unit_test(test_kernel_error),
+      cmocka_unit_test(test_states_persist),
+      cmocka_unit_test(test_bound_input),
+      cmocka_unit_test(test_given_arena_and_scratch),
+      cmocka_unit_test(test_conversions),
+      cmocka_unit_test(test_ranges_and_profile),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

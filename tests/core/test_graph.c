@@ -14,8 +14,8 @@ static void test_shapes(void **state) {
   kp_graph *graph = kp_graph_create(kp_operator_table);
   kp_tensor *x = kp_graph_input(graph, "x", KP_TYPE_REAL, 3, (int64_t[]){2, 3, 5});
   kp_tensor *y = kp_graph_input(graph, "y", KP_TYPE_REAL, 2, (int64_t[]){6, 5});
-  kp_tensor *huge = kp_graph_input(graph, "huge", KP_TYPE_REAL, 4,
-                                   (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
+  kp_tensor *huge =
+      kp_graph_input(graph, "huge", KP_TYPE_REAL, 4, (int64_t[]){INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX});
   assert_int_equal(kp_tensor_count(x), 30);
   assert_int_equal(kp_tensor_rows(x), 6);
   assert_int_equal(kp_tensor_columns(x), 5);
@@ -110,8 +110,7 @@ static void trial_run(trial *t, kp_tensor *out, int runs) {
                               (kp_executor_options){.threads = 1, .poison = true}, &executor, &error),
            &error);
   kp_executor_write(executor, seed, ones);
-  for (int i = 0; i < runs; i++)
-    check_ok(kp_executor_run(executor, 0, t->graph->node_count, &error), &error);
+  for (int i = 0; i < runs; i++) check_ok(kp_executor_run(executor, 0, t->graph->node_count, &error), &error);
   kp_executor_destroy(executor);
   free(ones);
 }
@@ -173,7 +172,8 @@ static void build_tied(trial *t, bool tied) {
                               (kp_executor_options){.threads = 1, .poison = true}, &executor, &error),
            &error);
   kp_executor_write_int32(executor, index, (int32_t[]){1, 4, 1});
-  kp_executor_write(executor, seed, (double[TOKENS * VOCABULARY]){1, -2, 3, 0.5, 1, 2, -1, 0, 1, 3, 1, 1, -4, 2, 2});
+  kp_executor_write(executor, seed,
+                    (double[TOKENS * VOCABULARY]){1, -2, 3, 0.5, 1, 2, -1, 0, 1, 3, 1, 1, -4, 2, 2});
   check_ok(kp_executor_run(executor, 0, t->graph->node_count, &error), &error);
   kp_executor_destroy(executor);
 }
@@ -232,7 +232,8 @@ static void test_backward_scope(void **state) {
   x = kp_activation(graph, x, KP_SILU);
   kp_graph_scope(graph, "second");
   x = kp_activation(graph, x, KP_SILU);
-  check_ok(kp_graph_backward(graph, x, kp_graph_input(graph, "seed", KP_TYPE_REAL, 1, &size), &error), &error);
+  check_ok(kp_graph_backward(graph, x, kp_graph_input(graph, "seed", KP_TYPE_REAL, 1, &size), &error),
+           &error);
   assert_string_equal(graph->nodes[2]->scope, "second");
   assert_string_equal(graph->nodes[3]->scope, "first");
   kp_graph_destroy(graph);
@@ -263,7 +264,8 @@ static void test_recomputed_chain(void **state) {
   kp_tensor *a = kp_activation(graph, x, KP_SILU), *b = kp_activation(graph, a, KP_SILU);
   kp_tensor *c = kp_activation(graph, b, KP_SILU);
   a->recompute = b->recompute = true;
-  check_ok(kp_graph_backward(graph, c, kp_graph_input(graph, "seed", KP_TYPE_REAL, 1, &size), &error), &error);
+  check_ok(kp_graph_backward(graph, c, kp_graph_input(graph, "seed", KP_TYPE_REAL, 1, &size), &error),
+           &error);
   assert_int_equal(count_operations(graph, KP_OP_ACTIVATION), 5);
   assert_int_equal(count_operations(graph, KP_OP_ACTIVATION_BACKWARD), 3);
   for (int i = graph->forward_count; i < graph->node_count; i++)
@@ -274,11 +276,11 @@ static void test_recomputed_chain(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_shapes),          cmocka_unit_test(test_nodes),
-      cmocka_unit_test(test_growth),          cmocka_unit_test(test_needs_gradient),
-      cmocka_unit_test(test_several_uses),    cmocka_unit_test(test_runs_accumulate),
-      cmocka_unit_test(test_tied_parameters), cmocka_unit_test(test_only_what_is_needed),
-      cmocka_unit_test(test_backward_scope),  cmocka_unit_test(test_not_differentiable),
+      cmocka_unit_test(test_shapes),           cmocka_unit_test(test_nodes),
+      cmocka_unit_test(test_growth),           cmocka_unit_test(test_needs_gradient),
+      cmocka_unit_test(test_several_uses),     cmocka_unit_test(test_runs_accumulate),
+      cmocka_unit_test(test_tied_parameters),  cmocka_unit_test(test_only_what_is_needed),
+      cmocka_unit_test(test_backward_scope),   cmocka_unit_test(test_not_differentiable),
       cmocka_unit_test(test_recomputed_chain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

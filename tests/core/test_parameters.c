@@ -19,12 +19,20 @@ static kp_parameters *table(bool reversed) {
   const double list[] = {0.1, -2, 30};
   kp_parameters *p = kp_parameters_create();
   for (int step = 0; step < 4; step++) switch (reversed ? 3 - step : step) {
-    case 0: kp_parameters_add(p, "normal", 2, matrix, initial_of(KP_INITIAL_NORMAL, 1, 0.5), KP_GROUP_DECAY, true); break;
-    case 1: kp_parameters_add(p, "constant", 1, &vector, initial_of(KP_INITIAL_CONSTANT, 0.3, 0), KP_GROUP_NO_DECAY, true); break;
-    case 2: kp_parameters_add(p, "uniform", 3, cube, initial_of(KP_INITIAL_UNIFORM, -2, 4), KP_GROUP_DECAY, false); break;
+    case 0:
+      kp_parameters_add(p, "normal", 2, matrix, initial_of(KP_INITIAL_NORMAL, 1, 0.5), KP_GROUP_DECAY, true);
+      break;
+    case 1:
+      kp_parameters_add(p, "constant", 1, &vector, initial_of(KP_INITIAL_CONSTANT, 0.3, 0), KP_GROUP_NO_DECAY,
+                        true);
+      break;
+    case 2:
+      kp_parameters_add(p, "uniform", 3, cube, initial_of(KP_INITIAL_UNIFORM, -2, 4), KP_GROUP_DECAY, false);
+      break;
     default:
-      kp_parameters_add(p, "list", 2, matrix, (kp_initial){.kind = KP_INITIAL_LIST, .values = list, .count = 3},
-                        KP_GROUP_CURVATURE, true);
+      kp_parameters_add(p, "list", 2, matrix,
+                        (kp_initial){.kind = KP_INITIAL_LIST, .values = list, .count = 3}, KP_GROUP_CURVATURE,
+                        true);
     }
   return p;
 }
@@ -185,10 +193,14 @@ static void test_read_and_write(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_table),         cmocka_unit_test(test_alignment),
-      cmocka_unit_test(test_seeds_differ),  cmocka_unit_test(test_same_numbers_everywhere),
-      cmocka_unit_test(test_names_differ),  cmocka_unit_test(test_distributions),
-      cmocka_unit_test(test_constant_and_list), cmocka_unit_test(test_read_and_write),
+      cmocka_unit_test(test_table),
+      cmocka_unit_test(test_alignment),
+      cmocka_unit_test(test_seeds_differ),
+      cmocka_unit_test(test_same_numbers_everywhere),
+      cmocka_unit_test(test_names_differ),
+      cmocka_unit_test(test_distributions),
+      cmocka_unit_test(test_constant_and_list),
+      cmocka_unit_test(test_read_and_write),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The memory plan against brute force: the lives of all tensors are worked out again here, by another rule, and
- * every pair that is alive at once is compared. */
+/* The memory plan against brute force: the lives of all tensors are worked out again here, by another rule,
+ * and every pair that is alive at once is compared. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +39,8 @@ static bool life_of(const kp_graph *graph, const kp_tensor *tensor, int *first, 
   return used || tensor->role != KP_ROLE_ACTIVATION;
 }
 
-static regions regions_of(const kp_graph *graph, const kp_plan *plan, const kp_backend *backend, int threads) {
+static regions regions_of(const kp_graph *graph, const kp_plan *plan, const kp_backend *backend,
+                          int threads) {
   regions all = {calloc((size_t)(graph->tensor_count + graph->node_count), sizeof(region)), 0};
   assert_non_null(all.list);
   for (int i = 0; i < graph->tensor_count; i++) {
@@ -52,7 +53,8 @@ static regions regions_of(const kp_graph *graph, const kp_plan *plan, const kp_b
     all.list[all.count++] = r;
   }
   for (int n = 0; n < graph->node_count; n++) {
-    const kp_scratch_size size = backend->scratch == NULL ? NULL : backend->scratch[graph->nodes[n]->operation];
+    const kp_scratch_size size =
+        backend->scratch == NULL ? NULL : backend->scratch[graph->nodes[n]->operation];
     const size_t bytes = size == NULL ? 0 : size(graph->nodes[n], threads);
     if (bytes > 0)
       all.list[all.count++] = (region){NULL, n, n, plan->scratch_offset[n], plan->scratch_offset[n] + bytes};
@@ -60,14 +62,15 @@ static regions regions_of(const kp_graph *graph, const kp_plan *plan, const kp_b
   return all;
 }
 
-/* Whether `later` may take over the memory of `earlier`: the node that makes it says so in the table, and it is
- * the last and only reader. */
+/* Whether `later` may take over the memory of `earlier`: the node that makes it says so in the table, and it
+ * is the last and only reader. */
 static bool may_take_over(const kp_graph *graph, const region *earlier, const region *later) {
   if (earlier->tensor == NULL || later->tensor == NULL || earlier->last != later->first) return false;
   if (earlier->tensor->role != KP_ROLE_ACTIVATION || earlier->last >= graph->node_count) return false;
   const kp_node *node = graph->nodes[earlier->last];
   const int output = node->operator->inplace_output, input = node->operator->inplace_input;
-  if (output < 0 || node->output[output] != later->tensor || node->input[input] != earlier->tensor) return false;
+  if (output < 0 || node->output[output] != later->tensor || node->input[input] != earlier->tensor)
+    return false;
   int readers = 0;
   for (int i = 0; i < node->inputs; i++) readers += node->input[i] == earlier->tensor;
   return readers == 1 && earlier->begin == later->begin && earlier->end == later->end;
@@ -251,7 +254,8 @@ static void test_random_graphs(void **state) {
 
 /* ---- models ---- */
 
-static double check_model(const kp_model_options *options, kp_build_mode mode, const kp_backend *backend, int threads) {
+static double check_model(const kp_model_options *options, kp_build_mode mode, const kp_backend *backend,
+                          int threads) {
   kp_error error = {0};
   const kp_build build = {.mode = mode, .batch = 3, .length = 8};
   kp_parameters *parameters = kp_parameters_create();

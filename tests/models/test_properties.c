@@ -196,7 +196,8 @@ static void test_twins_of_mixed(void **state) {
             snprintf(curved, sizeof curved,
                      "model.family=mixed model.wiring=%s model.reference=%s model.curvature.per_head=%s "
                      "model.curvature.mode=%s%s",
-                     wirings[w], origin ? "origin" : "previous", per_head ? "true" : "false", modes[m], rest[r]);
+                     wirings[w], origin ? "origin" : "previous", per_head ? "true" : "false", modes[m],
+                     rest[r]);
             snprintf(flat, sizeof flat, "model.family=gpt model.token_difference=%s%s",
                      origin ? "false" : "true", rest[r]);
             check_twin(curved, flat);
@@ -205,7 +206,8 @@ static void test_twins_of_mixed(void **state) {
 
 /* ---- cache ---- */
 
-/* Decoding networks for chunks of 1 … MODEL_LENGTH tokens; the states are those of the first that was made. */
+/* Decoding networks for chunks of 1 … MODEL_LENGTH tokens; the states are those of the first that was made.
+ */
 typedef struct decoder {
   kp_parameters *parameters;
   kp_network *network[MODEL_LENGTH + 1];
@@ -285,11 +287,13 @@ static double token_difference(const double *decoded, const double *full, int64_
 }
 
 static double check_cache(const model_case *c, const kp_backend *backend, double tolerance) {
-  static const int chunks[][MODEL_LENGTH] = {{1, 1, 1, 1, 1, 1, 1}, {3, 1, 1, 1, 1}, {6, 1}, {2, 3, 1, 1}, {7}, {1, 5, 1}};
+  static const int chunks[][MODEL_LENGTH] = {
+      {1, 1, 1, 1, 1, 1, 1}, {3, 1, 1, 1, 1}, {6, 1}, {2, 3, 1, 1}, {7}, {1, 5, 1}};
   double logits[MODEL_BATCH * MODEL_VOCABULARY], worst = 0;
   model_run run = model_run_create(&c->options, backend, KP_BUILD_LOGITS);
   double *full = model_run_logits(&run), largest = 0;
-  for (int i = 0; i < MODEL_BATCH * MODEL_LENGTH * MODEL_VOCABULARY; i++) largest = fmax(largest, fabs(full[i]));
+  for (int i = 0; i < MODEL_BATCH * MODEL_LENGTH * MODEL_VOCABULARY; i++)
+    largest = fmax(largest, fabs(full[i]));
   decoder d = decoder_create(&c->options, backend);
   for (size_t s = 0; s < sizeof chunks / sizeof *chunks; s++) {
     start_conversation(&d, backend);

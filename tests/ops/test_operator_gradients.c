@@ -10,7 +10,7 @@
 #include "support/check.h"
 #include "support/operator_cases.h"
 
-enum { ELEMENTS = 24 };
+enum { ELEMENTS = 16 };
 
 static const double TOLERANCE = 2e-8, ROUNDING = 1e-13;
 
@@ -74,7 +74,7 @@ static void test_differences(void **state) {
   bench_destroy(b);
 }
 
-/* Operands that are activations, not parameters: other accumulators, and memory that is reused in place.  What
+/* Operands that are activations, not parameters: other accumulators, and memory that is reused in place. What
  * an operand that is used twice gets is then added in another order. */
 static void test_activations(void **state) {
   const operator_case *c = *state;

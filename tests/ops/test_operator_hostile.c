@@ -1,9 +1,9 @@
 /* Every operator on values that hurt: zeros, the smallest and the largest, and not-a-numbers.
  *
- * What holds: nothing crashes; zeros and 1e-30 give finite outputs and gradients in ref and cpu; 1e30 gives no
- * NaN in the outputs of ref (in float it may overflow); a NaN in an element that an output depends on reaches an
- * output or is an error.  Curvatures, temperatures and weights of a mean keep their values: only vectors
- * are replaced. */
+ * What holds: nothing crashes; zeros and 1e-30 give finite outputs and gradients in ref and cpu; 1e30 gives
+ * no NaN in the outputs of ref (in float it may overflow); a NaN in an element that an output depends on
+ * reaches an output or is an error.  Curvatures, temperatures and weights of a mean keep their values: only
+ * vectors are replaced. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

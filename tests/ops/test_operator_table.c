@@ -105,7 +105,8 @@ static void test_indices_out_of_range(void **state) {
         char value[64], place[32];
         snprintf(value, sizeof value, "%s %d", kinds[kind], wrong[w]);
         snprintf(place, sizeof place, "row %d", 3);
-        check_fails(run_with_index(all.list[i], kinds[kind], 3, wrong[w], &error), &error, KP_ERR_INPUT, value);
+        check_fails(run_with_index(all.list[i], kinds[kind], 3, wrong[w], &error), &error, KP_ERR_INPUT,
+                    value);
         if (strstr(error.message, place) == NULL) fail_msg("'%s' does not name %s", error.message, place);
       }
 }
@@ -115,8 +116,14 @@ static void test_cache_too_short(void **state) {
   const backends all = all_backends();
   for (int i = 0; i < all.count; i++)
     for (int start = -1; start <= 3; start += 4) {
-      const kp_attention_arguments arguments = {.batch = 1, .length = 2, .heads = 1, .kv_heads = 1,
-                                                .head_size = 4, .packed = true, .causal = true, .scale = 1};
+      const kp_attention_arguments arguments = {.batch = 1,
+                                                .length = 2,
+                                                .heads = 1,
+                                                .kv_heads = 1,
+                                                .head_size = 4,
+                                                .packed = true,
+                                                .causal = true,
+                                                .scale = 1};
       const int64_t cache[] = {1, 1, 4, 4}, one = 1;
       kp_error error = {0};
       bench *b = bench_create(false);
@@ -204,11 +211,16 @@ static void test_dropout_streams(void **state) {
 enum { TOKENS = 9, HEADS = 2, HEAD_SIZE = 5, QKV_WIDTH = 3 * HEADS * HEAD_SIZE };
 
 static kp_attention_arguments attention_of(int64_t length, kp_score score) {
-  return (kp_attention_arguments){.batch = 2, .length = length, .heads = HEADS, .kv_heads = HEADS,
-                                  .head_size = HEAD_SIZE, .packed = true, .causal = true, .score = score,
+  return (kp_attention_arguments){.batch = 2,
+                                  .length = length,
+                                  .heads = HEADS,
+                                  .kv_heads = HEADS,
+                                  .head_size = HEAD_SIZE,
+                                  .packed = true,
+                                  .causal = true,
+                                  .score = score,
                                   .scale = 0.4};
 }
-
 
 static void scalars_of(bench *b, kp_score score, double kappa, kp_tensor *scalar[2]) {
   const int64_t heads = HEADS;
@@ -266,7 +278,8 @@ static void attend_chunk(const kp_backend *backend, kp_score score, double kappa
 }
 
 static void check_cache(const kp_backend *backend, kp_score score, double kappa, int prefill) {
-  double *qkv, *want = full_attention(backend, score, kappa, &qkv), got[2 * TOKENS * HEADS * HEAD_SIZE], *cache[2];
+  double *qkv, *want = full_attention(backend, score, kappa, &qkv), got[2 * TOKENS * HEADS * HEAD_SIZE],
+               *cache[2];
   for (int i = 0; i < 2; i++) {
     cache[i] = calloc(2 * HEADS * TOKENS * HEAD_SIZE, sizeof(double));
     assert_non_null(cache[i]);
@@ -291,7 +304,8 @@ static void test_cached_attention_is_attention(void **state) {
     for (int prefill = 1; prefill <= TOKENS; prefill += 4) {
       check_cache(all.list[i], KP_SCORE_DOT, 0, prefill);
       for (int k = 0; k < CASE_KAPPAS; k++)
-        check_cache(all.list[i], k % 2 ? KP_SCORE_DISTANCE : KP_SCORE_DISTANCE_SQUARED, case_kappas[k], prefill);
+        check_cache(all.list[i], k % 2 ? KP_SCORE_DISTANCE : KP_SCORE_DISTANCE_SQUARED, case_kappas[k],
+                    prefill);
     }
 }
 

@@ -33,18 +33,18 @@ static double *normal_values(int64_t count, int stream, double centre, double de
   double *values = malloc((size_t)count * sizeof *values);
   assert_non_null(values);
   for (int64_t i = 0; i < count; i++)
-    values[i] = (double)(float)(centre + deviation * kp_random_normal(RANDOM_SEED, (uint32_t)stream, 0, (uint64_t)i));
+    values[i] =
+        (double)(float)(centre + deviation * kp_random_normal(RANDOM_SEED, (uint32_t)stream, 0, (uint64_t)i));
   return values;
 }
 
 static kp_tensor *operand(bench *b, const char *name, double centre, double deviation, int dimensions,
                           const int64_t *shape, bool trainable) {
   assert_true(b->operands < BENCH_OPERANDS);
-  const int index = kp_parameters_add(b->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_DECAY,
-                                      trainable);
+  const int index =
+      kp_parameters_add(b->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_DECAY, trainable);
   assert_int_equal(index, b->operands);
-  b->value[b->operands++] =
-      normal_values(b->parameters->list[index].count, index, centre, deviation);
+  b->value[b->operands++] = normal_values(b->parameters->list[index].count, index, centre, deviation);
   kp_tensor *tensor = kp_graph_parameter(b->graph, name, index, trainable, dimensions, shape);
   return b->wrap ? kp_scale(b->graph, tensor, 1) : tensor;
 }
@@ -75,8 +75,7 @@ kp_tensor *bench_state(bench *b, const char *name, double deviation, int dimensi
   assert_true(b->states < BENCH_STATES);
   kp_tensor *tensor = kp_graph_state(b->graph, name, KP_TYPE_REAL, dimensions, shape);
   b->state[b->states] = tensor;
-  b->state_value[b->states] =
-      normal_values(kp_tensor_count(tensor), STATE_STREAM + b->states, 0, deviation);
+  b->state_value[b->states] = normal_values(kp_tensor_count(tensor), STATE_STREAM + b->states, 0, deviation);
   b->states++;
   return tensor;
 }

@@ -41,7 +41,8 @@ kp_tensor *bench_operand(bench *b, const char *name, double centre, double devia
 kp_tensor *bench_frozen(bench *b, const char *name, double centre, double deviation, int dimensions,
                         const int64_t *shape);
 /* An int32 input with these values. */
-kp_tensor *bench_index(bench *b, const char *name, int dimensions, const int64_t *shape, const int32_t *values);
+kp_tensor *bench_index(bench *b, const char *name, int dimensions, const int64_t *shape,
+                       const int32_t *values);
 /* A state with random normal numbers. */
 kp_tensor *bench_state(bench *b, const char *name, double deviation, int dimensions, const int64_t *shape);
 /* Takes `tensor`, which may be NULL, into the functional. */

@@ -24,7 +24,8 @@ bool model_options_of(const char *settings, kp_model_options *options) {
     words[count++] = word;
   }
   kp_error error = {0};
-  check_ok(kp_config_parse(base, strlen(base), "base", &schema, (const char *const *)words, count, &config, &error),
+  check_ok(kp_config_parse(base, strlen(base), "base", &schema, (const char *const *)words, count, &config,
+                           &error),
            &error);
   const kp_status status = kp_model_options_read(config, 0, options, &error);
   kp_config_destroy(config);
@@ -49,7 +50,8 @@ static void add_values(model_cases *cases, const kp_family *family, const kp_con
   char settings[SETTINGS];
   if (row->type == KP_CONFIG_BOOLEAN) {
     for (int on = 0; on < 2; on++) {
-      snprintf(settings, sizeof settings, "model.family=%s %s=%s", family->name, row->key, on ? "true" : "false");
+      snprintf(settings, sizeof settings, "model.family=%s %s=%s", family->name, row->key,
+               on ? "true" : "false");
       add(cases, settings);
     }
     return;
@@ -81,8 +83,9 @@ static void add_flat(model_cases *cases) {
   for (int d = 0; d < 2; d++)
     for (int p = 0; p < 2; p++)
       for (int r = 0; r < 4; r++) {
-        snprintf(settings, sizeof settings, "model.family=gpt model.token_difference=%s model.positions=%s %s",
-                 differences[d], positions[p], rest[r]);
+        snprintf(settings, sizeof settings,
+                 "model.family=gpt model.token_difference=%s model.positions=%s %s", differences[d],
+                 positions[p], rest[r]);
         add(cases, settings);
       }
 }
@@ -182,7 +185,8 @@ model_run model_run_create(const kp_model_options *options, const kp_backend *ba
   check_ok(kp_network_create(options, run.parameters, build, &run.network, &error), &error);
   check_ok(kp_parameters_allocate(run.parameters, backend, true, &error), &error);
   model_fill_parameters(run.parameters);
-  check_ok(kp_executor_create(run.network->graph, backend, run.parameters, how, &run.executor, &error), &error);
+  check_ok(kp_executor_create(run.network->graph, backend, run.parameters, how, &run.executor, &error),
+           &error);
   model_run_write(&run, -1);
   return run;
 }
@@ -214,8 +218,7 @@ void model_run_write(model_run *run, int64_t changed) {
 
 void model_run_all(model_run *run) {
   kp_error error = {0};
-  memset(run->parameters->gradients, 0,
-         (size_t)run->parameters->total * run->parameters->backend->real_size);
+  memset(run->parameters->gradients, 0, (size_t)run->parameters->total * run->parameters->backend->real_size);
   check_ok(kp_executor_run(run->executor, 0, run->network->graph->node_count, &error), &error);
 }
 

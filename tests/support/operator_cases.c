@@ -48,8 +48,7 @@ bench *operator_case_build(const operator_case *c, bool wrap) {
   bench *b = bench_create(wrap);
   bool found = false;
   c->build(b, c);
-  for (int i = 0; i < b->graph->node_count; i++)
-    found |= b->graph->nodes[i]->operation == (int)c->operation;
+  for (int i = 0; i < b->graph->node_count; i++) found |= b->graph->nodes[i]->operation == (int)c->operation;
   if (!found) fail_msg("case %s has no such operator", c->name);
   if (!c->decoding) bench_differentiate(b);
   return b;

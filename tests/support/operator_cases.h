@@ -24,8 +24,8 @@ typedef struct operator_case {
   kp_operation operation;
   void (*build)(bench *b, const struct operator_case *c);
   char name[96];
-  bool decoding; /* has no backward pass */
-  bool kinked;   /* has kinks near its values: no finite differences */
+  bool decoding;                         /* has no backward pass */
+  bool kinked;                           /* has kinks near its values: no finite differences */
   int64_t batch, length, columns, inner; /* B, T, C; inner: K, V, M, … by operator */
   int64_t groups;                        /* G */
   case_curvatures curvatures;            /* K */

@@ -48,29 +48,49 @@ static void build_cached(bench *b, const operator_case *c) {
   kp_tensor *values = bench_state(b, "values", c->deviation, 4, cache);
   kp_tensor *start = bench_index(b, "start", 1, (int64_t[]){1}, (int32_t[]){c->kind});
   scalars(b, c, scalar);
-  bench_output(b, kp_attention_cached(b->graph, qkv, keys, values, start, scalar[0], scalar[1], arguments_of(c)));
+  bench_output(
+      b, kp_attention_cached(b->graph, qkv, keys, values, start, scalar[0], scalar[1], arguments_of(c)));
 }
 
 static const char *const scores[] = {"dot", "distance", "distance squared"};
 
 static void add_shape(operator_cases *cases, const int64_t shape[5], int flags) {
-  operator_case c = {.operation = KP_OP_ATTENTION, .build = build_attention, .batch = shape[0],
-                     .length = shape[1], .heads = (int)shape[2], .kv_heads = (int)shape[3],
-                     .head_size = (int)shape[4], .packed = flags & 1, .causal = flags & 2,
+  operator_case c = {.operation = KP_OP_ATTENTION,
+                     .build = build_attention,
+                     .batch = shape[0],
+                     .length = shape[1],
+                     .heads = (int)shape[2],
+                     .kv_heads = (int)shape[3],
+                     .head_size = (int)shape[4],
+                     .packed = flags & 1,
+                     .causal = flags & 2,
                      .deviation = shape[4] > 10 ? 0.2 : 0.4};
   for (int score = KP_SCORE_DOT; score <= KP_SCORE_DISTANCE_SQUARED; score++)
     for (int k = 0; k < (score == KP_SCORE_DOT ? 1 : CASE_KAPPAS); k++) {
       c.score = (kp_score)score;
       c.kappa = case_kappas[k];
       operator_cases_add(cases, c, "%s%s%s %lldx%d/%dx%d kappa %g", scores[score], c.packed ? " packed" : "",
-                         c.causal ? " causal" : "", (long long)c.length, c.heads, c.kv_heads, c.head_size, c.kappa);
+                         c.causal ? " causal" : "", (long long)c.length, c.heads, c.kv_heads, c.head_size,
+                         c.kappa);
     }
 }
 
-static void add_cached(operator_cases *cases, int64_t length, int start, int head_size, double kappa, kp_score score) {
-  operator_case c = {.operation = KP_OP_ATTENTION_CACHED, .build = build_cached, .batch = 2, .length = length,
-                     .heads = 3, .kv_heads = 3, .head_size = head_size, .packed = true, .causal = true,
-                     .inner = 24, .kind = start, .kappa = kappa, .score = score, .deviation = 0.4,
+static void add_cached(operator_cases *cases, int64_t length, int start, int head_size, double kappa,
+                       kp_score score) {
+  operator_case c = {.operation = KP_OP_ATTENTION_CACHED,
+                     .build = build_cached,
+                     .batch = 2,
+                     .length = length,
+                     .heads = 3,
+                     .kv_heads = 3,
+                     .head_size = head_size,
+                     .packed = true,
+                     .causal = true,
+                     .inner = 24,
+                     .kind = start,
+                     .kappa = kappa,
+                     .score = score,
+                     .deviation = 0.4,
                      .decoding = true};
   operator_cases_add(cases, c, "%s %lld from %d x%d kappa %g", scores[score], (long long)length, start,
                      head_size, kappa);

@@ -43,32 +43,48 @@ static bool is_upstream(int program) {
 static void add_row_programs(operator_cases *cases) {
   /* The published code clamps its curvature: smooth only inside. */
   static const double upstream_kappas[] = {-0.02, -0.3, -0.9};
-  static const int64_t shapes[][4] = {{2, 3, 6, 1}, {2, 3, 6, 2}, {2, 5, 33, 3}, {1, 4, 130, 1}}; /* B, T, C, G */
+  static const int64_t shapes[][4] = {
+      {2, 3, 6, 1}, {2, 3, 6, 2}, {2, 5, 33, 3}, {1, 4, 130, 1}}; /* B, T, C, G */
   int number = 0;
   for (int program = 0; program < KP_PROGRAM_COUNT; program++)
     for (int k = 0; k < (is_upstream(program) ? 3 : CASE_KAPPAS); k++)
       for (int s = 0; s < 4; s++) {
-        operator_case c = {.operation = KP_OP_ROW_PROGRAM, .build = build_row_program, .kind = program,
-                           .batch = shapes[s][0], .length = shapes[s][1], .columns = shapes[s][2],
-                           .groups = shapes[s][3], .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
+        operator_case c = {.operation = KP_OP_ROW_PROGRAM,
+                           .build = build_row_program,
+                           .kind = program,
+                           .batch = shapes[s][0],
+                           .length = shapes[s][1],
+                           .columns = shapes[s][2],
+                           .groups = shapes[s][3],
+                           .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
                            .kappa = is_upstream(program) ? upstream_kappas[k] : case_kappas[k],
                            .parameter = program == KP_PROGRAM_PROJECT ? 1e-3 : 0.3,
-                           .deviation = shapes[s][2] > 100 ? 0.02 : shapes[s][2] > 10 ? 0.05 : 0.1};
+                           .deviation = shapes[s][2] > 100  ? 0.02
+                                        : shapes[s][2] > 10 ? 0.05
+                                                            : 0.1};
         operator_cases_add(cases, c, "%s kappa %g C %lld G %lld K %d", kp_row_programs[program].name, c.kappa,
                            (long long)c.columns, (long long)c.groups, c.curvatures);
       }
 }
 
 static void add_midpoints(operator_cases *cases) {
-  static const int64_t shapes[][4] = {{2, 1, 6, 1}, {2, 3, 6, 2}, {5, 1, 33, 3}, {4, 4, 130, 1}}; /* M, T, C, G */
+  static const int64_t shapes[][4] = {
+      {2, 1, 6, 1}, {2, 3, 6, 2}, {5, 1, 33, 3}, {4, 4, 130, 1}}; /* M, T, C, G */
   int number = 0;
   for (int k = 0; k < CASE_KAPPAS; k++)
     for (int s = 0; s < 4; s++) {
-      operator_case c = {.operation = KP_OP_MIDPOINT, .build = build_midpoint, .batch = 2,
-                         .length = shapes[s][1], .inner = shapes[s][0], .columns = shapes[s][2],
-                         .groups = shapes[s][3], .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
+      operator_case c = {.operation = KP_OP_MIDPOINT,
+                         .build = build_midpoint,
+                         .batch = 2,
+                         .length = shapes[s][1],
+                         .inner = shapes[s][0],
+                         .columns = shapes[s][2],
+                         .groups = shapes[s][3],
+                         .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
                          .kappa = case_kappas[k],
-                         .deviation = shapes[s][2] > 100 ? 0.02 : shapes[s][2] > 10 ? 0.05 : 0.1};
+                         .deviation = shapes[s][2] > 100  ? 0.02
+                                      : shapes[s][2] > 10 ? 0.05
+                                                          : 0.1};
       operator_cases_add(cases, c, "of %lld kappa %g C %lld G %lld K %d", (long long)c.inner, c.kappa,
                          (long long)c.columns, (long long)c.groups, c.curvatures);
     }
@@ -76,17 +92,27 @@ static void add_midpoints(operator_cases *cases) {
 
 static void add_references(operator_cases *cases) {
   static const char *const kinds[] = {"previous", "mean", "midpoint"};
-  static const int64_t shapes[][4] = {{1, 1, 1, 5}, {4, 6, 1, 1}, {5, 6, 2, 3}, {9, 33, 3, 4}}; /* T, C, G, W */
+  static const int64_t shapes[][4] = {
+      {1, 1, 1, 5}, {4, 6, 1, 1}, {5, 6, 2, 3}, {9, 33, 3, 4}}; /* T, C, G, W */
   int number = 0;
   for (int kind = KP_REFERENCE_PREVIOUS; kind <= KP_REFERENCE_MIDPOINT; kind++)
     for (int k = 0; k < (kind == KP_REFERENCE_MIDPOINT ? CASE_KAPPAS : 1); k++)
       for (int s = 0; s < 4; s++)
         for (int seen = -1; seen < 8; seen += seen < 0 ? 1 : seen == 0 ? 2 : 5) {
-          operator_case c = {.operation = KP_OP_REFERENCE, .build = build_reference, .kind = kind, .batch = 2,
-                             .length = shapes[s][0], .columns = shapes[s][1], .groups = shapes[s][2],
-                             .inner = shapes[s][3], .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
-                             .kappa = case_kappas[k], .parameter = seen, .option = seen >= 0,
-                             .decoding = seen >= 0, .deviation = 0.2};
+          operator_case c = {.operation = KP_OP_REFERENCE,
+                             .build = build_reference,
+                             .kind = kind,
+                             .batch = 2,
+                             .length = shapes[s][0],
+                             .columns = shapes[s][1],
+                             .groups = shapes[s][2],
+                             .inner = shapes[s][3],
+                             .curvatures = (case_curvatures)(number++ % CASE_K_COUNT),
+                             .kappa = case_kappas[k],
+                             .parameter = seen,
+                             .option = seen >= 0,
+                             .decoding = seen >= 0,
+                             .deviation = 0.2};
           operator_cases_add(cases, c, "%s of %lld kappa %g T %lld C %lld seen %d", kinds[kind],
                              (long long)c.inner, c.kappa, (long long)c.length, (long long)c.columns, seen);
         }

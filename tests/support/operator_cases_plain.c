@@ -57,7 +57,8 @@ static void add_elementwise(operator_cases *cases) {
   static const char *const activations[] = {"gelu_erf", "gelu_tanh", "silu"};
   static const char *const maps[] = {"identity", "negate", "tanh", "softplus", "sigmoid"};
   for (int s = 0; s < 4; s++) {
-    operator_case c = {.batch = shapes[s][0], .length = shapes[s][1], .columns = shapes[s][2], .deviation = 1};
+    operator_case c = {
+        .batch = shapes[s][0], .length = shapes[s][1], .columns = shapes[s][2], .deviation = 1};
     const long long width = c.columns;
     operator_case add = c, scale = c, sum = c;
     add.operation = KP_OP_ADD, add.build = build_add;
@@ -100,8 +101,8 @@ static void build_embedding(bench *b, const operator_case *c) {
     positions = indices(b, c, "positions", 1, c->length);
     position_table = bench_operand(b, "position table", 0, 1, 2, (int64_t[]){c->length + 2, c->columns});
   }
-  bench_output(b, kp_embedding(b->graph, indices(b, c, "tokens", 3, c->inner), table, positions,
-                               position_table));
+  bench_output(
+      b, kp_embedding(b->graph, indices(b, c, "tokens", 3, c->inner), table, positions, position_table));
 }
 
 static void build_linear(bench *b, const operator_case *c) {
@@ -133,44 +134,68 @@ static void build_cross_entropy(bench *b, const operator_case *c) {
 }
 
 static void add_matrices(operator_cases *cases) {
-  static const int64_t linears[][4] = {{1, 1, 1, 1}, {2, 3, 5, 7}, {1, 13, 17, 9}, {3, 11, 65, 40}, {2, 31, 33, 129}};
+  static const int64_t linears[][4] = {
+      {1, 1, 1, 1}, {2, 3, 5, 7}, {1, 13, 17, 9}, {3, 11, 65, 40}, {2, 31, 33, 129}};
   static const int64_t vocabularies[][4] = {{1, 1, 2, 1}, {2, 5, 7, 5}, {2, 7, 50, 33}};
   static const int64_t losses[][3] = {{1, 1, 1}, {2, 3, 5}, {3, 5, 67}, {1, 7, 2500}};
   for (int s = 0; s < 5; s++)
     for (int bias = 0; bias < 2; bias++) {
-      operator_case c = {.operation = KP_OP_LINEAR, .build = build_linear, .batch = linears[s][0],
-                         .length = linears[s][1], .columns = linears[s][2], .inner = linears[s][3],
-                         .deviation = 1, .option = bias};
+      operator_case c = {.operation = KP_OP_LINEAR,
+                         .build = build_linear,
+                         .batch = linears[s][0],
+                         .length = linears[s][1],
+                         .columns = linears[s][2],
+                         .inner = linears[s][3],
+                         .deviation = 1,
+                         .option = bias};
       operator_cases_add(cases, c, "%lld to %lld%s", (long long)c.columns, (long long)c.inner,
                          bias ? " with bias" : "");
     }
   operator_cases_add(cases,
-                     (operator_case){.operation = KP_OP_LINEAR, .build = build_linear_twice, .batch = 2,
-                                     .length = 3, .columns = 5, .deviation = 1},
+                     (operator_case){.operation = KP_OP_LINEAR,
+                                     .build = build_linear_twice,
+                                     .batch = 2,
+                                     .length = 3,
+                                     .columns = 5,
+                                     .deviation = 1},
                      "one matrix twice");
   for (int s = 0; s < 3; s++)
     for (int positions = 0; positions < 2; positions++) {
-      operator_case c = {.operation = KP_OP_EMBEDDING, .build = build_embedding, .batch = vocabularies[s][0],
-                         .length = vocabularies[s][1], .inner = vocabularies[s][2],
-                         .columns = vocabularies[s][3], .option = positions};
+      operator_case c = {.operation = KP_OP_EMBEDDING,
+                         .build = build_embedding,
+                         .batch = vocabularies[s][0],
+                         .length = vocabularies[s][1],
+                         .inner = vocabularies[s][2],
+                         .columns = vocabularies[s][3],
+                         .option = positions};
       operator_cases_add(cases, c, "%lld x %lld%s", (long long)c.inner, (long long)c.columns,
                          positions ? " with positions" : "");
     }
   for (int s = 0; s < 4; s++)
     for (int ignored = 0; ignored < 3; ignored++) {
-      operator_case c = {.operation = KP_OP_CROSS_ENTROPY, .build = build_cross_entropy,
-                         .batch = losses[s][0], .length = losses[s][1], .columns = losses[s][2],
-                         .deviation = 2, .option = ignored == 1, .option2 = ignored == 2};
+      operator_case c = {.operation = KP_OP_CROSS_ENTROPY,
+                         .build = build_cross_entropy,
+                         .batch = losses[s][0],
+                         .length = losses[s][1],
+                         .columns = losses[s][2],
+                         .deviation = 2,
+                         .option = ignored == 1,
+                         .option2 = ignored == 2};
       operator_cases_add(cases, c, "%lld%s", (long long)c.columns,
-                         ignored == 0 ? "" : ignored == 1 ? " some ignored" : " all ignored");
+                         ignored == 0   ? ""
+                         : ignored == 1 ? " some ignored"
+                                        : " all ignored");
     }
 }
 
 /* ---- along the sequence ---- */
 
 static void build_rotary(bench *b, const operator_case *c) {
-  const kp_rotary_arguments arguments = {.heads = c->heads, .head_size = c->head_size, .base = c->parameter,
-                                         .halves = c->option, .inverse = c->option2};
+  const kp_rotary_arguments arguments = {.heads = c->heads,
+                                         .head_size = c->head_size,
+                                         .base = c->parameter,
+                                         .halves = c->option,
+                                         .inverse = c->option2};
   kp_tensor *positions = indices(b, c, "positions", c->kind, 1000);
   bench_output(b, kp_rotary(b->graph, rows_operand(b, c, "x"), positions, arguments));
 }
@@ -190,28 +215,54 @@ static void add_sequence(operator_cases *cases) {
   static const int windows[][2] = {{3, 1}, {3, 3}, {2, 5}, {7, 4}}; /* T, W */
   for (int flags = 0; flags < 4; flags++)
     for (int stride = 1; stride < 600; stride += 400) {
-      operator_case c = {.operation = KP_OP_ROTARY, .build = build_rotary, .batch = 2, .length = 5,
-                         .columns = 31, .heads = 3, .head_size = 6, .parameter = 10000, .deviation = 1,
-                         .kind = stride, .option = flags & 1, .option2 = flags & 2};
+      operator_case c = {.operation = KP_OP_ROTARY,
+                         .build = build_rotary,
+                         .batch = 2,
+                         .length = 5,
+                         .columns = 31,
+                         .heads = 3,
+                         .head_size = 6,
+                         .parameter = 10000,
+                         .deviation = 1,
+                         .kind = stride,
+                         .option = flags & 1,
+                         .option2 = flags & 2};
       operator_cases_add(cases, c, "%s%s positions by %d", c.option ? "halves" : "neighbours",
                          c.option2 ? " back" : "", stride);
     }
   for (int row = -2; row < 3; row++)
     operator_cases_add(cases,
-                       (operator_case){.operation = KP_OP_SELECT_ROW, .build = build_select_row, .batch = 3,
-                                       .length = 4, .columns = 17, .kind = row, .deviation = 1},
+                       (operator_case){.operation = KP_OP_SELECT_ROW,
+                                       .build = build_select_row,
+                                       .batch = 3,
+                                       .length = 4,
+                                       .columns = 17,
+                                       .kind = row,
+                                       .deviation = 1},
                        "%d", row);
   for (int s = 0; s < 4; s++)
     operator_cases_add(cases,
-                       (operator_case){.operation = KP_OP_STORE_ROWS, .build = build_store_rows, .batch = 2,
-                                       .length = windows[s][0], .inner = windows[s][1], .columns = 19,
-                                       .deviation = 1, .decoding = true},
+                       (operator_case){.operation = KP_OP_STORE_ROWS,
+                                       .build = build_store_rows,
+                                       .batch = 2,
+                                       .length = windows[s][0],
+                                       .inner = windows[s][1],
+                                       .columns = 19,
+                                       .deviation = 1,
+                                       .decoding = true},
                        "%d rows, %d kept", windows[s][0], windows[s][1]);
   for (int seen = 0; seen < 6; seen += 5)
     operator_cases_add(cases,
-                       (operator_case){.operation = KP_OP_STORE_ROWS, .build = build_store_rows, .batch = 2,
-                                       .length = 3, .inner = 1, .columns = 19, .deviation = 1,
-                                       .option = true, .kind = seen, .decoding = true},
+                       (operator_case){.operation = KP_OP_STORE_ROWS,
+                                       .build = build_store_rows,
+                                       .batch = 2,
+                                       .length = 3,
+                                       .inner = 1,
+                                       .columns = 19,
+                                       .deviation = 1,
+                                       .option = true,
+                                       .kind = seen,
+                                       .decoding = true},
                        "mean after %d", seen);
 }
 

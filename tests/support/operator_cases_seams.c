@@ -77,9 +77,13 @@ static void add_combination(operator_cases *cases, int update, int tangent, bool
   for (int reference = 0; reference < CASE_REFERENCE_COUNT; reference++)
     for (int norm = KP_NORM_NONE; norm <= KP_NORM_RMS; norm++)
       for (int i = 0; i < (upstream || norm != KP_NORM_LAYER || decoding ? 3 : CASE_KAPPAS); i++) {
-        operator_case c = {.operation = KP_OP_RESIDUAL_NORM, .build = build_seam, .update = update,
-                           .tangent = tangent, .reference = (case_reference)reference,
-                           .norm = (kp_norm)norm, .decoding = decoding};
+        operator_case c = {.operation = KP_OP_RESIDUAL_NORM,
+                           .build = build_seam,
+                           .update = update,
+                           .tangent = tangent,
+                           .reference = (case_reference)reference,
+                           .norm = (kp_norm)norm,
+                           .decoding = decoding};
         if (norm == KP_NORM_NONE && (tangent >= 0 || update < 0)) continue;
         if (decoding && (reference < CASE_REFERENCE_SHIFTED || reference > CASE_REFERENCE_OWN)) continue;
         if (reference == CASE_REFERENCE_OWN && tangent < 0) continue;
@@ -98,7 +102,8 @@ static void add_all(operator_cases *cases, bool decoding) {
   static const int updates[] = {-1, KP_PROGRAM_UPDATE_E1, KP_PROGRAM_UPDATE_E2, KP_PROGRAM_UPDATE_E3};
   static const int tangents[] = {-1, KP_PROGRAM_TANGENT_LOG, KP_PROGRAM_TANGENT_TRANSPORTED};
   static const int published_updates[] = {-1, KP_PROGRAM_UPSTREAM_UPDATE};
-  static const int published_tangents[] = {KP_PROGRAM_UPSTREAM_LOG_SCALAR, KP_PROGRAM_UPSTREAM_LOG_PER_HEAD, -1};
+  static const int published_tangents[] = {KP_PROGRAM_UPSTREAM_LOG_SCALAR, KP_PROGRAM_UPSTREAM_LOG_PER_HEAD,
+                                           -1};
   for (int u = 0; u < 2; u++)
     for (int t = 0; t < 2; t++) add_combination(cases, flat_updates[u], flat_tangents[t], false, decoding);
   for (int u = 0; u < 4; u++)
