@@ -9,6 +9,8 @@
 static const kp_command commands[] = {
     {"bench", "time training steps and operators", kp_command_bench},
     {"train", "train a model from a configuration", kp_command_train},
+    {"sample", "write text with a trained model", kp_command_sample},
+    {"eval", "score a text with a trained model", kp_command_eval},
     {"verify", "compare with other implementations' numbers", kp_command_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
