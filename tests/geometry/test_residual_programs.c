@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "geometry/stereographic.h"
+#include "kappa/geometry.h"
 
 typedef struct residual_case {
   const char *program;

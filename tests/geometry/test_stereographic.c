@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "geometry/midpoint.h"
-#include "geometry/stereographic.h"
+#include "kappa/geometry.h"
 
 #define WIDTH 4
 
