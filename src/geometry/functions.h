@@ -128,7 +128,7 @@ KP_HD static inline kp_radial kp_radial_of(kp_real z) {
   } else {
     radial.clamped = s > KP_TANGENT_LIMIT;
     kp_real e = kp_exp(-2 * kp_min(s, KP_TANGENT_LIMIT));
-    radial.ratio = kp_tanh(s) / s;
+    radial.ratio = (1 - e) / ((1 + e) * s);
     radial.complement = 4 * e / ((1 + e) * (1 + e));
   }
   kp_real growth = radial.clamped ? 0 : radial.complement;

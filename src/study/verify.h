@@ -10,7 +10,7 @@
 
 #include "core/backend.h"
 
-enum { KP_VERIFY_CHECKS = 256 };
+enum { KP_VERIFY_CHECKS = 1024 };
 
 /* One comparison: the worst error over all of its numbers, and what is allowed. */
 typedef struct kp_verify_check {

@@ -49,7 +49,7 @@ static kp_curvature_mode mode_named(const char *name) {
  * default. */
 static void upstream_options(const json_t *config, kp_model_options *o) {
   o->curvature.mode = mode_named(json_string_value(json_object_get(config, "curvature_mode")));
-  o->curvature.values[0] = -json_number_value(json_object_get(config, "curvature"));
+  o->curvature.values[0] = -(double)(float)json_number_value(json_object_get(config, "curvature"));
   o->curvature.count = 1;
   o->curvature.per_head = boolean(config, "per_head_curvature", true);
   o->curvature.dynamic = boolean(config, "dynamic_curvature", true);

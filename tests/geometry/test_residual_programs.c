@@ -3,7 +3,6 @@
 #include "support/check.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kappa/geometry.h"
@@ -45,9 +44,6 @@ static void compare(const residual_case *entry, errors *worst) {
                                 &kappa_bar, NULL);
   errors error = {relative_error(out, entry->out, 3), relative_error(bars[0], entry->gradients[0], 9),
                   relative_error(&kappa_bar, &entry->by_kappa, 1)};
-  if (getenv("VERBOSE"))
-    print_message("%s %g %g: %.1e %.1e %.1e\n", entry->program, entry->kappa, entry->inputs[0][0], error.out,
-                  error.gradient, error.kappa);
   worst->out = fmax(worst->out, error.out);
   worst->gradient = fmax(worst->gradient, error.gradient);
   worst->kappa = fmax(worst->kappa, error.kappa);

@@ -13,8 +13,6 @@
 
 #include "backend/cpu/isa/attention_forward.h"
 
-size_t KP_SCRATCH(attention_backward)(const kp_node *node, int threads);
-
 /* Scalars of one head of one sequence. */
 typedef struct scalar_bars {
   double kappa, beta;
@@ -29,7 +27,7 @@ typedef struct backward_space {
   double *query_row_bars;                              /* (64, D + 2): their gradients */
   double *key_row_bars;                                /* (T, D + 2): gradients of the key rows */
   float logsumexp[KP_QUERY_TILE], mean[KP_QUERY_TILE]; /* of the block: mean is rowsum(Ō ∘ O) */
-  float kappa_bar[KP_QUERY_TILE], beta_bar[KP_QUERY_TILE];
+  kp_geodesic_sums sums;
 } backward_space;
 
 /* One head and where its gradients go. */
@@ -75,14 +73,12 @@ static void prepare_block(const backward_head *b, kp_query_block block, backward
   kp_transpose_block(space->out_bars, o_bar, b->stride, block, head->size, 1.0f);
   for (int i = 0; i < block.lanes; i++) space->logsumexp[i] = space->mean[i] = 0.0f;
   for (int i = 0; i < block.rows; i++) {
-    float mean = 0.0f;
-#pragma omp simd reduction(+ : mean)
-    for (int d = 0; d < head->size; d++)
-      mean += o[(int64_t)i * b->stride + d] * o_bar[(int64_t)i * b->stride + d];
-    space->mean[i] = mean;
+    space->mean[i] =
+        (float)kp_inner_product(o + (int64_t)i * b->stride, o_bar + (int64_t)i * b->stride, head->size);
     space->logsumexp[i] = b->logsumexp[block.begin + i];
   }
   if (head->score == KP_SCORE_DOT) return;
+  memset(&space->sums, 0, sizeof space->sums);
   for (int i = 0; i < block.rows; i++)
     for (int d = 0; d < head->size + 2; d++)
       space->query_lines[i * (head->size + 2) + d] = space->forward.query_rows[d * KP_QUERY_TILE + i];
@@ -128,19 +124,13 @@ static void dot_backward(const backward_head *b, kp_query_block block, int first
 
 /* The same for geodesic scores: gradients of the query and key rows. */
 static void geodesic_backward(const backward_head *b, kp_query_block block, int first, int count, bool add,
-                              backward_space *space, scalar_bars *scalars) {
+                              backward_space *space) {
   const kp_attention_head *head = &b->head;
   const int row = head->size + 2;
   double *products = space->forward.products;
-  memset(space->kappa_bar, 0, sizeof space->kappa_bar);
-  memset(space->beta_bar, 0, sizeof space->beta_bar);
   for (int j = 0; j < count; j++)
-    kp_geodesic_backward(products + j * KP_QUERY_TILE, space->score_bars + j * KP_QUERY_TILE,
-                         space->kappa_bar, space->beta_bar, block.lanes, head);
-  for (int i = 0; i < block.rows; i++) {
-    scalars->kappa += (double)space->kappa_bar[i];
-    scalars->beta += (double)space->beta_bar[i];
-  }
+    kp_geodesic_backward(products + j * KP_QUERY_TILE, space->forward.scores + j * KP_QUERY_TILE,
+                         space->score_bars + j * KP_QUERY_TILE, &space->sums, block.lanes, head);
   cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, row, count, 1.0, products, KP_QUERY_TILE,
               space->forward.key_rows + (int64_t)first * row, row, first > 0 ? 1.0 : 0.0,
               space->query_row_bars, row);
@@ -149,7 +139,7 @@ static void geodesic_backward(const backward_head *b, kp_query_block block, int 
 }
 
 static void backward_tile(const backward_head *b, kp_query_block block, int first, int count, bool add,
-                          backward_space *space, scalar_bars *scalars) {
+                          backward_space *space) {
   const kp_attention_head *head = &b->head;
   const int64_t key = (int64_t)first * head->kv_stride;
   kp_score_tile(head, block, first, count, &space->forward);
@@ -163,7 +153,23 @@ static void backward_tile(const backward_head *b, kp_query_block block, int firs
   if (head->score == KP_SCORE_DOT)
     dot_backward(b, block, first, count, add || !b->first_of_group, space);
   else
-    geodesic_backward(b, block, first, count, add, space, scalars);
+    geodesic_backward(b, block, first, count, add, space);
+}
+
+/* The block's part of Q̄, κ̄ and β̄ of a geodesic score. */
+static void finish_block(const backward_head *b, kp_query_block block, const backward_space *space,
+                         scalar_bars *scalars) {
+  const kp_attention_head *head = &b->head;
+  const kp_geodesic_sums *sums = &space->sums;
+  for (int i = 0; i < block.rows; i++) {
+    const int64_t t = block.begin + i;
+    const double *row_bar = space->query_row_bars + (int64_t)i * (head->size + 2);
+    scalars->kappa += (double)sums->kappa[i];
+    scalars->kappa +=
+        kp_geodesic_row_carry(row_bar, head->q + t * head->q_stride, head->size, head->kappa,
+                              kp_query_side(head->size), false, b->gradient.q + t * b->gradient.q_stride);
+    scalars->beta -= (double)sums->moment[i] - (double)sums->mean_distance[i] * (double)sums->score[i];
+  }
 }
 
 /* All blocks of queries of one head.  The last block comes first: it sees every key, so it writes what the
@@ -180,13 +186,8 @@ static scalar_bars backward_one_head(const backward_head *b, backward_space *spa
     const int visible = kp_visible_keys(head, block);
     prepare_block(b, block, space);
     for (int first = 0; first < visible; first += KP_KEY_TILE)
-      backward_tile(b, block, first, kp_smaller(KP_KEY_TILE, visible - first), index < last, space, &scalars);
-    for (int i = 0; geodesic && i < block.rows; i++) {
-      const int64_t t = block.begin + i;
-      scalars.kappa += kp_geodesic_row_carry(space->query_row_bars + i * row, head->q + t * head->q_stride,
-                                             head->size, head->kappa, kp_query_side(head->size), false,
-                                             b->gradient.q + t * b->gradient.q_stride);
-    }
+      backward_tile(b, block, first, kp_smaller(KP_KEY_TILE, visible - first), index < last, space);
+    if (geodesic) finish_block(b, block, space, &scalars);
   }
   for (int64_t t = 0; geodesic && t < head->keys; t++)
     scalars.kappa += kp_geodesic_row_carry(space->key_row_bars + t * row, head->k + t * head->kv_stride,

@@ -123,6 +123,14 @@ static inline kp_attention_head kp_attention_head_of(const kp_attention_argument
   return head;
 }
 
+/* <x, y>, summed in double. */
+static inline double kp_inner_product(const float *x, const float *y, int size) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int d = 0; d < size; d++) sum += (double)x[d] * (double)y[d];
+  return sum;
+}
+
 /* to (size, 64) = factor · from (rows, size) transposed, zero in the lanes beyond `rows`. */
 static inline void kp_transpose_block(float *to, const float *from, int stride, kp_query_block block,
                                       int size, float factor) {

@@ -14,6 +14,9 @@ static const kp_kernel kernels[KP_OP_COUNT] = {
 static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_LINEAR_BACKWARD_WEIGHT] = KP_SCRATCH(linear_backward_weight),
     [KP_OP_ROTARY] = KP_SCRATCH(rotary),
+    [KP_OP_ATTENTION] = KP_SCRATCH(attention),
+    [KP_OP_ATTENTION_BACKWARD] = KP_SCRATCH(attention_backward),
+    [KP_OP_ATTENTION_CACHED] = KP_SCRATCH(attention_cached),
     [KP_OP_CROSS_ENTROPY] = KP_SCRATCH(cross_entropy),
 };
 
