@@ -8,7 +8,8 @@
  *
  * The metric is lambda_x^2 |.|^2 with lambda_x = 2 / (1 + kappa|x|^2), so that exp_0(u) lies at distance
  * 2|u| from the origin, and at kappa = 0 distances are twice the usual ones.
- * (Ungar 2008; Bachmann, Becigneul, Ganea 2020, "Constant curvature graph convolutional networks", section 2.)
+ * (Ungar 2008; Bachmann, Becigneul, Ganea 2020, "Constant curvature graph convolutional networks",
+ * section 2.)
  *
  * Vectors are arrays of n doubles.  `out` has n doubles too and may be one of the inputs, unless a function
  * says otherwise.  Points are expected inside the chart.  Maps whose result would leave it (far along a

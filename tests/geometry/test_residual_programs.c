@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "geometry/row_program.h"
 #include "kappa/geometry.h"
 
 typedef struct residual_case {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "geometry/midpoint.h"
+#include "geometry/row_program.h"
 #include "kappa/geometry.h"
 
 #define WIDTH 4
