@@ -30,10 +30,13 @@ typedef size_t (*kp_scratch_size)(const kp_node *node, int threads);
 
 typedef struct kp_backend {
   const char *name;
-  size_t real_size; /* bytes of a real number */
+  size_t real_size;               /* bytes of a real number */
   const kp_kernel *kernels;       /* by operation; NULL: not there */
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
 } kp_backend;
+
+/* The number of threads to use for a request: 0 asks for all processors that this process may use. */
+int kp_thread_count(int requested);
 
 /* Bytes of one element of `type` on `backend`. */
 static inline size_t kp_type_size(const kp_backend *backend, kp_type type) {

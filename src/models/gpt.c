@@ -22,6 +22,7 @@ static void build(const kp_model_options *options, kp_parameters *parameters, kp
   kp_part_head(&b, kp_part_transformer(&b, x, &geometry));
 }
 
-
 const kp_family kp_family_gpt = {
-    .name = "gpt", .help = "the GPT-2 transformer; token_difference: true makes the flat twin of mixed", .build = build};
+    .name = "gpt",
+    .help = "the GPT-2 transformer; token_difference: true makes the flat twin of mixed",
+    .build = build};

@@ -54,7 +54,9 @@ static kp_initial initial_curvature(const kp_builder *b, int64_t layer, double t
   /* Published: c = -κ uniform in (0, 1); in exact geometry θ is near 0, so that signs are free to form. */
   if (o->curvature.mode == KP_CURVATURE_RANDOM)
     return is_upstream(b) ? (kp_initial){.kind = KP_INITIAL_UNIFORM, .a = 0, .b = 1}
-                          : (kp_initial){.kind = KP_INITIAL_NORMAL, .a = inverse_map(o->curvature.map, kp_model_curvature(o, layer, 0)), .b = 0.05};
+                          : (kp_initial){.kind = KP_INITIAL_NORMAL,
+                                         .a = inverse_map(o->curvature.map, kp_model_curvature(o, layer, 0)),
+                                         .b = 0.05};
   const int64_t count = groups(b);
   for (int64_t h = 0; h < count; h++) theta[h] = inverse_map(map_of(b), kp_model_curvature(o, layer, h));
   return (kp_initial){.kind = KP_INITIAL_LIST, .values = theta, .count = (int)count};
@@ -64,9 +66,13 @@ static kp_initial initial_curvature(const kp_builder *b, int64_t layer, double t
 static kp_tensor *learned_theta(kp_builder *b, int64_t layer) {
   char name[64];
   double theta[KP_MAX_LAYERS];
-  if (b->options->curvature.mode == KP_CURVATURE_TIED) snprintf(name, sizeof name, "shared_curvature");
-  else snprintf(name, sizeof name, "transformer.h.%lld.%s", (long long)layer, is_upstream(b) ? "c" : "curvature");
-  return kp_part_parameter(b, name, KP_GROUP_CURVATURE, initial_curvature(b, layer, theta), 1, (int64_t[]){groups(b)});
+  if (b->options->curvature.mode == KP_CURVATURE_TIED)
+    snprintf(name, sizeof name, "shared_curvature");
+  else
+    snprintf(name, sizeof name, "transformer.h.%lld.%s", (long long)layer,
+             is_upstream(b) ? "c" : "curvature");
+  return kp_part_parameter(b, name, KP_GROUP_CURVATURE, initial_curvature(b, layer, theta), 1,
+                           (int64_t[]){groups(b)});
 }
 
 /* κ as a (K, G) table. */
@@ -81,8 +87,8 @@ static kp_tensor *fixed_curvature(kp_builder *b, int64_t layer) {
   return kp_graph_constant(b->graph, "curvature", 1, &count, kappa);
 }
 
-/* κ predicted from the block's input: exact, from each token itself; upstream, from the last token of the sequence,
- * which every earlier position then sees. */
+/* κ predicted from the block's input: exact, from each token itself; upstream, from the last token of the
+ * sequence, which every earlier position then sees. */
 static kp_tensor *predicted_curvature(kp_builder *b, int64_t layer, kp_tensor *stream) {
   char name[64];
   snprintf(name, sizeof name, "transformer.h.%lld.curvature_predictor", (long long)layer);
@@ -98,11 +104,13 @@ static kp_tensor *block_curvature(kp_builder *b, int64_t layer, kp_tensor *strea
   if (!o->curvature.dynamic)
     return o->curvature.mode == KP_CURVATURE_FIXED ? fixed_curvature(b, layer)
                                                    : mapped(b, learned_theta(b, layer), map_of(b));
-  if (is_upstream(b) && o->curvature.mode >= KP_CURVATURE_PARAMETRIC) { /* kept, and overridden by the prediction */
+  if (is_upstream(b) &&
+      o->curvature.mode >= KP_CURVATURE_PARAMETRIC) { /* kept, and overridden by the prediction */
     char name[64];
     double theta[KP_MAX_LAYERS];
     snprintf(name, sizeof name, "transformer.h.%lld.c", (long long)layer);
-    kp_part_unused_parameter(b, name, KP_GROUP_CURVATURE, initial_curvature(b, layer, theta), 1, (int64_t[]){groups(b)});
+    kp_part_unused_parameter(b, name, KP_GROUP_CURVATURE, initial_curvature(b, layer, theta), 1,
+                             (int64_t[]){groups(b)});
   }
   return predicted_curvature(b, layer, stream);
 }
@@ -117,9 +125,11 @@ static kp_block_geometry exact_block(kp_builder *b, int64_t layer, kp_tensor *st
 }
 
 static kp_block_geometry upstream_block(kp_builder *b, int64_t layer, kp_tensor *stream) {
-  kp_block_geometry block = {.update = KP_PROGRAM_UPSTREAM_UPDATE, .curvature = block_curvature(b, layer, stream)};
+  kp_block_geometry block = {.update = KP_PROGRAM_UPSTREAM_UPDATE,
+                             .curvature = block_curvature(b, layer, stream)};
   /* The published code takes its per-head path whenever it has more than one curvature. */
-  block.tangent = kp_tensor_columns(block.curvature) > 1 ? KP_PROGRAM_UPSTREAM_LOG_PER_HEAD : KP_PROGRAM_UPSTREAM_LOG_SCALAR;
+  block.tangent = kp_tensor_columns(block.curvature) > 1 ? KP_PROGRAM_UPSTREAM_LOG_PER_HEAD
+                                                         : KP_PROGRAM_UPSTREAM_LOG_SCALAR;
   return block;
 }
 
@@ -127,15 +137,20 @@ static kp_block_geometry upstream_block(kp_builder *b, int64_t layer, kp_tensor 
 static kp_tensor *embed_in_curved_space(kp_builder *b, kp_tensor *e) {
   kp_graph_scope(b->graph, "embedding_curvature");
   const double start = inverse_map(map_of(b), is_upstream(b) ? -0.5 : kp_model_curvature(b->options, 0, 0));
-  kp_initial initial = is_upstream(b) ? (kp_initial){.kind = KP_INITIAL_UNIFORM, .b = 1} : kp_initial_of(start);
-  kp_tensor *theta = kp_part_parameter(b, "embedding_curvature", KP_GROUP_CURVATURE, initial, 1, (int64_t[]){1});
+  kp_initial initial =
+      is_upstream(b) ? (kp_initial){.kind = KP_INITIAL_UNIFORM, .b = 1} : kp_initial_of(start);
+  kp_tensor *theta =
+      kp_part_parameter(b, "embedding_curvature", KP_GROUP_CURVATURE, initial, 1, (int64_t[]){1});
   kp_tensor *history = NULL;
   if (kp_builder_decodes(b))
-    history = kp_graph_state(b->graph, "embedding.history", KP_TYPE_REAL, 3, (int64_t[]){b->network->build.batch, 1, b->options->width});
-  kp_tensor *r = kp_reference(b->graph, e, NULL, history, history == NULL ? NULL : b->network->start,
-                              (kp_reference_arguments){.kind = KP_REFERENCE_PREVIOUS, .length = b->network->build.length});
+    history = kp_graph_state(b->graph, "embedding.history", KP_TYPE_REAL, 3,
+                             (int64_t[]){b->network->build.batch, 1, b->options->width});
+  kp_tensor *r = kp_reference(
+      b->graph, e, NULL, history, history == NULL ? NULL : b->network->start,
+      (kp_reference_arguments){.kind = KP_REFERENCE_PREVIOUS, .length = b->network->build.length});
   const int program = is_upstream(b) ? KP_PROGRAM_UPSTREAM_EXP : KP_PROGRAM_UPDATE_E3;
-  kp_tensor *x = kp_row_program_apply(b->graph, program, 0, (kp_tensor *[3]){r, e, NULL}, mapped(b, theta, map_of(b)));
+  kp_tensor *x =
+      kp_curved_map(b->graph, program, 0, (kp_tensor *[3]){r, e, NULL}, mapped(b, theta, map_of(b)));
   if (history != NULL) kp_store_rows(b->graph, e, history, NULL, false);
   return x;
 }
@@ -156,10 +171,10 @@ static const char *uncacheable(const kp_model_options *options) {
   return NULL;
 }
 
-
-const kp_family kp_family_mixed = {.name = "mixed",
-                                   .twin = "model.family=gpt model.token_difference=true",
-                                   .help = "the mixed-curvature transformer: Möbius residual, tangent space at the previous token",
-                                   .curved = true,
-                                   .build = build,
-                                   .uncacheable = uncacheable};
+const kp_family kp_family_mixed = {
+    .name = "mixed",
+    .twin = "model.family=gpt model.token_difference=true",
+    .help = "the mixed-curvature transformer: Möbius residual, tangent space at the previous token",
+    .curved = true,
+    .build = build,
+    .uncacheable = uncacheable};

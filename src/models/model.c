@@ -50,7 +50,8 @@ kp_status kp_network_create(const kp_model_options *options, kp_parameters *para
   *result = NULL;
   if (build.mode == KP_BUILD_DECODE && options->family->uncacheable != NULL) {
     const char *why = options->family->uncacheable(options);
-    if (why != NULL) return kp_fail(error, KP_ERR_UNSUPPORTED, "this model cannot be decoded with a cache: %s", why);
+    if (why != NULL)
+      return kp_fail(error, KP_ERR_UNSUPPORTED, "this model cannot be decoded with a cache: %s", why);
   }
   kp_network *network = calloc(1, sizeof *network);
   kp_assert(network != NULL, "out of memory");
@@ -60,9 +61,12 @@ kp_status kp_network_create(const kp_model_options *options, kp_parameters *para
   add_inputs(network);
   options->family->build(options, parameters, network);
   kp_status status = KP_OK;
-  if (build.mode == KP_BUILD_TRAIN) status = kp_graph_backward(network->graph, network->loss, network->seed, error);
-  if (status != KP_OK) kp_network_destroy(network);
-  else *result = network;
+  if (build.mode == KP_BUILD_TRAIN)
+    status = kp_graph_backward(network->graph, network->loss, network->seed, error);
+  if (status != KP_OK)
+    kp_network_destroy(network);
+  else
+    *result = network;
   return status;
 }
 
@@ -72,7 +76,8 @@ void kp_network_destroy(kp_network *network) {
   free(network);
 }
 
-/* 2 multiply-adds an element of a matrix product; attention has two products a pass over half the square if causal. */
+/* 2 multiply-adds an element of a matrix product; attention has two products a pass over half the square if
+ * causal. */
 static double node_flops(const kp_node *node) {
   const kp_attention_arguments *a = node->arguments;
   switch (node->operation) {

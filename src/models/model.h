@@ -79,6 +79,7 @@ typedef struct kp_build {
   kp_build_mode mode;
   int64_t batch, length; /* B, T */
   bool keep_hidden;      /* keep the stream after every block readable */
+  bool keep_logits;      /* keep the logits of a graph with a loss readable */
 } kp_build;
 
 /* A graph of a model and the tensors that its user touches. */
@@ -92,8 +93,9 @@ typedef struct kp_network {
   kp_tensor *logits;             /* (B, T, V); in decoding (B, V) of the last token */
   kp_tensor *loss;
   int layers;
-  kp_tensor *hidden[KP_MAX_LAYERS + 1];  /* the stream before block 0, 1, … and after the last; with keep_hidden */
-  kp_tensor *curvature[KP_MAX_LAYERS];   /* κ of each block (K, G), or NULL */
+  kp_tensor
+      *hidden[KP_MAX_LAYERS + 1]; /* the stream before block 0, 1, … and after the last; with keep_hidden */
+  kp_tensor *curvature[KP_MAX_LAYERS];      /* κ of each block (K, G), or NULL */
   kp_tensor *events[2 * KP_MAX_LAYERS + 2]; /* boundary events of each seam */
   int event_count;
 } kp_network;
@@ -130,8 +132,8 @@ kp_status kp_network_create(const kp_model_options *options, kp_parameters *para
                             kp_network **network, kp_error *error);
 void kp_network_destroy(kp_network *network);
 
-/* Floating-point operations of one pass over the graph's nodes [first, last): multiplications and additions of
- * matrix products and attention, as is usual for model FLOPs. */
+/* Floating-point operations of one pass over the graph's nodes [first, last): multiplications and additions
+ * of matrix products and attention, as is usual for model FLOPs. */
 double kp_network_flops(const kp_network *network, int first, int last);
 
 #endif

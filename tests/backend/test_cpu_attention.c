@@ -9,7 +9,7 @@
 #include "backend/operators.h"
 #include "support/attention_oracle.h"
 #include "support/golden.h"
-#include "support/isa.h"
+#include "support/isa_symbols.h"
 
 static const double output_tolerance = 1e-5, gradient_tolerance = 2e-5;
 

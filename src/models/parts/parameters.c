@@ -7,15 +7,15 @@ bool kp_builder_decodes(const kp_builder *b) {
   return b->network->build.mode == KP_BUILD_DECODE;
 }
 
-kp_tensor *kp_part_parameter(kp_builder *b, const char *name, kp_group group, kp_initial initial, int dimensions,
-                             const int64_t *shape) {
+kp_tensor *kp_part_parameter(kp_builder *b, const char *name, kp_group group, kp_initial initial,
+                             int dimensions, const int64_t *shape) {
   int index = kp_parameters_add(b->parameters, name, dimensions, shape, initial, group, true);
   const bool trainable = b->parameters->list[index].trainable && b->network->build.mode == KP_BUILD_TRAIN;
   return kp_graph_parameter(b->graph, b->parameters->list[index].name, index, trainable, dimensions, shape);
 }
 
-void kp_part_unused_parameter(kp_builder *b, const char *name, kp_group group, kp_initial initial, int dimensions,
-                              const int64_t *shape) {
+void kp_part_unused_parameter(kp_builder *b, const char *name, kp_group group, kp_initial initial,
+                              int dimensions, const int64_t *shape) {
   int index = kp_parameters_add(b->parameters, name, dimensions, shape, initial, group, true);
   b->parameters->list[index].used = false;
 }
@@ -32,7 +32,8 @@ kp_initial kp_initial_of(double value) {
   return (kp_initial){.kind = KP_INITIAL_CONSTANT, .a = value};
 }
 
-kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t out, bool bias, kp_initial initial) {
+kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t out, bool bias,
+                          kp_initial initial) {
   char full[160];
   snprintf(full, sizeof full, "%s.weight", name);
   kp_tensor *weight =

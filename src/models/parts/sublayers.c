@@ -1,4 +1,5 @@
-/* Embedding, attention, feed-forward and head, with the parameter names of nanoGPT (Radford et al. 2019 for the sizes). */
+/* Embedding, attention, feed-forward and head, with the parameter names of nanoGPT (Radford et al. 2019 for
+ * the sizes). */
 #include <math.h>
 #include <stdio.h>
 
@@ -55,17 +56,19 @@ kp_tensor *kp_part_attention(kp_builder *b, int64_t layer, kp_tensor *y) {
                                       .causal = true,
                                       .score = KP_SCORE_DOT,
                                       .scale = 1 / sqrt(head_size)};
-  kp_tensor *out = kp_builder_decodes(b)
-                       ? kp_attention_cached(b->graph, qkv, cache(b, layer, "keys"), cache(b, layer, "values"),
-                                             b->network->start, NULL, NULL, arguments)
-                       : kp_attention(b->graph, qkv, NULL, NULL, NULL, NULL, arguments);
+  kp_tensor *out = kp_builder_decodes(b) ? kp_attention_cached(b->graph, qkv, cache(b, layer, "keys"),
+                                                               cache(b, layer, "values"), b->network->start,
+                                                               NULL, NULL, arguments)
+                                         : kp_attention(b->graph, qkv, NULL, NULL, NULL, NULL, arguments);
   snprintf(name, sizeof name, "transformer.h.%lld.attn.c_proj", (long long)layer);
   if (o->output_projection) {
     out = kp_part_linear(b, out, name, o->width, o->bias, kp_initial_projection(o));
-  } else if (o->variant == KP_VARIANT_UPSTREAM) { /* the published model keeps the matrix that it does not apply */
+  } else if (o->variant ==
+             KP_VARIANT_UPSTREAM) { /* the published model keeps the matrix that it does not apply */
     char full[80];
     snprintf(full, sizeof full, "%s.weight", name);
-    kp_part_unused_parameter(b, full, KP_GROUP_DECAY, kp_initial_projection(o), 2, (int64_t[]){o->width, o->width});
+    kp_part_unused_parameter(b, full, KP_GROUP_DECAY, kp_initial_projection(o), 2,
+                             (int64_t[]){o->width, o->width});
     snprintf(full, sizeof full, "%s.bias", name);
     if (o->bias) kp_part_unused_parameter(b, full, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, &o->width);
   }
@@ -90,10 +93,8 @@ void kp_part_head(kp_builder *b, kp_tensor *y) {
   kp_graph_scope(b->graph, "lm_head");
   if (kp_builder_decodes(b)) y = kp_select_row(b->graph, y, -1);
   network->logits = kp_linear(b->graph, y, token_table(b), NULL);
-  if (network->targets == NULL) {
-    kp_graph_keep(network->logits);
-    return;
-  }
+  if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
+  if (network->targets == NULL) return;
   network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
   kp_graph_keep(network->loss);
 }

@@ -54,12 +54,13 @@ static kp_tensor *history(stack *s, int64_t layer, int64_t rows) {
 
 /* The reference points of a block whose input is `stream`, when it is not simply the previous row. */
 static kp_tensor *reference_points(stack *s, kp_tensor *stream, kp_tensor *rows) {
-  kp_reference_arguments arguments = {.kind = s->geometry->reference == KP_CHOICE_MEAN ? KP_REFERENCE_MEAN
-                                                                                      : KP_REFERENCE_MIDPOINT,
-                                      .length = s->b->network->build.length,
-                                      .window = s->b->options->window};
+  kp_reference_arguments arguments = {
+      .kind = s->geometry->reference == KP_CHOICE_MEAN ? KP_REFERENCE_MEAN : KP_REFERENCE_MIDPOINT,
+      .length = s->b->network->build.length,
+      .window = s->b->options->window};
   kp_tensor *curvature = s->geometry->reference == KP_CHOICE_MIDPOINT ? s->block.curvature : NULL;
-  return kp_reference(s->b->graph, stream, curvature, rows, rows == NULL ? NULL : s->b->network->start, arguments);
+  return kp_reference(s->b->graph, stream, curvature, rows, rows == NULL ? NULL : s->b->network->start,
+                      arguments);
 }
 
 static int64_t history_rows(const stack *s) {
@@ -109,8 +110,8 @@ static kp_seam_result enter_with_stream(stack *s, int64_t layer, kp_tensor *stre
   return seam(s, operands, seam_arguments(s, -1, s->block.tangent));
 }
 
-/* Enters block `layer` in one seam with the update by the last block's branch: the reference point, where there is
- * one, is the previous row of the very stream that the seam makes. */
+/* Enters block `layer` in one seam with the update by the last block's branch: the reference point, where
+ * there is one, is the previous row of the very stream that the seam makes. */
 static kp_seam_result enter_with_branch(stack *s, int64_t layer, kp_tensor *stream, kp_tensor *branch) {
   kp_seam operands = {.stream = stream,
                       .branch = branch,
@@ -131,8 +132,8 @@ static kp_seam_result enter_with_branch(stack *s, int64_t layer, kp_tensor *stre
   return result;
 }
 
-/* Finishes the update by the last block's branch (NULL before the first block) and enters block `layer`. Returns the
- * normalised input of its attention. */
+/* Finishes the update by the last block's branch (NULL before the first block) and enters block `layer`.
+ * Returns the normalised input of its attention. */
 static kp_tensor *enter_block(stack *s, int64_t layer, kp_tensor *stream, kp_tensor *branch) {
   const bool needs_stream = s->geometry->depends_on_stream || s->geometry->reference == KP_CHOICE_MEAN ||
                             s->geometry->reference == KP_CHOICE_MIDPOINT;
