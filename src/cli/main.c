@@ -7,6 +7,7 @@
 #include "core/suggest.h"
 
 static const kp_command commands[] = {
+    {"bench", "time training steps and operators", kp_command_bench},
     {"train", "train a model from a configuration", kp_command_train},
     {"sample", "write text with a trained model", kp_command_sample},
     {"eval", "score a text with a trained model", kp_command_eval},
