@@ -8,6 +8,9 @@
 
 static const kp_command commands[] = {
     {"train", "train a model from a configuration", kp_command_train},
+    {"compare", "compare runs: losses, costs, fairness", kp_command_compare},
+    {"plot", "draw the curves of a run", kp_command_plot},
+    {"analyze", "geometry of a trained model: isotropy, curvature, spectra", kp_command_analyze},
     {"verify", "compare with other implementations' numbers", kp_command_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
