@@ -150,7 +150,7 @@ static void print_keys(const kp_comparison *c) {
   kp_table table;
   const char *titles[KP_TABLE_COLUMNS + 1] = {"<key"};
   const int shown = c->row_count < KP_TABLE_COLUMNS - 1 ? c->row_count : KP_TABLE_COLUMNS - 1;
-  if (c->key_count == 0) return;
+  if (c->key_count == 0 || shown < 1) return;
   char(*names)[KP_TABLE_CELL] = calloc((size_t)shown, sizeof *names);
   for (int i = 0; i < shown && names != NULL; i++) {
     snprintf(names[i], KP_TABLE_CELL, "<%.190s", c->rows[i].name);
