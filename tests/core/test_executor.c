@@ -172,7 +172,7 @@ static void test_poison_in_place(void **state) {
 
 static void test_trap_names_the_place(void **state) {
   (void)state;
-  const spoil_arguments arguments = {5, -INFINITY}; /* of (4, 3): row 1, column 2 */
+  const spoil_arguments arguments = {5, -HUGE_VAL}; /* of (4, 3): row 1, column 2 */
   kp_error error = {0};
   kp_graph *graph = kp_graph_create(operators);
   kp_tensor *x = kp_graph_input(graph, "stream", KP_TYPE_REAL, 2, (int64_t[]){4, 2});
@@ -198,7 +198,7 @@ static void test_trap_names_the_place(void **state) {
 /* Many inputs with long names: the message is cut, not the stack. */
 static void test_trap_with_long_names(void **state) {
   (void)state;
-  const spoil_arguments arguments = {0, NAN};
+  const spoil_arguments arguments = {0, (double)NAN};
   for (int length = 60; length < 240; length++) {
     char name[256] = "curvature";
     kp_error error = {0};

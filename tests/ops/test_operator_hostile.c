@@ -110,7 +110,7 @@ static void test_nan(void **state) {
     const int64_t element = element_that_counts(b, i);
     if (element < 0) continue;
     const double before = b->value[i][element];
-    b->value[i][element] = NAN;
+    b->value[i][element] = (double)NAN;
     write_value(b, i, b->value[i]);
     if (bench_forward(b, &error) == KP_OK && bad_outputs(b, false) == 0)
       fail_msg("%s: a NaN in %s leaves no trace", c->name, b->parameters->list[i].name);
