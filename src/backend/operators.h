@@ -60,8 +60,9 @@ typedef struct kp_dropout_arguments {
   uint64_t stream;
 } kp_dropout_arguments;
 
-/* ROTARY: (x (N, width), positions int32 (N)) -> the first `heads`·D channels of each row rotated, head by head, by the
- * angles position · base^(-2i/D); the rest copied.  `inverse` rotates back: it is the backward pass. */
+/* ROTARY: (x (N, width), positions int32 (N)) -> the first `heads`·D channels of each row rotated, head by
+ * head, by the angles position · base^(-2i/D); the rest copied.  `inverse` rotates back: it is the backward
+ * pass. */
 typedef struct kp_rotary_arguments {
   int heads;
   int head_size;
@@ -71,12 +72,13 @@ typedef struct kp_rotary_arguments {
 } kp_rotary_arguments;
 
 /* ATTENTION: (q, k, v [, κ (H) , β (H)]) -> o (N, H·D), logsumexp (B, H, T).
- * Packed: q is (N, 3·H·D) with q, k, v side by side, and k, v are NULL; otherwise q (N, H·D), k, v (N, kv_heads·D).
- * Score: dot: scale·<q,k>; geodesic: -β d or -β d², d the distance of exp_0(q), exp_0(k) on curvature κ.
- * ATTENTION_BACKWARD: (q, k, v, κ, β, o, logsumexp, go) -> (gq [packed: whole], gk, gv, adds: gκ, adds: gβ)
- * ATTENTION_CACHED: (q packed (B·T, 3·H·D), keys state (B, H, P, D), values state (B, H, P, D), start int32 (1)
- *   [, κ, β]) -> o (B·T, H·D): stores the T new keys and values at positions start … start+T-1 of the caches and
- *   attends causally to all positions before and at each query's. */
+ * Packed: q is (N, 3·H·D) with q, k, v side by side, and k, v are NULL; otherwise q (N, H·D), k, v (N,
+ * kv_heads·D). Score: dot: scale·<q,k>; geodesic: -β d or -β d², d the distance of exp_0(q), exp_0(k) on
+ * curvature κ. ATTENTION_BACKWARD: (q, k, v, κ, β, o, logsumexp, go) -> (gq [packed: whole], gk, gv, adds:
+ * gκ, adds: gβ) ATTENTION_CACHED: (q packed (B·T, 3·H·D), keys state (B, H, P, D), values state (B, H, P, D),
+ * start int32 (1)
+ *   [, κ, β]) -> o (B·T, H·D): stores the T new keys and values at positions start … start+T-1 of the caches
+ * and attends causally to all positions before and at each query's. */
 typedef enum kp_score { KP_SCORE_DOT, KP_SCORE_DISTANCE, KP_SCORE_DISTANCE_SQUARED } kp_score;
 
 typedef struct kp_attention_arguments {
@@ -98,18 +100,17 @@ typedef struct kp_cross_entropy_arguments {
  *     x' = update program (x, [r,] u; κ_update)          or x' = x without an update
  *     z  = tangent program (r', x'; κ_tangent)           or z = x' without one
  *     y  = weight · (z - mean)/sqrt(var + ε) + bias      (LayerNorm; or RMSNorm without the mean and bias)
- * Programs are rows of geometry/programs.def and act on each group of C/G channels with its own κ; the flat ones
- * make this the Euclidean residual + norm.  r is the given reference, row t-1 of it with `shift` (row -1 is
- * `carry`, or zero); r' is r, or with `own` the previous row of x' itself (row -1 is `own_carry`, or zero).
- *   inputs:  0 x (N, C), 1 u (N, C), 2 r (N, C), 3 κ_update (K, G), 4 κ_tangent (K, G), 5 weight (C), 6 bias (C),
- *            7 carry (B, C), 8 own carry (B, C); all but x optional
- *   outputs: 0 x' (N, C) (NULL without an update), 1 y (N, C) (NULL without a norm),
- *            2 statistics (N, 2): mean and 1/deviation of z, 3 events (1): rows · groups at the boundary
- * RESIDUAL_NORM_BACKWARD:
- *   inputs:  0..8 as above, 9 x', 10 g x' (or NULL), 11 g y (or NULL), 12 statistics
- *   outputs: 0 gx, 1 gu (NULL where it equals gx: flat_add without stream_reference), 2 gr: gradient of the tensor r
- *            (already shifted back), adds: 3 g κ_update, 4 g κ_tangent, 5 g weight, 6 g bias
- *   With `stream_reference` r is x itself: gx includes r's part and output 2 is NULL. */
+ * Programs are rows of geometry/programs.def and act on each group of C/G channels with its own κ; the flat
+ * ones make this the Euclidean residual + norm.  r is the given reference, row t-1 of it with `shift` (row -1
+ * is `carry`, or zero); r' is r, or with `own` the previous row of x' itself (row -1 is `own_carry`, or
+ * zero). inputs:  0 x (N, C), 1 u (N, C), 2 r (N, C), 3 κ_update (K, G), 4 κ_tangent (K, G), 5 weight (C), 6
+ * bias (C), 7 carry (B, C), 8 own carry (B, C); all but x optional outputs: 0 x' (N, C) (NULL without an
+ * update), 1 y (N, C) (NULL without a norm), 2 statistics (N, 2): mean and 1/deviation of z, 3 events (1):
+ * rows · groups at the boundary RESIDUAL_NORM_BACKWARD: inputs:  0..8 as above, 9 x', 10 g x' (or NULL), 11 g
+ * y (or NULL), 12 statistics outputs: 0 gx, 1 gu (NULL where it equals gx: flat_add without
+ * stream_reference), 2 gr: gradient of the tensor r (already shifted back), adds: 3 g κ_update, 4 g
+ * κ_tangent, 5 g weight, 6 g bias With `stream_reference` r is x itself: gx includes r's part and output 2 is
+ * NULL. */
 typedef enum kp_norm { KP_NORM_NONE, KP_NORM_LAYER, KP_NORM_RMS } kp_norm;
 
 typedef struct kp_residual_norm_arguments {
@@ -121,22 +122,26 @@ typedef struct kp_residual_norm_arguments {
   double epsilon;
 } kp_residual_norm_arguments;
 
-/* ROW_PROGRAM: (v_1 … v_m (N, C), κ (K, G)) -> (N, C), or (N, G) for a scalar program; 3 inputs then κ at index 3
- * ROW_PROGRAM_BACKWARD: (v_1, v_2, v_3, κ, g) -> (g v_1, g v_2, g v_3, adds: g κ); any may be NULL */
+/* ROW_PROGRAM: (v_1 … v_m (N, C), κ (K, G)) -> (N, C), or (N, G) for a scalar program; 3 inputs then κ at
+ * index 3 ROW_PROGRAM_BACKWARD: (v_1, v_2, v_3, κ, g) -> (g v_1, g v_2, g v_3, adds: g κ); any may be NULL */
 typedef struct kp_row_program_arguments {
   int program; /* a kp_program */
   double parameter;
 } kp_row_program_arguments;
 
-/* MIDPOINT: (points (N, M, C), weights (N, M), κ (K, G)) -> weighted gyromidpoint of each row's M points (N, C)
- * MIDPOINT_BACKWARD: (points, weights, κ, g) -> (g points, g weights, adds: g κ) */
+/* MIDPOINT: (points (N, M, C), weights (N, M), κ (K, G)) -> weighted gyromidpoint of each row's M points (N,
+ * C) MIDPOINT_BACKWARD: (points, weights, κ, g) -> (g points, g weights, adds: g κ) */
 
-/* REFERENCE: (stream (N, C) [, κ (K, G), history (B, W, C), seen int32 (1)]) -> the reference point of each row (N, C)
- *   previous: row t-1; mean: the mean of rows 0 … t-1; midpoint: the gyromidpoint of rows t-W … t-1, in log
- *   coordinates (stream and result are tangent vectors at the origin).  Row 0's reference is zero.
- *   In decoding, `history` holds the W rows before row 0 (mean: W = 1, the mean of `seen` rows).
+/* REFERENCE: (stream (N, C) [, κ (K, G), history (B, W, C), seen int32 (1)]) -> the reference point of each
+ * row (N, C) previous: row t-1; mean: the mean of rows 0 … t-1; midpoint: the gyromidpoint of rows t-W … t-1,
+ * in log coordinates (stream and result are tangent vectors at the origin).  Row 0's reference is zero. In
+ * decoding, `history` holds the W rows before row 0 (mean: W = 1, the mean of `seen` rows).
  * REFERENCE_BACKWARD: (stream, κ, g) -> (g stream, adds: g κ) */
-typedef enum kp_reference_kind { KP_REFERENCE_PREVIOUS, KP_REFERENCE_MEAN, KP_REFERENCE_MIDPOINT } kp_reference_kind;
+typedef enum kp_reference_kind {
+  KP_REFERENCE_PREVIOUS,
+  KP_REFERENCE_MEAN,
+  KP_REFERENCE_MIDPOINT
+} kp_reference_kind;
 
 typedef struct kp_reference_arguments {
   kp_reference_kind kind;
@@ -163,9 +168,9 @@ typedef struct kp_select_arguments {
   int64_t length, row;
 } kp_select_arguments;
 
-/* STORE_ROWS: (x (B·T, C), state (B, W, C)) -> no output; the state's rows move up by T and the newest T rows of x are
- * appended: afterwards it holds the last W rows seen.  With `mean` (W = 1, third input seen int32 (1)) it holds the
- * mean of all rows seen. */
+/* STORE_ROWS: (x (B·T, C), state (B, W, C)) -> no output; the state's rows move up by T and the newest T rows
+ * of x are appended: afterwards it holds the last W rows seen.  With `mean` (W = 1, third input seen int32
+ * (1)) it holds the mean of all rows seen. */
 typedef struct kp_store_arguments {
   int64_t length; /* T */
   bool mean;

@@ -29,7 +29,7 @@ struct kp_atomic_file {
  * file. */
 static kp_status resolve_target(const char *path, char target[KP_PATH_SIZE], mode_t *mode, kp_error *error) {
   KP_TRY(kp_path_check(path, error));
-  strcpy(target, path);
+  memcpy(target, path, strlen(path) + 1);
   *mode = 0;
   struct stat info;
   if (lstat(path, &info) != 0) {

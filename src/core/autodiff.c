@@ -47,7 +47,8 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
     }
     return tensor->gradient;
   }
-  kp_tensor *zeroed = kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
+  kp_tensor *zeroed =
+      kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
   kp_graph_node(graph, KP_OPERATION_ZERO, NULL, 0, 0, NULL, 1, &zeroed);
   return zeroed;
 }
@@ -80,10 +81,10 @@ static bool any_output_gradient(const kp_node *node) {
   return false;
 }
 
-kp_status kp_graph_backward(kp_graph *graph, kp_tensor *loss, kp_tensor *seed, kp_error *error) {
-  kp_assert(kp_tensor_count(loss) == 1 && kp_tensor_count(seed) == 1, "the loss must be one number");
+kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed, kp_error *error) {
+  kp_assert(kp_tensor_count(output) == kp_tensor_count(seed), "the seed of %s has another size", output->name);
   const int forward_count = graph->node_count;
-  loss->gradient = seed;
+  output->gradient = seed;
   for (int i = forward_count - 1; i >= 0; i--) {
     kp_node *node = graph->nodes[i];
     if (!any_output_gradient(node)) continue;

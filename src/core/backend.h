@@ -30,7 +30,7 @@ typedef size_t (*kp_scratch_size)(const kp_node *node, int threads);
 
 typedef struct kp_backend {
   const char *name;
-  size_t real_size; /* bytes of a real number */
+  size_t real_size;               /* bytes of a real number */
   const kp_kernel *kernels;       /* by operation; NULL: not there */
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
 } kp_backend;

@@ -2,7 +2,6 @@
  * putting the entries into the values of a configuration.  The base comes
  * first, so that a file's own keys stand over those of the file that it
  * extends. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,12 +60,11 @@ static kp_status read_file(const char *path, file_chain *self, char **text, size
   return status;
 }
 
-static kp_status remember_file(kp_config *config, const char *path, const char **name, kp_error *error) {
+/* The configuration's own copy of the name, or NULL for want of memory. */
+static const char *remember_file(kp_config *config, const char *path) {
   char *copy = strdup(path);
-  if (copy == NULL) return fail_memory(error);
-  config->files[config->file_count++] = copy;
-  *name = copy;
-  return KP_OK;
+  if (copy != NULL) config->files[config->file_count++] = copy;
+  return copy;
 }
 
 static kp_status fail_unknown(const kp_schema *schema, const kp_yaml_entry *entry, kp_error *error) {
@@ -129,14 +127,17 @@ static const kp_yaml_entry *find_extends(const kp_yaml_document *document) {
   return NULL;
 }
 
-static kp_status join_path(const char *file, const char *relative, char **path, kp_error *error) {
+/* `relative` as seen from the folder of `file`; for the caller to free, NULL
+ * for want of memory. */
+static char *join_path(const char *file, const char *relative) {
   const char *slash = strrchr(file, '/');
-  size_t directory = *relative == '/' || slash == NULL ? 0 : (size_t)(slash - file) + 1;
-  *path = malloc(directory + strlen(relative) + 1);
-  if (*path == NULL) return fail_memory(error);
-  memcpy(*path, file, directory);
-  strcpy(*path + directory, relative);
-  return KP_OK;
+  size_t folder = *relative == '/' || slash == NULL ? 0 : (size_t)(slash - file) + 1;
+  size_t length = strlen(relative);
+  char *path = malloc(folder + length + 1);
+  if (path == NULL) return NULL;
+  memcpy(path, file, folder);
+  memcpy(path + folder, relative, length + 1);
+  return path;
 }
 
 static kp_status read_nested(kp_config *config, const char *path, const file_chain *outer, kp_error *error);
@@ -145,8 +146,8 @@ static kp_status read_base(kp_config *config, const kp_yaml_entry *entry, const 
                            const file_chain *self, kp_error *error) {
   if (entry->kind != KP_YAML_SCALAR || kp_yaml_is_null(&entry->items[0]))
     return kp_fail(error, KP_ERR_INPUT, "expected the name of one file");
-  char *path = NULL;
-  KP_TRY(join_path(file, entry->items[0].text, &path, error));
+  char *path = join_path(file, entry->items[0].text);
+  if (path == NULL) return fail_memory(error);
   kp_status status = read_nested(config, path, self, error);
   free(path);
   return status;
@@ -173,9 +174,9 @@ static kp_status read_nested(kp_config *config, const char *path, const file_cha
   char *text = NULL;
   size_t size = 0;
   KP_TRY(read_file(path, &self, &text, &size, error));
-  const char *name = NULL;
-  kp_status status = remember_file(config, path, &name, error);
-  if (status == KP_OK) status = read_document(config, text, size, name, &self, error);
+  const char *name = remember_file(config, path);
+  kp_status status =
+      name == NULL ? fail_memory(error) : read_document(config, text, size, name, &self, error);
   free(text);
   return status;
 }
@@ -186,8 +187,8 @@ kp_status kp_config_read_file(kp_config *config, const char *path, kp_error *err
 
 kp_status kp_config_read_text(kp_config *config, const char *text, size_t size, const char *name,
                               kp_error *error) {
-  const char *file = NULL;
-  KP_TRY(remember_file(config, name, &file, error));
+  const char *file = remember_file(config, name);
+  if (file == NULL) return fail_memory(error);
   return read_document(config, text, size, file, NULL, error);
 }
 

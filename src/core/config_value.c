@@ -21,7 +21,7 @@ static void excerpt(const char *text, char out[EXCERPT]) {
     out[length++] = byte < 0x20 || byte == 0x7f ? ' ' : (char)byte;
   }
   while (((unsigned char)*text & 0xc0) == 0x80 && length < EXCERPT - 5) out[length++] = *text++;
-  strcpy(out + length, *text == 0 ? "" : "...");
+  snprintf(out + length, EXCERPT - length, "%s", *text == 0 ? "" : "...");
 }
 
 static void scalar_name(const kp_yaml_scalar *scalar, char *text, size_t size) {

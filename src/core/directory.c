@@ -25,7 +25,7 @@ static kp_status make_one(const char *path, kp_error *error) {
 kp_status kp_directory_create(const char *path, kp_error *error) {
   KP_TRY(kp_path_check(path, error));
   char part[KP_PATH_SIZE];
-  strcpy(part, path);
+  memcpy(part, path, strlen(path) + 1);
   for (char *slash = strchr(part + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
     *slash = 0;
     KP_TRY(make_one(part, error));

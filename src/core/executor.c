@@ -12,14 +12,14 @@ struct kp_executor {
   const kp_backend *backend;
   const kp_parameters *parameters;
   kp_plan *plan;
-  void *arena;       /* owned unless the caller gave one */
+  void *arena; /* owned unless the caller gave one */
   bool arena_owned;
-  void **memory;     /* by tensor id */
-  void **states;     /* owned state buffers, by tensor id; NULL where bound or no state */
-  kp_call *calls;    /* by node index */
+  void **memory;  /* by tensor id */
+  void **states;  /* owned state buffers, by tensor id; NULL where bound or no state */
+  kp_call *calls; /* by node index */
   kp_run run;
   bool trap, poison;
-  double *seconds;   /* by node index, when profiling */
+  double *seconds; /* by node index, when profiling */
 };
 
 static size_t tensor_bytes(const kp_executor *executor, const kp_tensor *tensor) {
@@ -30,8 +30,8 @@ static kp_status check_kernels(const kp_graph *graph, const kp_backend *backend,
   for (int n = 0; n < graph->node_count; n++) {
     const kp_node *node = graph->nodes[n];
     if (backend->kernels[node->operation] == NULL)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "backend %s has no kernel for operator %s (%s)", backend->name,
-                     node->operator->name, node->scope);
+      return kp_fail(error, KP_ERR_UNSUPPORTED, "backend %s has no kernel for operator %s (%s)",
+                     backend->name, node->operator->name, node->scope);
   }
   return KP_OK;
 }
@@ -70,7 +70,8 @@ static kp_status allocate(kp_executor *executor, void *given_arena, kp_error *er
   executor->arena = given_arena;
   if (given_arena == NULL) {
     executor->arena_owned = true;
-    KP_TRY(kp_buffer_create(executor->plan->arena_bytes, "the activations of a step", &executor->arena, error));
+    KP_TRY(
+        kp_buffer_create(executor->plan->arena_bytes, "the activations of a step", &executor->arena, error));
   }
   for (int i = 0; i < graph->tensor_count; i++) {
     const kp_tensor *tensor = graph->tensors[i];
@@ -85,8 +86,9 @@ static kp_status allocate(kp_executor *executor, void *given_arena, kp_error *er
   return KP_OK;
 }
 
-kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend, const kp_parameters *parameters,
-                             kp_executor_options options, kp_executor **result, kp_error *error) {
+kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
+                             const kp_parameters *parameters, kp_executor_options options,
+                             kp_executor **result, kp_error *error) {
   *result = NULL;
   KP_TRY(check_kernels(graph, backend, error));
   kp_executor *executor = calloc(1, sizeof *executor);
@@ -129,7 +131,8 @@ const kp_plan *kp_executor_plan(const kp_executor *executor) {
 }
 
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory) {
-  kp_assert(tensor->role == KP_ROLE_INPUT || tensor->role == KP_ROLE_STATE, "%s cannot be bound", tensor->name);
+  kp_assert(tensor->role == KP_ROLE_INPUT || tensor->role == KP_ROLE_STATE, "%s cannot be bound",
+            tensor->name);
   kp_buffer_destroy(executor->states[tensor->id]);
   executor->states[tensor->id] = NULL;
   executor->memory[tensor->id] = memory;
@@ -144,9 +147,12 @@ void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, doub
   const void *memory = executor->memory[tensor->id];
   const int64_t count = kp_tensor_count(tensor);
   for (int64_t i = 0; i < count; i++) {
-    if (tensor->type == KP_TYPE_INT32) host[i] = ((const int32_t *)memory)[i];
-    else if (executor->backend->real_size == sizeof(double)) host[i] = ((const double *)memory)[i];
-    else host[i] = (double)((const float *)memory)[i];
+    if (tensor->type == KP_TYPE_INT32)
+      host[i] = ((const int32_t *)memory)[i];
+    else if (executor->backend->real_size == sizeof(double))
+      host[i] = ((const double *)memory)[i];
+    else
+      host[i] = (double)((const float *)memory)[i];
   }
 }
 
@@ -154,9 +160,12 @@ void kp_executor_write(kp_executor *executor, const kp_tensor *tensor, const dou
   void *memory = executor->memory[tensor->id];
   const int64_t count = kp_tensor_count(tensor);
   for (int64_t i = 0; i < count; i++) {
-    if (tensor->type == KP_TYPE_INT32) ((int32_t *)memory)[i] = (int32_t)host[i];
-    else if (executor->backend->real_size == sizeof(double)) ((double *)memory)[i] = host[i];
-    else ((float *)memory)[i] = (float)host[i];
+    if (tensor->type == KP_TYPE_INT32)
+      ((int32_t *)memory)[i] = (int32_t)host[i];
+    else if (executor->backend->real_size == sizeof(double))
+      ((double *)memory)[i] = host[i];
+    else
+      ((float *)memory)[i] = (float)host[i];
   }
 }
 
@@ -197,17 +206,17 @@ static kp_status report_not_finite(const kp_executor *executor, const kp_node *n
       double value = element(executor, input, at * columns + c);
       squares += value * value;
     }
-    used += (size_t)snprintf(detail + used, sizeof detail - used, "%s|%s| = %.4g", used ? ", " : "", input->name,
-                             sqrt(squares));
+    used += (size_t)snprintf(detail + used, sizeof detail - used, "%s|%s| = %.4g", used ? ", " : "",
+                             input->name, sqrt(squares));
     if (columns <= 32 && strstr(input->name, "curvature") != NULL)
       used += (size_t)snprintf(detail + used, sizeof detail - used, " (first value %.4g)",
                                element(executor, input, at * columns));
   }
   return kp_fail(error, KP_ERR_NUMERIC,
                  "operator %s (%s) wrote %g to %s %s at row %lld, column %lld; its inputs in that row: %s",
-                 node->operator->name, node->scope[0] ? node->scope : "graph", element(executor, output, index),
-                 output->name, kp_tensor_shape_text(output, shape), (long long)row,
-                 (long long)(index % kp_tensor_columns(output)), detail);
+                 node->operator->name, node->scope[0] ? node->scope : "graph",
+                 element(executor, output, index), output->name, kp_tensor_shape_text(output, shape),
+                 (long long)row, (long long)(index % kp_tensor_columns(output)), detail);
 }
 
 static kp_status trap(const kp_executor *executor, const kp_node *node, kp_error *error) {
@@ -227,7 +236,8 @@ static void poison_outputs(const kp_executor *executor, const kp_node *node) {
     if (output == NULL || output->role != KP_ROLE_ACTIVATION || output->producer != node) continue;
     bool shared = false;
     for (int j = 0; j < node->inputs; j++)
-      shared |= node->input[j] != NULL && executor->memory[node->input[j]->id] == executor->memory[output->id];
+      shared |=
+          node->input[j] != NULL && executor->memory[node->input[j]->id] == executor->memory[output->id];
     if (!shared) memset(executor->memory[output->id], 0xff, tensor_bytes(executor, output));
   }
 }

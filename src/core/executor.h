@@ -11,17 +11,18 @@
 typedef struct kp_executor kp_executor;
 
 typedef struct kp_executor_options {
-  int threads;       /* 0: as many as the machine has cores */
+  int threads; /* 0: as many as the machine has cores */
   uint64_t seed;
-  bool trap;         /* after every node, look for values that are not finite */
-  bool poison;       /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
-  void *arena;       /* memory to use instead of an own arena, at least plan->arena_bytes; may be NULL */
+  bool trap;   /* after every node, look for values that are not finite */
+  bool poison; /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
+  void *arena; /* memory to use instead of an own arena, at least plan->arena_bytes; may be NULL */
 } kp_executor_options;
 
 /* `graph` and `parameters` (allocated; may be NULL without parameters) must
  * outlive the executor.  Fails when the backend lacks a kernel of the graph. */
-kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend, const kp_parameters *parameters,
-                             kp_executor_options options, kp_executor **executor, kp_error *error);
+kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
+                             const kp_parameters *parameters, kp_executor_options options,
+                             kp_executor **executor, kp_error *error);
 void kp_executor_destroy(kp_executor *executor);
 
 const kp_plan *kp_executor_plan(const kp_executor *executor);

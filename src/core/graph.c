@@ -60,7 +60,8 @@ static kp_tensor *new_tensor(kp_graph *graph, kp_role role, const char *name, kp
   return tensor;
 }
 
-kp_tensor *kp_graph_input(kp_graph *graph, const char *name, kp_type type, int dimensions, const int64_t *shape) {
+kp_tensor *kp_graph_input(kp_graph *graph, const char *name, kp_type type, int dimensions,
+                          const int64_t *shape) {
   return new_tensor(graph, KP_ROLE_INPUT, name, type, dimensions, shape);
 }
 
@@ -72,15 +73,16 @@ kp_tensor *kp_graph_constant(kp_graph *graph, const char *name, int dimensions, 
   return tensor;
 }
 
-kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable, int dimensions,
-                              const int64_t *shape) {
+kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable,
+                              int dimensions, const int64_t *shape) {
   kp_tensor *tensor = new_tensor(graph, KP_ROLE_PARAMETER, name, KP_TYPE_REAL, dimensions, shape);
   tensor->parameter = parameter;
   tensor->needs_gradient = trainable;
   return tensor;
 }
 
-kp_tensor *kp_graph_state(kp_graph *graph, const char *name, kp_type type, int dimensions, const int64_t *shape) {
+kp_tensor *kp_graph_state(kp_graph *graph, const char *name, kp_type type, int dimensions,
+                          const int64_t *shape) {
   return new_tensor(graph, KP_ROLE_STATE, name, type, dimensions, shape);
 }
 
@@ -89,14 +91,14 @@ kp_tensor *kp_graph_activation(kp_graph *graph, const char *name, kp_type type, 
   return new_tensor(graph, KP_ROLE_ACTIVATION, name, type, dimensions, shape);
 }
 
-kp_node *kp_graph_node(kp_graph *graph, int operation, const void *arguments, size_t arguments_size, int inputs,
-                       kp_tensor *const *input, int outputs, kp_tensor *const *output) {
+kp_node *kp_graph_node(kp_graph *graph, int operation, const void *arguments, size_t arguments_size,
+                       int inputs, kp_tensor *const *input, int outputs, kp_tensor *const *output) {
   kp_assert(inputs <= KP_MAX_INPUTS && outputs <= KP_MAX_OUTPUTS, "%s has %d inputs and %d outputs",
             graph->operators[operation].name, inputs, outputs);
   kp_node *node = kp_arena_take(graph->arena, sizeof *node);
   node->index = graph->node_count;
   node->operation = operation;
-  node->operator = &graph->operators[operation];
+  node->operator= & graph->operators[operation];
   node->scope = graph->scope;
   node->inputs = inputs;
   node->outputs = outputs;
@@ -149,7 +151,8 @@ bool kp_tensor_same_shape(const kp_tensor *a, const kp_tensor *b) {
 const char *kp_tensor_shape_text(const kp_tensor *tensor, char text[64]) {
   size_t used = 0;
   for (int i = 0; i < tensor->dimensions && used < 64; i++)
-    used += (size_t)snprintf(text + used, 64 - used, "%s%lld", i == 0 ? "(" : ", ", (long long)tensor->shape[i]);
+    used +=
+        (size_t)snprintf(text + used, 64 - used, "%s%lld", i == 0 ? "(" : ", ", (long long)tensor->shape[i]);
   if (used < 63) strcpy(text + used, ")");
   return text;
 }

@@ -48,12 +48,12 @@ typedef struct kp_tensor {
   int dimensions;
   int64_t shape[KP_MAX_DIMENSIONS];
   const char *name;
-  kp_node *producer;     /* NULL unless an activation */
-  int parameter;         /* index in the parameter table, for parameters and gradients */
-  const double *values;  /* for constants: element count values */
-  bool needs_gradient;   /* a gradient flows to it when the graph is differentiated */
-  bool recompute;        /* not kept for the backward pass: produced again when it is needed */
-  bool keep;             /* stays readable until the end of a run */
+  kp_node *producer;            /* NULL unless an activation */
+  int parameter;                /* index in the parameter table, for parameters and gradients */
+  const double *values;         /* for constants: element count values */
+  bool needs_gradient;          /* a gradient flows to it when the graph is differentiated */
+  bool recompute;               /* not kept for the backward pass: produced again when it is needed */
+  bool keep;                    /* stays readable until the end of a run */
   struct kp_tensor *gradient;   /* after kp_graph_backward: d loss / d this, or NULL */
   struct kp_tensor *recomputed; /* its second copy in the backward pass */
 } kp_tensor;
@@ -96,20 +96,22 @@ void kp_graph_destroy(kp_graph *graph);
 /* Names what the following nodes belong to, for error messages (printf format). */
 void kp_graph_scope(kp_graph *graph, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-kp_tensor *kp_graph_input(kp_graph *graph, const char *name, kp_type type, int dimensions, const int64_t *shape);
+kp_tensor *kp_graph_input(kp_graph *graph, const char *name, kp_type type, int dimensions,
+                          const int64_t *shape);
 kp_tensor *kp_graph_constant(kp_graph *graph, const char *name, int dimensions, const int64_t *shape,
                              const double *values);
-kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable, int dimensions,
-                              const int64_t *shape);
-kp_tensor *kp_graph_state(kp_graph *graph, const char *name, kp_type type, int dimensions, const int64_t *shape);
+kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable,
+                              int dimensions, const int64_t *shape);
+kp_tensor *kp_graph_state(kp_graph *graph, const char *name, kp_type type, int dimensions,
+                          const int64_t *shape);
 
 /* A new activation tensor, to be given to kp_graph_node as an output. */
 kp_tensor *kp_graph_activation(kp_graph *graph, const char *name, kp_type type, int dimensions,
                                const int64_t *shape);
 
 /* Appends a node.  `arguments` is copied.  Inputs may be NULL where the operator allows it. */
-kp_node *kp_graph_node(kp_graph *graph, int operation, const void *arguments, size_t arguments_size, int inputs,
-                       kp_tensor *const *input, int outputs, kp_tensor *const *output);
+kp_node *kp_graph_node(kp_graph *graph, int operation, const void *arguments, size_t arguments_size,
+                       int inputs, kp_tensor *const *input, int outputs, kp_tensor *const *output);
 
 /* Marks a tensor as readable after the run. */
 void kp_graph_keep(kp_tensor *tensor);
@@ -125,11 +127,10 @@ const char *kp_tensor_shape_text(const kp_tensor *tensor, char text[64]);
 
 /* ---- Differentiation (core/autodiff.c) ---- */
 
-/* Appends the backward pass of `loss` (one element).  `seed` (one element) is
- * d objective / d loss, an input or constant: 1 / (number of micro-batches)
- * when gradients are accumulated.  Fails when a gradient would have to pass an
- * operator that is not differentiable. */
-kp_status kp_graph_backward(kp_graph *graph, kp_tensor *loss, kp_tensor *seed, kp_error *error);
+/* Appends the backward pass of `output`, whose gradient is `seed` (as many elements): an input or a constant.  For a
+ * loss it is one number: 1 / (number of micro-batches) when gradients are accumulated.  Fails when a gradient would
+ * have to pass an operator that is not differentiable. */
+kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed, kp_error *error);
 
 /* For backward rules. ---------------------------------------------------- */
 

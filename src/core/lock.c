@@ -21,12 +21,12 @@ static void read_holder(int descriptor, char holder[HOLDER_SIZE]) {
   ssize_t count = pread(descriptor, holder, HOLDER_SIZE - 1, 0);
   holder[count > 0 ? count : 0] = 0;
   holder[strcspn(holder, "\n")] = 0;
-  if (holder[0] == 0) strcpy(holder, "another process");
+  if (holder[0] == 0) snprintf(holder, HOLDER_SIZE, "another process");
 }
 
 static kp_status write_holder(int descriptor, const char *path, kp_error *error) {
   char host[256] = "";
-  if (gethostname(host, sizeof host - 1) != 0) strcpy(host, "unknown");
+  if (gethostname(host, sizeof host - 1) != 0) snprintf(host, sizeof host, "unknown");
   char holder[HOLDER_SIZE];
   int length = snprintf(holder, sizeof holder, "process %ld on host %s\n", (long)getpid(), host);
   if (ftruncate(descriptor, 0) != 0 || pwrite(descriptor, holder, (size_t)length, 0) != length)

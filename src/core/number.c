@@ -78,7 +78,8 @@ static void add_point(char text[KP_NUMBER_SIZE]) {
   char *exponent = strchr(text, 'e');
   if (exponent == NULL) exponent = text + strlen(text);
   memmove(exponent + 2, exponent, strlen(exponent) + 1);
-  memcpy(exponent, ".0", 2);
+  exponent[0] = '.';
+  exponent[1] = '0';
 }
 
 void kp_number_format(double value, char text[KP_NUMBER_SIZE]) {
@@ -87,8 +88,7 @@ void kp_number_format(double value, char text[KP_NUMBER_SIZE]) {
   for (int digits = 15; digits <= 17; digits++) {
     /* 17 digits take at most 24 bytes: there is room for add_point. */
     snprintf(text, KP_NUMBER_SIZE - 2, "%.*g", digits, value);
-    double back = strtod(text, NULL);
-    if (memcmp(&back, &value, sizeof value) == 0) break;
+    if (strtod(text, NULL) == value) break;
   }
   c_locale_leave(scope);
   add_point(text);

@@ -65,7 +65,8 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
     size_t bytes = (size_t)initial.count * sizeof(double);
     parameter->initial.values = memcpy(kp_arena_take(parameters->arena, bytes), initial.values, bytes);
   }
-  parameters->total += (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
+  parameters->total +=
+      (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
   return parameters->count++;
 }
 
@@ -104,8 +105,10 @@ static double initial_value(const kp_initial *initial, uint64_t seed, uint64_t s
 }
 
 static void store(const kp_parameters *parameters, void *buffer, int64_t i, double value) {
-  if (parameters->backend->real_size == sizeof(double)) ((double *)buffer)[i] = value;
-  else ((float *)buffer)[i] = (float)value;
+  if (parameters->backend->real_size == sizeof(double))
+    ((double *)buffer)[i] = value;
+  else
+    ((float *)buffer)[i] = (float)value;
 }
 
 void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed) {

@@ -54,7 +54,8 @@ typedef struct kp_parameters {
 kp_parameters *kp_parameters_create(void);
 void kp_parameters_destroy(kp_parameters *parameters);
 
-/* The index of the parameter `name`, adding it when it is new.  Asking again with another shape is an assertion. */
+/* The index of the parameter `name`, adding it when it is new.  Asking again with another shape is an
+ * assertion. */
 int kp_parameters_add(kp_parameters *parameters, const char *name, int dimensions, const int64_t *shape,
                       kp_initial initial, kp_group group, bool trainable);
 
@@ -64,7 +65,8 @@ int kp_parameters_find(const kp_parameters *parameters, const char *name);
 /* The number of parameters proper, padding left out. */
 int64_t kp_parameters_elements(const kp_parameters *parameters);
 
-/* Allocates the flat buffers in `backend`'s precision; with `training`, those of gradients and moments too. */
+/* Allocates the flat buffers in `backend`'s precision; with `training`, those of gradients and moments too.
+ */
 kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *backend, bool training,
                                  kp_error *error);
 

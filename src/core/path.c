@@ -43,7 +43,7 @@ kp_status kp_path_split(const char *path, char folder[KP_PATH_SIZE], const char 
   if (**name == 0 || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0)
     return kp_fail(error, KP_ERR_INPUT, "'%s' has no last name; leave out the end after the last '/'", path);
   if (slash == NULL) {
-    strcpy(folder, ".");
+    memcpy(folder, ".", 2);
     return KP_OK;
   }
   size_t length = slash == path ? 1 : (size_t)(slash - path);

@@ -19,9 +19,9 @@ typedef struct planner {
   const kp_backend *backend;
   int threads;
   kp_plan *plan;
-  int *last_use;       /* by tensor id */
-  int *block_of;       /* by tensor id; -1: none */
-  int *scratch_block;  /* by node index; -1: none */
+  int *last_use;      /* by tensor id */
+  int *block_of;      /* by tensor id; -1: none */
+  int *scratch_block; /* by node index; -1: none */
   block *blocks;
   int block_count;
 } planner;
@@ -54,9 +54,10 @@ static void find_last_uses(planner *p) {
 
 /* The input whose memory the node's output may take over: it dies here, and nothing else lies in it. */
 static const kp_tensor *inplace_candidate(const planner *p, const kp_node *node, const kp_tensor *output) {
-  if (node->operator->inplace_output < 0 || node->output[node->operator->inplace_output] != output) return NULL;
+  if (node->operator->inplace_output<0 || node->output[node->operator->inplace_output] != output) return NULL;
   const kp_tensor *input = node->input[node->operator->inplace_input];
-  if (input == NULL || input->role != KP_ROLE_ACTIVATION || p->last_use[input->id] != node->index) return NULL;
+  if (input == NULL || input->role != KP_ROLE_ACTIVATION || p->last_use[input->id] != node->index)
+    return NULL;
   if (tensor_bytes(p, input) != tensor_bytes(p, output) || p->block_of[input->id] < 0) return NULL;
   int readers = 0;
   for (int i = 0; i < node->inputs; i++) readers += node->input[i] == input;
@@ -102,7 +103,8 @@ static bool overlap(const block *a, const block *b) {
   return a->first <= b->last && b->first <= a->last;
 }
 
-/* The lowest offset at which `candidate` collides with none of the `count` blocks, which are sorted by offset. */
+/* The lowest offset at which `candidate` collides with none of the `count` blocks, which are sorted by
+ * offset. */
 static size_t lowest_gap(block *const *placed, int count, const block *candidate) {
   size_t offset = 0;
   for (int i = 0; i < count; i++) {

@@ -96,7 +96,25 @@ static const kp_tokenizer_kind character_kind = {
     .destroy = destroy,
 };
 
-/* Fills the table of characters; the code points with present[c] != 0, of which there are `vocabulary`. */
+/* A set of code points. */
+typedef struct character_set {
+  unsigned char *present; /* (KP_UTF8_LAST_CODE_POINT + 1), 1 for those in the set; owned */
+  uint32_t last;          /* the largest in the set */
+  int32_t count;
+} character_set;
+
+static kp_status create_set(character_set *set, kp_error *error) {
+  *set = (character_set){.present = calloc((size_t)KP_UTF8_LAST_CODE_POINT + 1, 1)};
+  return set->present == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory to collect a vocabulary") : KP_OK;
+}
+
+static void add_to_set(character_set *set, uint32_t code_point) {
+  set->count += !set->present[code_point];
+  set->present[code_point] = 1;
+  if (code_point > set->last) set->last = code_point;
+}
+
+/* Fills the table of characters, ids and the fingerprint. */
 static void fill_characters(character_tokenizer *tokenizer, const unsigned char *present) {
   uint64_t fingerprint = KP_FNV_BASIS;
   int32_t id = 0;
@@ -111,63 +129,50 @@ static void fill_characters(character_tokenizer *tokenizer, const unsigned char 
   tokenizer->base.fingerprint = fingerprint == 0 ? 1 : fingerprint;
 }
 
-/* A tokenizer of the code points with present[c] != 0, c <= KP_UTF8_LAST_CODE_POINT. */
-static kp_status create_from_set(const unsigned char *present, kp_tokenizer **result, kp_error *error) {
-  uint32_t last = 0;
-  int32_t vocabulary = 0;
-  for (uint32_t c = 0; c <= KP_UTF8_LAST_CODE_POINT; c++) {
-    if (!present[c]) continue;
-    last = c;
-    vocabulary++;
-  }
-  if (vocabulary == 0)
+static kp_status create_from_set(const character_set *set, kp_tokenizer **result, kp_error *error) {
+  if (set->count == 0)
     return kp_fail(error, KP_ERR_INPUT, "the text is empty: a vocabulary needs characters");
   character_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
   if (tokenizer == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a tokenizer");
   tokenizer->base.kind = &character_kind;
-  tokenizer->base.vocabulary = vocabulary;
-  tokenizer->last = last;
-  tokenizer->characters = calloc((size_t)vocabulary, sizeof *tokenizer->characters);
-  tokenizer->ids = calloc((size_t)last + 1, sizeof *tokenizer->ids);
+  tokenizer->base.vocabulary = set->count;
+  tokenizer->last = set->last;
+  tokenizer->characters = calloc((size_t)set->count, sizeof *tokenizer->characters);
+  tokenizer->ids = calloc((size_t)set->last + 1, sizeof *tokenizer->ids);
   if (tokenizer->characters == NULL || tokenizer->ids == NULL) {
     destroy(&tokenizer->base);
-    return kp_fail(error, KP_ERR_MEMORY, "no memory for a vocabulary of %d characters", vocabulary);
+    return kp_fail(error, KP_ERR_MEMORY, "no memory for a vocabulary of %d characters", set->count);
   }
-  fill_characters(tokenizer, present);
+  fill_characters(tokenizer, set->present);
   *result = &tokenizer->base;
   return KP_OK;
 }
 
-static kp_status collect_text(const char *text, size_t size, unsigned char *present, kp_error *error) {
+static kp_status collect_text(const char *text, size_t size, character_set *set, kp_error *error) {
   for (size_t offset = 0; offset < size;) {
     uint32_t code_point;
     size_t length = kp_utf8_read(text + offset, size - offset, &code_point);
     if (length == 0) return kp_utf8_fail(text, offset, error);
-    present[code_point] = 1;
+    add_to_set(set, code_point);
     offset += length;
   }
   return KP_OK;
 }
 
-static kp_status new_set(unsigned char **present, kp_error *error) {
-  *present = calloc((size_t)KP_UTF8_LAST_CODE_POINT + 1, 1);
-  return *present == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory to collect a vocabulary") : KP_OK;
-}
-
 kp_status kp_character_tokenizer_create(const char *const *texts, const size_t *sizes, size_t count,
                                         kp_tokenizer **tokenizer, kp_error *error) {
-  unsigned char *present;
-  KP_TRY(new_set(&present, error));
+  character_set set;
+  KP_TRY(create_set(&set, error));
   kp_status status = KP_OK;
   for (size_t i = 0; i < count && status == KP_OK; i++)
-    status = collect_text(texts[i], sizes[i], present, error);
-  if (status == KP_OK) status = create_from_set(present, tokenizer, error);
-  free(present);
+    status = collect_text(texts[i], sizes[i], &set, error);
+  if (status == KP_OK) status = create_from_set(&set, tokenizer, error);
+  free(set.present);
   return status;
 }
 
 /* The characters of the file must be single and in ascending order: their place is their id. */
-static kp_status collect_json(const json_t *characters, unsigned char *present, kp_error *error) {
+static kp_status collect_json(const json_t *characters, character_set *set, kp_error *error) {
   int64_t previous = -1;
   for (size_t i = 0; i < json_array_size(characters); i++) {
     const json_t *entry = json_array_get(characters, i);
@@ -179,7 +184,7 @@ static kp_status collect_json(const json_t *characters, unsigned char *present, 
     if ((int64_t)code_point <= previous)
       return kp_fail(error, KP_ERR_INPUT, "entry %zu of \"characters\" (U+%04X) is not in ascending order", i,
                      code_point);
-    present[code_point] = 1;
+    add_to_set(set, code_point);
     previous = code_point;
   }
   return KP_OK;
@@ -202,12 +207,12 @@ kp_status kp_character_tokenizer_from_json(const json_t *document, kp_tokenizer 
                                            kp_error *error) {
   const json_t *characters = json_object_get(document, "characters");
   if (!json_is_array(characters)) return kp_fail(error, KP_ERR_INPUT, "it has no array \"characters\"");
-  unsigned char *present;
-  KP_TRY(new_set(&present, error));
+  character_set set;
+  KP_TRY(create_set(&set, error));
   kp_tokenizer *made = NULL;
-  kp_status status = collect_json(characters, present, error);
-  if (status == KP_OK) status = create_from_set(present, &made, error);
-  free(present);
+  kp_status status = collect_json(characters, &set, error);
+  if (status == KP_OK) status = create_from_set(&set, &made, error);
+  free(set.present);
   if (status == KP_OK) status = check_fingerprint(document, made, error);
   if (status != KP_OK) {
     kp_tokenizer_destroy(made);

@@ -153,7 +153,7 @@ void kp_tokens_copy(const kp_tokens *tokens, int64_t offset, int64_t count, int3
 
 kp_status kp_tokens_fail_range(const kp_tokens *tokens, int64_t offset, int32_t vocabulary, kp_error *error) {
   size_t file = find_shard(tokens, offset);
-  int32_t token;
+  int32_t token = 0;
   kp_tokens_copy(tokens, offset, 1, &token);
   return kp_fail(
       error, KP_ERR_INPUT,
@@ -165,7 +165,7 @@ kp_status kp_tokens_fail_range(const kp_tokens *tokens, int64_t offset, int32_t 
 
 kp_status kp_tokens_check(const kp_tokens *tokens, int32_t vocabulary, kp_error *error) {
   enum { chunk = 4096 };
-  int32_t values[chunk];
+  int32_t values[chunk] = {0};
   for (int64_t offset = 0; offset < tokens->count; offset += chunk) {
     int64_t count = tokens->count - offset < chunk ? tokens->count - offset : chunk;
     kp_tokens_copy(tokens, offset, count, values);

@@ -128,7 +128,7 @@ KP_HD static inline kp_radial kp_radial_of(kp_real z) {
   } else {
     radial.clamped = s > KP_TANGENT_LIMIT;
     kp_real e = kp_exp(-2 * kp_min(s, KP_TANGENT_LIMIT));
-    radial.ratio = kp_tanh(s) / s;
+    radial.ratio = (1 - e) / ((1 + e) * s);
     radial.complement = 4 * e / ((1 + e) * (1 + e));
   }
   kp_real growth = radial.clamped ? 0 : radial.complement;
@@ -149,37 +149,59 @@ KP_HD static inline kp_real kp_tan_ratio_derivative(kp_real z) {
   return kp_radial_of(z).ratio_derivative;
 }
 
-/* tau(to) - tau(from) for to = from + step, accurate relative to |step|.  Both radials belong to the same
- * sign of kappa.  Small arguments: the divided difference of the series.  Others: with
- * T = s tau, T_to - T_from = sin_kappa(s_to - s_from) / (C_to C_from) by the addition theorem. */
-KP_HD static inline kp_real kp_tan_ratio_difference(kp_real to, const kp_radial *at_to, kp_real from,
-                                                    const kp_radial *at_from, kp_real step) {
-  kp_real largest = kp_max(kp_abs(to), kp_abs(from));
-  if (largest < KP_SERIES_RADIUS) {
-    const kp_real c[] = {
-        (kp_real)0.3333333333333333,    (kp_real)0.13333333333333333,   (kp_real)0.05396825396825397,
-        (kp_real)0.021869488536155203,  (kp_real)0.008863235529902197,  (kp_real)0.003592128036572481,
-        (kp_real)0.0014558343870513183, (kp_real)0.000590027440945586,  (kp_real)0.00023912911424355248,
-        (kp_real)9.691537956929451e-05, (kp_real)3.927832388331683e-05, (kp_real)1.5918905069328964e-05,
-        (kp_real)6.451689215655431e-06};
-    kp_real sum = 0, divided = 1, power = 1; /* divided = sum_j to^j from^(n-1-j), power = from^(n-1) */
-    for (int n = 0; n < 13; n++) {
-      sum += c[n] * divided;
-      power *= from;
-      divided = divided * to + power;
-    }
-    return sum * step;
+/* tau(kappa t) - tau(kappa f) for t = f + step, and its derivative with respect to kappa, both accurate
+ * relative to step.  Small arguments: the divided differences of the series.  Others: with T = s tau,
+ * T_t - T_f = sin_kappa(s_t - s_f) / (C_t C_f) by the addition theorem, and z tau' = (1 + z tau^2 - tau) / 2.
+ */
+typedef struct kp_tan_difference {
+  kp_real value;
+  kp_real by_kappa;
+} kp_tan_difference;
+
+KP_HD static inline kp_tan_difference kp_tan_difference_series(kp_real to, kp_real from, kp_real step,
+                                                               kp_real kappa) {
+  const kp_real c[] = {
+      (kp_real)0.3333333333333333,    (kp_real)0.13333333333333333,   (kp_real)0.05396825396825397,
+      (kp_real)0.021869488536155203,  (kp_real)0.008863235529902197,  (kp_real)0.003592128036572481,
+      (kp_real)0.0014558343870513183, (kp_real)0.000590027440945586,  (kp_real)0.00023912911424355248,
+      (kp_real)9.691537956929451e-05, (kp_real)3.927832388331683e-05, (kp_real)1.5918905069328964e-05,
+      (kp_real)6.451689215655431e-06};
+  kp_tan_difference sum = {0, 0};
+  kp_real divided = 1, power = 1; /* sum_j to^j from^(n-1-j), and from^(n-1) */
+  for (int n = 1; n <= 13; n++) {
+    sum.value += c[n - 1] * divided;
+    sum.by_kappa += (kp_real)n * c[n - 1] * divided;
+    power *= from;
+    divided = divided * to + power;
   }
-  int positive = to > 0 || from > 0;
-  kp_real limit = positive ? KP_TANGENT_POLE : KP_TANGENT_LIMIT;
+  sum.value *= kappa * step;
+  sum.by_kappa *= step;
+  return sum;
+}
+
+KP_HD static inline kp_tan_difference kp_tan_ratio_difference(kp_real t, const kp_radial *at_t, kp_real f,
+                                                              const kp_radial *at_f, kp_real step,
+                                                              kp_real kappa) {
+  kp_real to = kappa * t, from = kappa * f;
+  if (kp_max(kp_abs(to), kp_abs(from)) < KP_SERIES_RADIUS)
+    return kp_tan_difference_series(to, from, step, kappa);
+  kp_real limit = kappa > 0 ? KP_TANGENT_POLE : KP_TANGENT_LIMIT;
   kp_real s_to = kp_sqrt(kp_abs(to)), s_from = kp_sqrt(kp_abs(from));
-  kp_real gap = (positive ? step : -step) / (s_to + s_from);
-  int clamped = at_to->clamped || at_from->clamped;
+  kp_real gap = kp_abs(kappa) * step / (s_to + s_from);
+  int clamped = at_t->clamped || at_f->clamped;
   kp_real inner = clamped ? kp_min(s_to, limit) - kp_min(s_from, limit) : gap;
   kp_real rise =
-      (positive ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_to->complement) * kp_sqrt(at_from->complement);
-  if (s_to > s_from) return (rise - at_from->ratio * gap) / s_to;
-  return (rise - at_to->ratio * gap) / s_from;
+      (kappa > 0 ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_t->complement) * kp_sqrt(at_f->complement);
+  kp_tan_difference result;
+  result.value = s_to > s_from ? (rise - at_f->ratio * gap) / s_to : (rise - at_t->ratio * gap) / s_from;
+  if (clamped) {
+    result.by_kappa = at_t->ratio_derivative * t - at_f->ratio_derivative * f;
+  } else {
+    kp_real growth =
+        kappa * step * at_t->ratio * at_t->ratio + from * (at_t->ratio + at_f->ratio) * result.value;
+    result.by_kappa = (growth - result.value) / (2 * kappa);
+  }
+  return result;
 }
 
 /* psi when the complement 1 + z is known by itself: near the ball's boundary z = -1 + complement has

@@ -18,7 +18,9 @@ typedef struct kp_pair {
   kp_real x_complement, y_complement; /* A, B */
   kp_real sum;                        /* |x + y|^2 */
   kp_real denominator;                /* D = 1 - 2 kappa xy + kappa^2 xx yy = A B - kappa |x + y|^2 */
-  int floored;                        /* kappa > 0 and y is the antipode of -x up to rounding: D is a floor */
+  /* y is -x (kappa < 0) or the antipode of -x (kappa > 0) up to the rounding of the inner products: D is a
+   * floor. */
+  int floored;
 } kp_pair;
 
 typedef struct kp_pair_bar {
@@ -34,31 +36,32 @@ KP_HD static inline kp_pair kp_pair_of(kp_real xx, kp_real xy, kp_real yy, kp_re
   pair.x_complement = x_complement;
   pair.y_complement = y_complement;
   pair.sum = kp_max(xx + 2 * xy + yy, 0);
-  pair.floored = 0;
+  kp_real floor = KP_REAL_EPSILON * KP_REAL_EPSILON;
   if (kappa > 0) {
-    kp_real product = kappa * kappa * xx * yy, floor = KP_REAL_EPSILON * (1 + product);
+    kp_real product = kappa * kappa * xx * yy;
+    floor = KP_REAL_EPSILON * (1 + product);
     pair.denominator = 1 - 2 * kappa * xy + product;
-    pair.floored = pair.denominator < floor;
-    if (pair.floored) pair.denominator = floor;
   } else {
     pair.denominator = x_complement * y_complement - kappa * pair.sum;
   }
+  pair.floored = pair.denominator < floor;
+  if (pair.floored) pair.denominator = floor;
   return pair;
 }
 
 /* Carries bar->sum and bar->denominator on to the inputs of kp_pair_of. */
 KP_HD static inline void kp_pair_backward(const kp_pair *pair, kp_real kappa, kp_pair_bar *bar) {
+  kp_real d = pair->floored ? 0 : bar->denominator;
   if (kappa > 0) {
-    kp_real d = pair->floored ? 0 : bar->denominator;
     bar->xx += kappa * kappa * pair->yy * d;
     bar->yy += kappa * kappa * pair->xx * d;
     bar->xy -= 2 * kappa * d;
     bar->kappa += 2 * (kappa * pair->xx * pair->yy - pair->xy) * d;
   } else {
-    bar->x_complement += pair->y_complement * bar->denominator;
-    bar->y_complement += pair->x_complement * bar->denominator;
-    bar->sum -= kappa * bar->denominator;
-    bar->kappa -= pair->sum * bar->denominator;
+    bar->x_complement += pair->y_complement * d;
+    bar->y_complement += pair->x_complement * d;
+    bar->sum -= kappa * d;
+    bar->kappa -= pair->sum * d;
   }
   bar->xx += bar->sum;
   bar->yy += bar->sum;
@@ -190,7 +193,7 @@ KP_HD static inline void kp_difference_log_backward(const kp_difference_log *log
   kp_real sine_square_bar = square_bar * log->phi.value * log->phi.value + kappa * z_bar;
   bar->kappa += log->sine_square * z_bar;
   bar->difference += sine_square_bar / product;
-  kp_real product_bar = -sine_square_bar * (log->sine_square / product);
+  kp_real product_bar = -sine_square_bar * log->sine_square / product;
   kp_real half = (kp_real)-0.5 * scale_bar * log->scale;
   product_bar += half / product;
   if (log->floored) {

@@ -198,7 +198,8 @@ KP_HD static inline void kp_update_e2_backward(const kp_real *gram, kp_real kapp
 typedef struct kp_residual_difference {
   kp_radial h, r;
   kp_real hh, rise; /* |h|^2, tau_h - tau_r */
-  kp_real square;   /* |e|^2 */
+  kp_real rise_by_kappa;
+  kp_real square; /* |e|^2 */
   kp_difference_log log;
 } kp_residual_difference;
 
@@ -208,7 +209,9 @@ KP_HD static inline kp_residual_difference kp_residual_difference_of(const kp_re
   pair.hh = kp_max(gram[0] + step, 0);
   pair.h = kp_radial_of(kappa * pair.hh);
   pair.r = kp_radial_of(kappa * gram[0]);
-  pair.rise = kp_tan_ratio_difference(kappa * pair.hh, &pair.h, kappa * gram[0], &pair.r, kappa * step);
+  kp_tan_difference rise = kp_tan_ratio_difference(pair.hh, &pair.h, gram[0], &pair.r, step, kappa);
+  pair.rise = rise.value;
+  pair.rise_by_kappa = rise.by_kappa;
   kp_real th = pair.h.ratio;
   pair.square = th * th * gram[2] + 2 * th * pair.rise * gram[1] + pair.rise * pair.rise * gram[0];
   pair.square = kp_max(pair.square, 0);
@@ -240,14 +243,16 @@ KP_HD static inline void kp_residual_tangent_backward(const kp_residual_differen
   kp_difference_log_backward(&pair->log, a, pair->h.complement, kappa, scale_bar, 0, &bar);
   kp_real e = bar.difference;
   kp_real rise_bar = r_bar * a + 2 * e * (th * gram[1] + pair->rise * gram[0]);
-  kp_real th_bar = d_bar * a + 2 * e * (th * gram[2] + pair->rise * gram[1]) + rise_bar;
-  kp_real tr_bar = r_bar * kappa * pair->square - rise_bar;
+  kp_real th_bar = d_bar * a + 2 * e * (th * gram[2] + pair->rise * gram[1]);
+  kp_real tr_bar = r_bar * kappa * pair->square;
   kp_real zh_bar = th_bar * pair->h.ratio_derivative + bar.x_complement * pair->h.complement_derivative;
   kp_real zr_bar = tr_bar * pair->r.ratio_derivative + bar.p_complement * pair->r.complement_derivative;
+  *kappa_bar = bar.kappa + zh_bar * pair->hh + zr_bar * gram[0] + rise_bar * pair->rise_by_kappa;
+  zh_bar += rise_bar * pair->h.ratio_derivative;
+  zr_bar -= rise_bar * pair->r.ratio_derivative;
   gram_bar[0] = e * pair->rise * pair->rise + kappa * (zh_bar + zr_bar);
   gram_bar[1] = 2 * e * th * pair->rise + 2 * kappa * zh_bar;
   gram_bar[2] = e * th * th + kappa * zh_bar;
-  *kappa_bar = bar.kappa + zh_bar * pair->hh + zr_bar * gram[0];
 }
 
 /* tangent_log: log_r(x) over (r, d = h - r). */

@@ -8,7 +8,8 @@
  *   EXP(r,v) = ADD(r, tanh(sqrt(c LAM(r) |v|^2 / 2 + 1e-9)) v / ((s + 1e-9)(n + 1e-9)))
  *   LOG(r,x) = K artanh(min(arg, 0.9999)) w / (m + 1e-9),  w = ADD(-r, x),  K = 2 / (LAM(r) s + 1e-9)
  * with s = sqrt(c + 1e-9), n = sqrt(|v|^2 + 1e-9), m = sqrt(|w|^2 + 1e-9), and arg = s m per head or
- * sqrt(c|w|^2 + 1e-9) for one curvature. */
+ * sqrt(c|w|^2 + 1e-9) for one curvature.  LOG reports an event when its clamp acts or r lies outside the
+ * ball. */
 #ifndef KAPPA_GEOMETRY_PROGRAMS_UPSTREAM_H
 #define KAPPA_GEOMETRY_PROGRAMS_UPSTREAM_H
 
@@ -195,7 +196,7 @@ KP_HD static inline int kp_upstream_log_forward(const kp_real *gram, kp_real kap
   kp_upstream_log map = kp_upstream_log_of(gram, c, per_head);
   coefficients[0] = -map.factor * c * gram[2];
   coefficients[1] = map.factor * map.a;
-  return map.clamped;
+  return map.clamped || !(map.a > 0);
 }
 
 KP_HD static inline void kp_upstream_log_backward(const kp_real *gram, kp_real kappa, int per_head,
@@ -231,7 +232,7 @@ KP_HD static inline void kp_upstream_log_backward(const kp_real *gram, kp_real k
   /* |w|^2 = E D / (D + 1e-9)^2 */
   e_bar += square_bar * map.denominator / map.shifted / map.shifted;
   d_bar +=
-      square_bar * gram[2] * (map.shifted - 2 * map.denominator) / (map.shifted * map.shifted * map.shifted);
+      square_bar * gram[2] * ((map.shifted - 2 * map.denominator) / map.shifted) / map.shifted / map.shifted;
   /* D = A^2 - 2 c <r,e> A + c^2 |r|^2 E */
   a_bar += d_bar * 2 * (map.a - c * gram[1]);
   c_bar += d_bar * 2 * (c * gram[0] * gram[2] - gram[1] * map.a) + q_bar * gram[0] - a_bar * gram[0];

@@ -18,10 +18,16 @@ const kp_row_program *kp_row_program_find(const char *name) {
   return NULL;
 }
 
+/* An input that is NULL is the origin. */
+static double input_element(const double *input, size_t i) {
+  return input == NULL ? 0 : input[i];
+}
+
 /* Element i of basis vector j. */
 static double basis_element(const kp_row_program *program, const double *const *inputs, int j, size_t i) {
-  if (program->difference && j == program->inputs - 1) return inputs[j][i] - inputs[0][i];
-  return inputs[j][i];
+  double element = input_element(inputs[j], i);
+  if (program->difference && j == program->inputs - 1) return element - input_element(inputs[0], i);
+  return element;
 }
 
 static void gram_matrix(const kp_row_program *program, size_t n, const double *const *inputs, double *gram) {

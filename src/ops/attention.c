@@ -14,29 +14,35 @@
 kp_tensor *kp_attention(kp_graph *graph, kp_tensor *q, kp_tensor *k, kp_tensor *v, kp_tensor *curvature,
                         kp_tensor *temperature, kp_attention_arguments arguments) {
   const int64_t rows = arguments.batch * arguments.length;
-  kp_assert(kp_tensor_rows(q) == rows, "%s has %lld rows for %lld", q->name, (long long)kp_tensor_rows(q), (long long)rows);
-  kp_assert(arguments.heads % arguments.kv_heads == 0, "%d heads over %d key heads", arguments.heads, arguments.kv_heads);
-  kp_assert(kp_tensor_columns(q) == (int64_t)arguments.head_size * (arguments.heads + (arguments.packed ? 2 * arguments.kv_heads : 0)),
+  kp_assert(kp_tensor_rows(q) == rows, "%s has %lld rows for %lld", q->name, (long long)kp_tensor_rows(q),
+            (long long)rows);
+  kp_assert(arguments.heads % arguments.kv_heads == 0, "%d heads over %d key heads", arguments.heads,
+            arguments.kv_heads);
+  kp_assert(kp_tensor_columns(q) == (int64_t)arguments.head_size *
+                                        (arguments.heads + (arguments.packed ? 2 * arguments.kv_heads : 0)),
             "%s has %lld columns", q->name, (long long)kp_tensor_columns(q));
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, q->shape, sizeof shape);
   shape[q->dimensions - 1] = (int64_t)arguments.heads * arguments.head_size;
   kp_tensor *output[] = {
       kp_graph_activation(graph, "attention", KP_TYPE_REAL, q->dimensions, shape),
-      kp_graph_activation(graph, "logsumexp", KP_TYPE_STATISTIC, 3, (int64_t[]){arguments.batch, arguments.heads, arguments.length})};
+      kp_graph_activation(graph, "logsumexp", KP_TYPE_STATISTIC, 3,
+                          (int64_t[]){arguments.batch, arguments.heads, arguments.length})};
   kp_tensor *input[] = {q, k, v, curvature, temperature};
   kp_graph_node(graph, KP_OP_ATTENTION, &arguments, sizeof arguments, 5, input, 2, output);
   return output[0];
 }
 
 static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *name) {
-  return tensor == NULL ? NULL : kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
+  return tensor == NULL ? NULL
+                        : kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
 }
 
 void kp_backward_attention(kp_graph *graph, kp_node *node) {
   kp_tensor **in = node->input;
-  kp_tensor *input[] = {kp_saved(graph, in[0]), kp_saved(graph, in[1]), kp_saved(graph, in[2]),
-                        kp_saved(graph, in[3]), kp_saved(graph, in[4]), kp_saved(graph, node->output[0]),
+  kp_tensor *input[] = {kp_saved(graph, in[0]),           kp_saved(graph, in[1]),
+                        kp_saved(graph, in[2]),           kp_saved(graph, in[3]),
+                        kp_saved(graph, in[4]),           kp_saved(graph, node->output[0]),
                         kp_saved(graph, node->output[1]), kp_gradient(node->output[0])};
   kp_tensor *output[] = {like(graph, in[0], "g q"), like(graph, in[1], "g k"), like(graph, in[2], "g v"),
                          kp_gradient_accumulator(graph, in[3]), kp_gradient_accumulator(graph, in[4])};
@@ -85,7 +91,8 @@ static head_view view_of(const kp_attention_arguments *a, void *const part[3], i
                        rows_at(part[0], stride, token, (int64_t)(a->heads + a->kv_heads + kv) * D)};
   }
   const int64_t width = (int64_t)a->heads * D, kv_width = (int64_t)a->kv_heads * D;
-  return (head_view){rows_at(part[0], width, token, (int64_t)h * D), rows_at(part[1], kv_width, token, (int64_t)kv * D),
+  return (head_view){rows_at(part[0], width, token, (int64_t)h * D),
+                     rows_at(part[1], kv_width, token, (int64_t)kv * D),
                      rows_at(part[2], kv_width, token, (int64_t)kv * D)};
 }
 
@@ -102,15 +109,40 @@ static double dot(const double *a, const double *b, int D) {
   return sum;
 }
 
+/* A pair of tangent vectors at the origin and the distance of the points that they lead to. */
+typedef struct geodesic {
+  kp_geodesic_row q, k;
+  double inner; /* <m_q, m_k> */
+  kp_geodesic_pair pair;
+} geodesic;
+
+static geodesic geodesic_of(const head_score *s, const double *q, const double *k) {
+  geodesic g = {.q = kp_geodesic_row_of(dot(q, q, s->D), s->kappa),
+                .k = kp_geodesic_row_of(dot(k, k, s->D), s->kappa)};
+  g.inner = g.q.scale * g.k.scale * dot(q, k, s->D);
+  g.pair = kp_geodesic_pair_of(&g.q, &g.k, g.inner, s->kappa, s->kind == KP_SCORE_DISTANCE ? 1 : 2);
+  return g;
+}
+
 static double score(const head_score *s, const double *q, const double *k) {
   if (s->kind == KP_SCORE_DOT) return s->scale * dot(q, k, s->D);
-  const int power = s->kind == KP_SCORE_DISTANCE ? 1 : 2;
-  return -s->beta * kp_geodesic_separation(s->D, s->kappa, power, q, k);
+  return -s->beta * geodesic_of(s, q, k).pair.distance;
+}
+
+/* Adds the gradient of u through m = scale u, alpha = |m|² and the cosine; m_other is the pair's other m. */
+static void row_backward(const head_score *s, const kp_geodesic_row *row, const double *u, double other_scale,
+                         const double *other, double inner_bar, double alpha_bar, double cosine_bar,
+                         double *gu, double *gkappa) {
+  const double along_other = inner_bar * other_scale, along_own = 2 * alpha_bar * row->scale;
+  const double m_bar_u = along_other * dot(other, u, s->D) + along_own * dot(u, u, s->D);
+  const double z_bar = kp_geodesic_row_backward(dot(u, u, s->D), s->kappa, m_bar_u, cosine_bar, gkappa);
+  for (int d = 0; d < s->D; d++)
+    gu[d] += row->scale * (along_other * other[d] + along_own * u[d]) + 2 * s->kappa * z_bar * u[d];
 }
 
 /* Adds the gradients of the score times `g`. */
-static void score_backward(const head_score *s, const double *q, const double *k, double g, double *gq, double *gk,
-                           double *gkappa, double *gbeta) {
+static void score_backward(const head_score *s, const double *q, const double *k, double g, double *gq,
+                           double *gk, double *gkappa, double *gbeta) {
   if (s->kind == KP_SCORE_DOT) {
     for (int d = 0; d < s->D; d++) {
       gq[d] += g * s->scale * k[d];
@@ -118,16 +150,23 @@ static void score_backward(const head_score *s, const double *q, const double *k
     }
     return;
   }
-  const int power = s->kind == KP_SCORE_DISTANCE ? 1 : 2;
-  *gbeta -= g * kp_geodesic_separation(s->D, s->kappa, power, q, k);
-  kp_geodesic_separation_backward(s->D, s->kappa, power, q, k, -s->beta * g, gq, gk, gkappa);
+  const geodesic p = geodesic_of(s, q, k);
+  const kp_geodesic_pair_slopes slopes =
+      kp_geodesic_pair_backward(&p.pair, &p.q, &p.k, p.inner, -s->beta * g);
+  *gbeta -= g * p.pair.distance;
+  *gkappa += slopes.kappa;
+  row_backward(s, &p.q, q, p.k.scale, k, slopes.inner, slopes.alpha_i, slopes.cosine_i, gq, gkappa);
+  row_backward(s, &p.k, k, p.q.scale, q, slopes.inner, slopes.alpha_j, slopes.cosine_j, gk, gkappa);
 }
 
-static head_score head_score_of(const kp_attention_arguments *a, const double *kappa, const double *beta, int h) {
-  return (head_score){a->score, a->head_size, a->scale, kappa == NULL ? 0 : kappa[h], beta == NULL ? 1 : beta[h]};
+static head_score head_score_of(const kp_attention_arguments *a, const double *kappa, const double *beta,
+                                int h) {
+  return (head_score){a->score, a->head_size, a->scale, kappa == NULL ? 0 : kappa[h],
+                      beta == NULL ? 1 : beta[h]};
 }
 
-/* One row of scores for a query that sees `visible` keys; turned into probabilities.  Returns their log-sum-exp. */
+/* One row of scores for a query that sees `visible` keys; turned into probabilities.  Returns their
+ * log-sum-exp. */
 static double softmax_row(const head_score *s, const double *q, head_rows k, int64_t visible, double *p) {
   double largest = -INFINITY, sum = 0;
   for (int64_t j = 0; j < visible; j++) {
@@ -164,7 +203,8 @@ kp_status kp_ref_attention(const kp_call *call, kp_error *error) {
       const head_score s = head_score_of(a, call->input[3], call->input[4], h);
       for (int64_t t = 0; t < T; t++) {
         const int64_t visible = a->causal ? t + 1 : T;
-        logsumexp[(b * a->heads + h) * T + t] = softmax_row(&s, view.q.base + t * view.q.stride, view.k, visible, p);
+        logsumexp[(b * a->heads + h) * T + t] =
+            softmax_row(&s, view.q.base + t * view.q.stride, view.k, visible, p);
         weigh_values(p, view.v, visible, a->head_size, out + (b * T + t) * width + (int64_t)h * a->head_size);
       }
     }
@@ -173,7 +213,8 @@ kp_status kp_ref_attention(const kp_call *call, kp_error *error) {
 
 /* d loss/d score_j = p_j (<go, v_j> - <go, o>): the softmax's own gradient. */
 static void backward_row(const head_score *s, const kp_attention_arguments *a, head_view view, head_view grad,
-                         int64_t t, const double *o, const double *go, double *p, double *gkappa, double *gbeta) {
+                         int64_t t, const double *o, const double *go, double *p, double *gkappa,
+                         double *gbeta) {
   const int D = a->head_size;
   const int64_t visible = a->causal ? t + 1 : a->length;
   const double *q = view.q.base + t * view.q.stride;

@@ -114,7 +114,8 @@ static double activation(kp_activation_kind kind, double x) {
 static double activation_derivative(kp_activation_kind kind, double x) {
   switch (kind) {
   case KP_GELU_ERF:
-    return 0.5 * (1 + erf(x * SQRT_HALF)) + (fabs(x) < 40 ? x * INVERSE_SQRT_2_PI * exp(-0.5 * x * x) : 0 * x);
+    return 0.5 * (1 + erf(x * SQRT_HALF)) +
+           (fabs(x) < 40 ? x * INVERSE_SQRT_2_PI * exp(-0.5 * x * x) : 0 * x);
   case KP_GELU_TANH: {
     double t = tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x));
     double slope = SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * x * x);
@@ -174,7 +175,8 @@ kp_tensor *kp_gated_activation(kp_graph *graph, kp_tensor *x, kp_tensor *gate, k
   }
   kp_tensor *out = kp_graph_activation(graph, "gated", x->type, x->dimensions, shape);
   kp_gated_arguments arguments = {kind, gate == NULL};
-  kp_graph_node(graph, KP_OP_GATED_ACTIVATION, &arguments, sizeof arguments, 2, (kp_tensor *[]){x, gate}, 1, &out);
+  kp_graph_node(graph, KP_OP_GATED_ACTIVATION, &arguments, sizeof arguments, 2, (kp_tensor *[]){x, gate}, 1,
+                &out);
   return out;
 }
 
@@ -182,7 +184,8 @@ void kp_backward_gated_activation(kp_graph *graph, kp_node *node) {
   kp_tensor *x = node->input[0], *gate = node->input[1];
   kp_tensor *input[] = {kp_saved(graph, x), kp_saved(graph, gate), kp_gradient(node->output[0])};
   kp_tensor *output[] = {like(graph, x, "g gated"), gate == NULL ? NULL : like(graph, gate, "g gate")};
-  kp_graph_node(graph, KP_OP_GATED_ACTIVATION_BACKWARD, node->arguments, node->arguments_size, 3, input, 2, output);
+  kp_graph_node(graph, KP_OP_GATED_ACTIVATION_BACKWARD, node->arguments, node->arguments_size, 3, input, 2,
+                output);
   kp_gradient_give(graph, x, output[0]);
   kp_gradient_give(graph, gate, output[1]);
 }

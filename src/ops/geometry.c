@@ -1,4 +1,4 @@
-/* Geometry as operators of its own: row programs, weighted gyromidpoints, reference points. */
+/* Geometry as operators of its own: row programs and weighted gyromidpoints. */
 #include <string.h>
 
 #include "core/assert.h"
@@ -7,7 +7,8 @@
 #include "ops/rules.h"
 
 static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *name) {
-  return tensor == NULL ? NULL : kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
+  return tensor == NULL ? NULL
+                        : kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
 }
 
 static kp_tensor *like_if_needed(kp_graph *graph, const kp_tensor *tensor, const char *name) {
@@ -16,7 +17,7 @@ static kp_tensor *like_if_needed(kp_graph *graph, const kp_tensor *tensor, const
 
 /* ---- row_program ---- */
 
-kp_tensor *kp_row_program_apply(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
+kp_tensor *kp_curved_map(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
                                 kp_tensor *curvature) {
   const kp_row_program *row = &kp_row_programs[program];
   int64_t shape[KP_MAX_DIMENSIONS];
@@ -33,11 +34,12 @@ kp_tensor *kp_row_program_apply(kp_graph *graph, int program, double parameter, 
 
 void kp_backward_row_program(kp_graph *graph, kp_node *node) {
   kp_tensor **in = node->input;
-  kp_tensor *input[] = {kp_saved(graph, in[0]), kp_saved(graph, in[1]), kp_saved(graph, in[2]), kp_saved(graph, in[3]),
-                        kp_gradient(node->output[0])};
+  kp_tensor *input[] = {kp_saved(graph, in[0]), kp_saved(graph, in[1]), kp_saved(graph, in[2]),
+                        kp_saved(graph, in[3]), kp_gradient(node->output[0])};
   kp_tensor *output[] = {like_if_needed(graph, in[0], "g v1"), like_if_needed(graph, in[1], "g v2"),
                          like_if_needed(graph, in[2], "g v3"), kp_gradient_accumulator(graph, in[3])};
-  kp_graph_node(graph, KP_OP_ROW_PROGRAM_BACKWARD, node->arguments, node->arguments_size, 5, input, 4, output);
+  kp_graph_node(graph, KP_OP_ROW_PROGRAM_BACKWARD, node->arguments, node->arguments_size, 5, input, 4,
+                output);
   for (int i = 0; i < 3; i++) kp_gradient_give(graph, in[i], output[i]);
   kp_gradient_accumulated(graph, in[3], output[3]);
 }
@@ -87,7 +89,8 @@ kp_status kp_ref_row_program_backward(const kp_call *call, kp_error *error) {
 kp_tensor *kp_midpoint(kp_graph *graph, kp_tensor *points, kp_tensor *weights, kp_tensor *curvature) {
   kp_assert(points->dimensions == 3 && kp_tensor_count(weights) == kp_tensor_rows(points),
             "points must be (N, M, C) and weights (N, M)");
-  kp_tensor *out = kp_graph_activation(graph, "midpoint", KP_TYPE_REAL, 2, (int64_t[]){points->shape[0], points->shape[2]});
+  kp_tensor *out = kp_graph_activation(graph, "midpoint", KP_TYPE_REAL, 2,
+                                       (int64_t[]){points->shape[0], points->shape[2]});
   kp_graph_node(graph, KP_OP_MIDPOINT, NULL, 0, 3, (kp_tensor *[]){points, weights, curvature}, 1, &out);
   return out;
 }
@@ -102,4 +105,60 @@ void kp_backward_midpoint(kp_graph *graph, kp_node *node) {
   kp_gradient_give(graph, in[0], output[0]);
   kp_gradient_give(graph, in[1], output[1]);
   kp_gradient_accumulated(graph, in[2], output[2]);
+}
+
+/* Room for one row's points and their gradients gathered by group, the midpoint's own scratch, and weights'
+ * gradients. */
+size_t kp_ref_scratch_midpoint(const kp_node *node, int threads) {
+  (void)threads;
+  const size_t M = (size_t)node->input[0]->shape[1], C = (size_t)node->input[0]->shape[2];
+  return ((2 * M + 2) * C + M) * sizeof(double);
+}
+
+static void gather(const double *rows, int64_t M, int64_t C, int64_t from, int64_t D, double *out) {
+  for (int64_t m = 0; m < M; m++) memcpy(out + m * D, rows + m * C + from, (size_t)D * sizeof *out);
+}
+
+kp_status kp_ref_midpoint(const kp_call *call, kp_error *error) {
+  (void)error;
+  const kp_tensor *points = call->node->input[0];
+  const int64_t N = points->shape[0], M = points->shape[1], C = points->shape[2];
+  const double *x = call->input[0], *weights = call->input[1];
+  const kp_curvature_table table = kp_curvature_table_of(call->input[2], call->node->input[2], N);
+  const int64_t D = C / table.groups;
+  double *out = call->output[0], *gathered = call->scratch;
+  for (int64_t n = 0; n < N; n++)
+    for (int64_t g = 0; g < table.groups; g++) {
+      gather(x + n * M * C, M, C, g * D, D, gathered);
+      kp_midpoint_forward((size_t)D, (size_t)M, kp_curvature_at(&table, n, g), gathered, weights + n * M,
+                          out + n * C + g * D);
+    }
+  return KP_OK;
+}
+
+kp_status kp_ref_midpoint_backward(const kp_call *call, kp_error *error) {
+  (void)error;
+  const kp_tensor *points = call->node->input[0];
+  const int64_t N = points->shape[0], M = points->shape[1], C = points->shape[2];
+  const double *x = call->input[0], *weights = call->input[1], *g = call->input[3];
+  const kp_curvature_table table = kp_curvature_table_of(call->input[2], call->node->input[2], N);
+  const int64_t D = C / table.groups;
+  double *gx = call->output[0], *gw = call->output[1], *gkappa = call->output[2];
+  double *gathered = call->scratch, *bar = gathered + M * C, *scratch = bar + M * C;
+  if (gw != NULL) memset(gw, 0, (size_t)(N * M) * sizeof *gw);
+  for (int64_t n = 0; n < N; n++)
+    for (int64_t group = 0; group < table.groups; group++) {
+      double kappa_bar = 0, *weights_bar = scratch + 2 * C;
+      gather(x + n * M * C, M, C, group * D, D, gathered);
+      memset(bar, 0, (size_t)(M * D) * sizeof *bar);
+      memset(weights_bar, 0, (size_t)M * sizeof *weights_bar);
+      kp_midpoint_backward((size_t)D, (size_t)M, kp_curvature_at(&table, n, group), gathered, weights + n * M,
+                           g + n * C + group * D, scratch, bar, weights_bar, &kappa_bar);
+      for (int64_t m = 0; m < M; m++) {
+        if (gw != NULL) gw[n * M + m] += weights_bar[m];
+        if (gx != NULL) memcpy(gx + (n * M + m) * C + group * D, bar + m * D, (size_t)D * sizeof *gx);
+      }
+      if (gkappa != NULL) gkappa[kp_curvature_index(&table, n, group)] += kappa_bar;
+    }
+  return KP_OK;
 }

@@ -14,15 +14,16 @@ kp_tensor *kp_embedding(kp_graph *graph, kp_tensor *tokens, kp_tensor *table, kp
   memcpy(shape, tokens->shape, sizeof shape);
   shape[tokens->dimensions] = kp_tensor_columns(table);
   kp_tensor *out = kp_graph_activation(graph, "embedding", KP_TYPE_REAL, tokens->dimensions + 1, shape);
-  kp_graph_node(graph, KP_OP_EMBEDDING, NULL, 0, 4, (kp_tensor *[]){tokens, table, positions, position_table}, 1,
-                &out);
+  kp_graph_node(graph, KP_OP_EMBEDDING, NULL, 0, 4, (kp_tensor *[]){tokens, table, positions, position_table},
+                1, &out);
   return out;
 }
 
 void kp_backward_embedding(kp_graph *graph, kp_node *node) {
   kp_tensor *table = node->input[1], *positions = node->input[2], *position_table = node->input[3];
   kp_tensor *input[] = {node->input[0], kp_gradient(node->output[0]), positions};
-  kp_tensor *output[] = {kp_gradient_accumulator(graph, table), kp_gradient_accumulator(graph, position_table)};
+  kp_tensor *output[] = {kp_gradient_accumulator(graph, table),
+                         kp_gradient_accumulator(graph, position_table)};
   kp_graph_node(graph, KP_OP_EMBEDDING_BACKWARD, NULL, 0, 3, input, 2, output);
   kp_gradient_accumulated(graph, table, output[0]);
   kp_gradient_accumulated(graph, position_table, output[1]);
@@ -44,8 +45,8 @@ kp_status kp_ref_embedding(const kp_call *call, kp_error *error) {
     KP_TRY(check_index(tokens[n], node->input[1]->shape[0], "token", n, error));
     if (positions != NULL) KP_TRY(check_index(positions[n], node->input[3]->shape[0], "position", n, error));
     for (int64_t c = 0; c < width; c++)
-      out[n * width + c] = table[tokens[n] * width + c] +
-                           (positions == NULL ? 0 : position_table[positions[n] * width + c]);
+      out[n * width + c] =
+          table[tokens[n] * width + c] + (positions == NULL ? 0 : position_table[positions[n] * width + c]);
   }
   return KP_OK;
 }
@@ -68,8 +69,8 @@ kp_status kp_ref_embedding_backward(const kp_call *call, kp_error *error) {
 /* ---- linear ---- */
 
 kp_tensor *kp_linear(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_tensor *bias) {
-  kp_assert(kp_tensor_columns(x) == weight->shape[1], "%s has %lld columns, the matrix %s takes %lld", x->name,
-            (long long)kp_tensor_columns(x), weight->name, (long long)weight->shape[1]);
+  kp_assert(kp_tensor_columns(x) == weight->shape[1], "%s has %lld columns, the matrix %s takes %lld",
+            x->name, (long long)kp_tensor_columns(x), weight->name, (long long)weight->shape[1]);
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, x->shape, sizeof shape);
   shape[x->dimensions - 1] = weight->shape[0];
@@ -83,13 +84,15 @@ void kp_backward_linear(kp_graph *graph, kp_node *node) {
   kp_tensor *g = kp_gradient(node->output[0]);
   kp_tensor *output[] = {kp_gradient_accumulator(graph, weight), kp_gradient_accumulator(graph, bias)};
   if (output[0] != NULL || output[1] != NULL) {
-    kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_WEIGHT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, x)}, 2, output);
+    kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_WEIGHT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, x)}, 2,
+                  output);
     kp_gradient_accumulated(graph, weight, output[0]);
     kp_gradient_accumulated(graph, bias, output[1]);
   }
   if (!x->needs_gradient) return;
   kp_tensor *gx = kp_graph_activation(graph, "g linear", x->type, x->dimensions, x->shape);
-  kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_INPUT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, weight)}, 1, &gx);
+  kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_INPUT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, weight)},
+                1, &gx);
   kp_gradient_give(graph, x, gx);
 }
 
@@ -144,15 +147,16 @@ kp_tensor *kp_cross_entropy(kp_graph *graph, kp_tensor *logits, kp_tensor *targe
       kp_graph_activation(graph, "loss", KP_TYPE_STATISTIC, 1, (int64_t[]){1}),
       kp_graph_activation(graph, "logsumexp", KP_TYPE_STATISTIC, 1, (int64_t[]){kp_tensor_rows(logits)})};
   kp_cross_entropy_arguments arguments = {ignore};
-  kp_graph_node(graph, KP_OP_CROSS_ENTROPY, &arguments, sizeof arguments, 2, (kp_tensor *[]){logits, targets}, 2,
-                output);
+  kp_graph_node(graph, KP_OP_CROSS_ENTROPY, &arguments, sizeof arguments, 2, (kp_tensor *[]){logits, targets},
+                2, output);
   return output[0];
 }
 
 void kp_backward_cross_entropy(kp_graph *graph, kp_node *node) {
   kp_tensor *logits = node->input[0];
   kp_tensor *g = kp_graph_activation(graph, "g logits", logits->type, logits->dimensions, logits->shape);
-  kp_tensor *input[] = {kp_saved(graph, logits), node->input[1], node->output[1], kp_gradient(node->output[0])};
+  kp_tensor *input[] = {kp_saved(graph, logits), node->input[1], node->output[1],
+                        kp_gradient(node->output[0])};
   kp_graph_node(graph, KP_OP_CROSS_ENTROPY_BACKWARD, node->arguments, node->arguments_size, 4, input, 1, &g);
   kp_gradient_give(graph, logits, g);
 }

@@ -7,6 +7,7 @@
 #define KAPPA_OPS_OPS_H
 
 #include "backend/operators.h"
+#include "geometry/row_program.h"
 
 /* Names and backward rules by kp_operation: what kp_graph_create wants. */
 extern const kp_operator kp_operator_table[KP_OP_COUNT];
@@ -64,7 +65,7 @@ kp_tensor *kp_normalise(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_ten
                         double epsilon);
 
 /* inputs v_1 … v_m (N, C) and curvature (K, G) -> (N, C), or (N, G) for a scalar program */
-kp_tensor *kp_row_program_apply(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
+kp_tensor *kp_curved_map(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
                                 kp_tensor *curvature);
 /* points (N, M, C), weights (N, M), curvature (K, G) -> (N, C) */
 kp_tensor *kp_midpoint(kp_graph *graph, kp_tensor *points, kp_tensor *weights, kp_tensor *curvature);

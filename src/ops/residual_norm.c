@@ -12,18 +12,21 @@
 kp_seam_result kp_residual_norm(kp_graph *graph, kp_seam seam, kp_residual_norm_arguments arguments) {
   kp_tensor *x = seam.stream;
   const int64_t rows = kp_tensor_rows(x);
-  kp_assert(rows % arguments.length == 0, "%lld rows are no whole sequences of %lld", (long long)rows, (long long)arguments.length);
+  kp_assert(rows % arguments.length == 0, "%lld rows are no whole sequences of %lld", (long long)rows,
+            (long long)arguments.length);
   kp_assert(arguments.update < 0 || seam.branch != NULL, "an update needs a branch");
   kp_assert(!arguments.own || arguments.tangent >= 0, "an own reference needs a tangent map");
   kp_tensor *output[4] = {NULL, NULL, NULL, NULL};
-  if (arguments.update >= 0) output[0] = kp_graph_activation(graph, "stream", x->type, x->dimensions, x->shape);
+  if (arguments.update >= 0)
+    output[0] = kp_graph_activation(graph, "stream", x->type, x->dimensions, x->shape);
   if (arguments.norm != KP_NORM_NONE) {
     output[1] = kp_graph_activation(graph, "normalised", x->type, x->dimensions, x->shape);
     output[2] = kp_graph_activation(graph, "statistics", KP_TYPE_STATISTIC, 2, (int64_t[]){rows, 2});
   }
   output[3] = kp_graph_activation(graph, "events", KP_TYPE_STATISTIC, 1, (int64_t[]){1});
-  kp_tensor *input[] = {x,           seam.branch, seam.reference, seam.update_curvature, seam.tangent_curvature,
-                        seam.weight, seam.bias,   seam.carry,     seam.own_carry};
+  kp_tensor *input[] = {
+      x,           seam.branch, seam.reference, seam.update_curvature, seam.tangent_curvature,
+      seam.weight, seam.bias,   seam.carry,     seam.own_carry};
   kp_graph_node(graph, KP_OP_RESIDUAL_NORM, &arguments, sizeof arguments, 9, input, 4, output);
   return (kp_seam_result){output[0] == NULL ? x : output[0], output[1], output[2], output[3]};
 }
@@ -49,11 +52,14 @@ void kp_backward_residual_norm(kp_graph *graph, kp_node *node) {
   kp_residual_norm_arguments arguments = *(const kp_residual_norm_arguments *)node->arguments;
   kp_tensor **in = node->input, *x = in[0], *u = in[1], *r = in[2];
   kp_tensor *x_new = node->output[0] == NULL ? x : node->output[0];
-  /* The reference's gradient joins the stream's in the kernel where the reference is the stream itself, unless the
-   * update reads it too: then row t's part depends on row t+1's whole gradient. */
-  arguments.stream_reference = r == x && arguments.shift && !arguments.own && !update_reads_reference(arguments.update);
-  const bool flat = arguments.update == KP_PROGRAM_FLAT_ADD, one_gradient = flat && !arguments.stream_reference;
-  const bool reads_reference = r != NULL && (update_reads_reference(arguments.update) || (arguments.tangent >= 0 && !arguments.own));
+  /* The reference's gradient joins the stream's in the kernel where the reference is the stream itself,
+   * unless the update reads it too: then row t's part depends on row t+1's whole gradient. */
+  arguments.stream_reference =
+      r == x && arguments.shift && !arguments.own && !update_reads_reference(arguments.update);
+  const bool flat = arguments.update == KP_PROGRAM_FLAT_ADD,
+             one_gradient = flat && !arguments.stream_reference;
+  const bool reads_reference =
+      r != NULL && (update_reads_reference(arguments.update) || (arguments.tangent >= 0 && !arguments.own));
   kp_tensor *input[13];
   for (int i = 0; i < 9; i++) input[i] = kp_saved(graph, in[i]);
   input[9] = kp_saved(graph, x_new);
@@ -63,7 +69,8 @@ void kp_backward_residual_norm(kp_graph *graph, kp_node *node) {
   if (flat) input[1] = NULL; /* gradients of a plain sum do not need the branch: let it die */
   kp_tensor *output[7] = {like(graph, x, "g stream")};
   if (arguments.update >= 0 && !one_gradient) output[1] = like(graph, u, "g branch");
-  if (reads_reference && !arguments.stream_reference && r->needs_gradient) output[2] = like(graph, r, "g reference");
+  if (reads_reference && !arguments.stream_reference && r->needs_gradient)
+    output[2] = like(graph, r, "g reference");
   for (int i = 0; i < 4; i++) output[3 + i] = kp_gradient_accumulator(graph, in[3 + i]);
   kp_graph_node(graph, KP_OP_RESIDUAL_NORM_BACKWARD, &arguments, sizeof arguments, 13, input, 7, output);
   kp_gradient_give(graph, x, output[0]);
@@ -174,7 +181,8 @@ kp_status kp_ref_residual_norm(const kp_call *call, kp_error *error) {
 }
 
 /* gz from gy through the norm; adds to the gradients of weight and bias. */
-static void norm_backward(const seam *s, const double *z, const double *gy, double *gz, double *gweight, double *gbias) {
+static void norm_backward(const seam *s, const double *z, const double *gy, double *gz, double *gweight,
+                          double *gbias) {
   double statistics[2], mean_g = 0, mean_gz = 0;
   moments(s, z, statistics);
   for (int64_t c = 0; c < s->C; c++) {
@@ -205,7 +213,8 @@ static double *given_reference_gradient(const seam *s, seam_gradients *g, int64_
   return n % s->T > 0 ? g->reference + (n - 1) * s->C : g->origin;
 }
 
-static void tangent_backward(const seam *s, seam_gradients *g, const double *stream, const double *gy, int64_t n) {
+static void tangent_backward(const seam *s, seam_gradients *g, const double *stream, const double *gy,
+                             int64_t n) {
   double *gstream = g->stream + n * s->C;
   tangent_row(s, stream, n, g->z);
   norm_backward(s, g->z, gy + n * s->C, g->gz, g->gweight, g->gbias);
@@ -247,8 +256,15 @@ kp_status kp_ref_residual_norm_backward(const kp_call *call, kp_error *error) {
   double *gx = call->output[0], *gu = call->output[1];
   const size_t size = (size_t)(s.rows * s.C), C = (size_t)s.C;
   double *scratch = call->scratch;
-  seam_gradients g = {scratch, scratch + size, scratch + 2 * size, scratch + 2 * size + C, scratch + 2 * size + 2 * C,
-                      call->output[3], call->output[4], call->output[5], call->output[6]};
+  seam_gradients g = {scratch,
+                      scratch + size,
+                      scratch + 2 * size,
+                      scratch + 2 * size + C,
+                      scratch + 2 * size + 2 * C,
+                      call->output[3],
+                      call->output[4],
+                      call->output[5],
+                      call->output[6]};
   memset(scratch, 0, (2 * size + 3 * C) * sizeof *scratch);
   if (gstream != NULL) memcpy(g.stream, gstream, size * sizeof *gstream);
   memset(gx, 0, size * sizeof *gx);
@@ -256,11 +272,14 @@ kp_status kp_ref_residual_norm_backward(const kp_call *call, kp_error *error) {
   /* Backwards in time: a row's gradient is complete once the row after it has been visited. */
   for (int64_t n = s.rows - 1; n >= 0; n--) {
     if (gy != NULL) tangent_backward(&s, &g, stream, gy, n);
-    if (s.arguments->update >= 0) update_backward(&s, &g, n, gx + n * s.C, gu == NULL ? NULL : gu + n * s.C);
-    else memcpy(gx + n * s.C, g.stream + n * s.C, C * sizeof *gx);
+    if (s.arguments->update >= 0)
+      update_backward(&s, &g, n, gx + n * s.C, gu == NULL ? NULL : gu + n * s.C);
+    else
+      memcpy(gx + n * s.C, g.stream + n * s.C, C * sizeof *gx);
   }
   if (s.arguments->stream_reference)
     for (size_t i = 0; i < size; i++) gx[i] += g.reference[i];
-  else if (call->output[2] != NULL) memcpy(call->output[2], g.reference, size * sizeof *gx);
+  else if (call->output[2] != NULL)
+    memcpy(call->output[2], g.reference, size * sizeof *gx);
   return KP_OK;
 }

@@ -12,8 +12,10 @@ static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *nam
 /* ---- rotary ---- */
 
 kp_tensor *kp_rotary(kp_graph *graph, kp_tensor *x, kp_tensor *positions, kp_rotary_arguments arguments) {
-  kp_assert(arguments.head_size % 2 == 0, "rotary positions need an even head size, not %d", arguments.head_size);
-  kp_assert((int64_t)arguments.heads * arguments.head_size <= kp_tensor_columns(x), "%s is too narrow", x->name);
+  kp_assert(arguments.head_size % 2 == 0, "rotary positions need an even head size, not %d",
+            arguments.head_size);
+  kp_assert((int64_t)arguments.heads * arguments.head_size <= kp_tensor_columns(x), "%s is too narrow",
+            x->name);
   kp_tensor *out = like(graph, x, "rotary");
   kp_graph_node(graph, KP_OP_ROTARY, &arguments, sizeof arguments, 2, (kp_tensor *[]){x, positions}, 1, &out);
   return out;
@@ -91,10 +93,12 @@ kp_status kp_ref_select_row_backward(const kp_call *call, kp_error *error) {
 /* ---- store_rows ---- */
 
 void kp_store_rows(kp_graph *graph, kp_tensor *x, kp_tensor *state, kp_tensor *seen, bool mean) {
-  kp_assert(x->dimensions == 3 && state->dimensions == 3, "%s and %s must be (B, rows, C)", x->name, state->name);
+  kp_assert(x->dimensions == 3 && state->dimensions == 3, "%s and %s must be (B, rows, C)", x->name,
+            state->name);
   kp_assert(!mean || (state->shape[1] == 1 && seen != NULL), "a running mean is one row and needs a count");
   kp_store_arguments arguments = {x->shape[1], mean};
-  kp_graph_node(graph, KP_OP_STORE_ROWS, &arguments, sizeof arguments, 3, (kp_tensor *[]){x, state, seen}, 0, NULL);
+  kp_graph_node(graph, KP_OP_STORE_ROWS, &arguments, sizeof arguments, 3, (kp_tensor *[]){x, state, seen}, 0,
+                NULL);
 }
 
 kp_status kp_ref_store_rows(const kp_call *call, kp_error *error) {

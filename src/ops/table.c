@@ -1,10 +1,12 @@
 /* The operator table and the reference backend, generated from backend/operators.def. */
+#include <assert.h>
+
 #include "ops/rules.h"
 
-static_assert(KP_OP_ADD == KP_OPERATION_ADD && KP_OP_ZERO == KP_OPERATION_ZERO,
+static_assert((int)KP_OP_ADD == (int)KP_OPERATION_ADD && (int)KP_OP_ZERO == (int)KP_OPERATION_ZERO,
               "differentiation itself emits the first two operators");
 
-#define GRADIENT(name) kp_backward_##name
+#define GRADIENT(name)    kp_backward_##name
 #define NO_GRADIENT(name) NULL
 const kp_operator kp_operator_table[KP_OP_COUNT] = {
 #define KP_OPERATOR(ENUM, name, differentiable, inplace_output, inplace_input)                               \
@@ -25,6 +27,8 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_ATTENTION_CACHED] = kp_ref_scratch_attention,
     [KP_OP_RESIDUAL_NORM] = kp_ref_scratch_residual_norm,
     [KP_OP_RESIDUAL_NORM_BACKWARD] = kp_ref_scratch_residual_norm,
+    [KP_OP_MIDPOINT] = kp_ref_scratch_midpoint,
+    [KP_OP_MIDPOINT_BACKWARD] = kp_ref_scratch_midpoint,
     [KP_OP_REFERENCE] = kp_ref_scratch_reference,
     [KP_OP_REFERENCE_BACKWARD] = kp_ref_scratch_reference,
 };

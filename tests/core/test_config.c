@@ -150,6 +150,17 @@ static void test_types_are_checked(void **state) {
           "a.yaml:1: train.milestones: item 2: expected an integer, found the number 2.5");
 }
 
+static void test_long_values_are_cut_in_messages(void **state) {
+  (void)state;
+  refused("model.layers: \"a\\n0123456789012345678901234567890123456789012345678901234567890123456789\"",
+          "a.yaml:1: model.layers: expected an integer, found "
+          "'a 012345678901234567890123456789012345678901234567890123...'");
+  /* Never within a character: here the 56th byte is the first of two. */
+  refused("model.layers: 1234567890123456789012345678901234567890123456789012345\xce\xba\xce\xba",
+          "a.yaml:1: model.layers: expected an integer, found "
+          "'1234567890123456789012345678901234567890123456789012345\xce\xba...'");
+}
+
 static void test_ranges_are_checked(void **state) {
   (void)state;
   refused("model.layers: 0", "a.yaml:1: model.layers: 0 lies outside the range [1, 512]");
@@ -181,7 +192,7 @@ static void test_syntax_errors_have_a_place(void **state) {
   refused_with("seed: 'x\n", "a.yaml:2:1: found unexpected end of stream");
   refused_with("seed: 1\nabc\n", "a.yaml:");
   refused("data.path: caf\xe9 and more\n",
-          "a.yaml:1:15: invalid trailing UTF-8 octet; the text must be UTF-8 without "
+          "a.yaml:1:16: invalid trailing UTF-8 octet; the text must be UTF-8 without "
           "control characters");
   refused_with("\xff\xfes\0e\0", "a.yaml:1:1: invalid leading UTF-8 octet");
   refused_with("seed: 1\ndata.path: \x01\n", "a.yaml:2:12: control characters are not allowed");
@@ -305,6 +316,7 @@ int main(void) {
       cmocka_unit_test(test_unknown_keys_are_refused),
       cmocka_unit_test(test_duplicates_are_refused),
       cmocka_unit_test(test_types_are_checked),
+      cmocka_unit_test(test_long_values_are_cut_in_messages),
       cmocka_unit_test(test_ranges_are_checked),
       cmocka_unit_test(test_choices_are_checked),
       cmocka_unit_test(test_syntax_errors_have_a_place),

@@ -20,7 +20,7 @@ static void test_reals(void **state) {
                {"5e-324", 5e-324}, {"1.7976931348623157e308", 1.7976931348623157e308},
                {"0e-999", 0.0}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    double value = NAN;
+    double value = (double)NAN;
     assert_int_equal(kp_number_real(cases[i].text, &value), KP_NUMBER_OK);
     assert_true(value == cases[i].value);
   }
@@ -78,7 +78,7 @@ static void test_format_reads_back(void **state) {
   uint64_t bits = 0x9e3779b97f4a7c15u;
   for (int i = 0; i < 20000; i++) {
     bits = bits * 6364136223846793005u + 1442695040888963407u;
-    double value, back = NAN;
+    double value, back = (double)NAN;
     memcpy(&value, &bits, sizeof value);
     if (!isfinite(value)) continue;
     char text[KP_NUMBER_SIZE];

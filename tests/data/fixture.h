@@ -14,7 +14,7 @@
 
 typedef struct fixture {
   char folder[64];
-  char path[8][KP_PATH_SIZE];
+  char path[32][KP_PATH_SIZE];
   int next;
 } fixture;
 
@@ -34,9 +34,9 @@ static inline int fixture_teardown(void **state) {
   return status == KP_OK ? 0 : -1;
 }
 
-/* The path of a name in the folder; the last eight results stay valid. */
+/* The path of a name in the folder; the last 32 results stay valid. */
 static inline const char *fixture_path(fixture *made, const char *name) {
-  char *path = made->path[made->next++ % 8];
+  char *path = made->path[made->next++ % 32];
   kp_error error = {0};
   check_ok(kp_path_join(path, made->folder, name, &error), &error);
   return path;

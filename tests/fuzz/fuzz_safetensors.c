@@ -28,8 +28,7 @@ static void parse(const uint8_t *data, size_t size) {
     if (file != NULL || error.message[0] == 0) abort();
     return;
   }
-  for (size_t i = 0; i < kp_safetensors_count(file); i++)
-    read_entry(file, kp_safetensors_entry_at(file, i));
+  for (size_t i = 0; i < kp_safetensors_count(file); i++) read_entry(file, kp_safetensors_entry_at(file, i));
   kp_safetensors_metadata(file, "format");
   kp_safetensors_close(file);
 }

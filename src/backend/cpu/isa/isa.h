@@ -20,7 +20,8 @@
 #define KP_SCRATCH(name) KP_ISA_NAME(kp_cpu_scratch_##name)
 
 #define KP_OPERATOR(ENUM, name, differentiable, inplace_output, inplace_input)                               \
-  kp_status KP_KERNEL(name)(const kp_call *call, kp_error *error);
+  kp_status KP_KERNEL(name)(const kp_call *call, kp_error *error);                                           \
+  size_t KP_SCRATCH(name)(const kp_node *node, int threads); /* defined only where isa/table.c names it */
 #include "backend/operators.def"
 #undef KP_OPERATOR
 

@@ -1,0 +1,148 @@
+/* The linear layer and its two gradients.
+ *
+ * The bias is laid into the output before the product adds to it: OpenBLAS
+ * would otherwise clear the output in a pass of its own, so the bias is free. */
+#include <string.h>
+
+#include "backend/cpu/isa/linear_few.h"
+#include "backend/cpu/isa/product.h"
+
+/* Up to this many elements, weight gradients are summed over parts of the rows, one a thread, and then
+ * added up: the output is too small to be cut into good tiles. */
+enum { SMALL_WEIGHT = 32768 };
+
+static void lay_bias(const float *bias, float *y, int64_t columns, kp_tile tile) {
+  const size_t bytes = (size_t)(tile.columns.last - tile.columns.first) * sizeof *y;
+  for (int64_t n = tile.rows.first; n < tile.rows.last; n++)
+    memcpy(y + n * columns + tile.columns.first, bias + tile.columns.first, bytes);
+}
+
+static void multiply(const kp_product *product, const float *bias, int threads) {
+  threads = kp_product_threads(product->rows, product->columns, product->depth, threads);
+  const kp_grid grid = kp_grid_choose(product->rows, product->columns, threads);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int part = 0; part < threads; part++) {
+    const kp_tile tile = kp_grid_tile(grid, product->rows, product->columns, part);
+    if (bias != NULL) lay_bias(bias, product->c, product->columns, tile);
+    KP_ISA_NAME(kp_cpu_product_tile)(product, tile);
+  }
+}
+
+kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
+  (void)error;
+  const kp_node *node = call->node;
+  const int64_t rows = kp_tensor_rows(node->input[0]), depth = kp_tensor_columns(node->input[0]);
+  const int64_t columns = kp_tensor_columns(node->output[0]);
+  const float *bias = node->inputs > 2 ? call->input[2] : NULL;
+  if (rows <= KP_FEW_ROWS) {
+    const int threads = kp_threads_for(call, rows * columns * depth / 4);
+    KP_ISA_NAME(kp_cpu_linear_few)
+    (call->input[0], call->input[1], bias, call->output[0], rows, columns, depth, threads);
+    return KP_OK;
+  }
+  const kp_product product = {.rows = rows,
+                              .columns = columns,
+                              .depth = depth,
+                              .a = call->input[0],
+                              .b = call->input[1],
+                              .b_transposed = true,
+                              .c = call->output[0],
+                              .add = bias != NULL};
+  multiply(&product, bias, call->run->threads);
+  return KP_OK;
+}
+
+kp_status KP_KERNEL(linear_backward_input)(const kp_call *call, kp_error *error) {
+  (void)error;
+  const kp_node *node = call->node;
+  const kp_product product = {.rows = kp_tensor_rows(node->input[0]),
+                              .columns = kp_tensor_columns(node->output[0]),
+                              .depth = kp_tensor_columns(node->input[0]),
+                              .a = call->input[0],
+                              .b = call->input[1],
+                              .c = call->output[0]};
+  multiply(&product, NULL, call->run->threads);
+  return KP_OK;
+}
+
+/* Adds the column sums of gy (rows, columns) to g_bias, for a range of columns.  Rows are summed in blocks
+ * first, so that rounding errors grow with the block and not with the batch. */
+static void add_column_sums(const float *gy, int64_t rows, int64_t columns, kp_range range, float *g_bias) {
+  enum { WIDTH = 64, BLOCK = 128 };
+  for (int64_t first = range.first; first < range.last; first += WIDTH) {
+    const int64_t width = range.last - first < WIDTH ? range.last - first : WIDTH;
+    double total[WIDTH] = {0};
+    for (int64_t block = 0; block < rows; block += BLOCK) {
+      const int64_t last = block + BLOCK < rows ? block + BLOCK : rows;
+      float sum[WIDTH] = {0};
+      for (int64_t n = block; n < last; n++) {
+        const float *row = gy + n * columns + first;
+#pragma omp simd
+        for (int64_t m = 0; m < width; m++) sum[m] += row[m];
+      }
+      for (int64_t m = 0; m < width; m++) total[m] += (double)sum[m];
+    }
+    for (int64_t m = 0; m < width; m++) g_bias[first + m] += (float)total[m];
+  }
+}
+
+/* A weight gradient of few elements: each thread multiplies its part of the rows into its own copy. */
+static void add_small_weight(const kp_product *product, float *copies, int threads) {
+  const int64_t rows = product->rows, columns = product->columns, count = rows * columns;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int part = 0; part < threads; part++) {
+    const kp_range range = kp_split(product->depth, 16, part, threads);
+    kp_product own = *product;
+    own.depth = range.last - range.first;
+    own.a += range.first * rows;
+    own.b += range.first * columns;
+    own.c = copies + part * count;
+    own.add = false;
+    if (own.depth == 0)
+      memset(own.c, 0, (size_t)count * sizeof *own.c);
+    else
+      KP_ISA_NAME(kp_cpu_product_tile)(&own, (kp_tile){{0, rows}, {0, columns}});
+  }
+  float *c = product->c;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < count; i++) {
+    float sum = copies[i];
+    for (int part = 1; part < threads; part++) sum += copies[part * count + i];
+    c[i] += sum;
+  }
+}
+
+static bool weight_is_small(int64_t rows, int64_t columns, int64_t depth, int threads) {
+  return threads > 1 && rows * columns <= SMALL_WEIGHT && depth >= 64 * threads;
+}
+
+size_t KP_SCRATCH(linear_backward_weight)(const kp_node *node, int threads) {
+  const int64_t rows = kp_tensor_columns(node->input[0]), columns = kp_tensor_columns(node->input[1]);
+  if (!weight_is_small(rows, columns, kp_tensor_rows(node->input[0]), threads)) return 0;
+  return (size_t)(rows * columns * threads) * sizeof(float);
+}
+
+kp_status KP_KERNEL(linear_backward_weight)(const kp_call *call, kp_error *error) {
+  (void)error;
+  const kp_node *node = call->node;
+  const float *gy = call->input[0];
+  float *g_weight = call->output[0], *g_bias = node->outputs > 1 ? call->output[1] : NULL;
+  const kp_product product = {.rows = kp_tensor_columns(node->input[0]),
+                              .columns = kp_tensor_columns(node->input[1]),
+                              .depth = kp_tensor_rows(node->input[0]),
+                              .a = gy,
+                              .a_transposed = true,
+                              .b = call->input[1],
+                              .c = g_weight,
+                              .add = true};
+  if (g_weight != NULL && weight_is_small(product.rows, product.columns, product.depth, call->run->threads))
+    add_small_weight(&product, call->scratch, call->run->threads);
+  else if (g_weight != NULL)
+    multiply(&product, NULL, call->run->threads);
+  if (g_bias == NULL) return KP_OK;
+  const int threads = kp_threads_for(call, product.rows * product.depth);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int part = 0; part < threads; part++)
+    add_column_sums(gy, product.depth, product.rows, kp_split(product.rows, 16, part, threads), g_bias);
+  return KP_OK;
+}

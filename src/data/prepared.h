@@ -1,0 +1,66 @@
+/* A prepared data set: a folder with
+ *
+ *   tokenizer.json   the tokenizer
+ *   train.bin        what the model learns from      } kappa's headed token files,
+ *   val.bin          what it is judged by            } data/token_layout.h
+ *   data.json        sizes, counts, checksums, source and licence; "complete" is true only when all the
+ *                    others stand as described
+ *
+ * A folder is kappa's if its data.json has the key "kappa_data". */
+#ifndef KAPPA_DATA_PREPARED_H
+#define KAPPA_DATA_PREPARED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/sha256.h"
+
+#define KP_PREPARED_FILE   "data.json"
+#define KP_TRAIN_FILE      "train.bin"
+#define KP_VALIDATION_FILE "val.bin"
+
+/* One token file of the set. */
+typedef struct kp_prepared_split {
+  int64_t tokens;
+  int64_t text_bytes; /* of the text that the tokens stand for */
+  int64_t file_bytes;
+  char sha256[KP_SHA256_HEX_SIZE]; /* of the token file */
+} kp_prepared_split;
+
+typedef struct kp_prepared {
+  char name[64];
+  char source[1024];
+  char licence[128];
+  char tokenizer[32]; /* its type */
+  int32_t vocabulary;
+  uint64_t fingerprint;                     /* of the tokenizer */
+  char text_sha256[KP_SHA256_HEX_SIZE];     /* of the text that was given */
+  char separate_sha256[KP_SHA256_HEX_SIZE]; /* of a validation text of its own; empty without one */
+  double train_fraction;                    /* of the characters; 1 with a validation text of its own */
+  kp_prepared_split train, validation;
+} kp_prepared;
+
+/* What stands in a folder. */
+typedef enum kp_prepared_state {
+  KP_PREPARED_NOTHING,  /* no file of a data set */
+  KP_PREPARED_FOREIGN,  /* such files, not written by kappa */
+  KP_PREPARED_PARTIAL,  /* kappa's, broken off */
+  KP_PREPARED_COMPLETE, /* kappa's, said to be whole */
+} kp_prepared_state;
+
+kp_prepared_state kp_prepared_state_of(const char *folder);
+
+/* Reads data.json of a complete set, and checks that its token files have the sizes it says. */
+kp_status kp_prepared_read(const char *folder, kp_prepared *prepared, kp_error *error);
+
+/* Fails if a token file's checksum differs from the one in data.json; reads them whole. */
+kp_status kp_prepared_verify(const char *folder, const kp_prepared *prepared, kp_error *error);
+
+/* Marks the folder as one that is being prepared. */
+kp_status kp_prepared_begin(const char *folder, kp_error *error);
+
+/* Writes data.json, which declares the set complete. */
+kp_status kp_prepared_write(const char *folder, const kp_prepared *prepared, kp_error *error);
+
+#endif

@@ -1,0 +1,104 @@
+#include "models/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "models/families.h"
+
+static const kp_family *const families[] = {&kp_family_gpt, &kp_family_mixed};
+enum { FAMILY_COUNT = sizeof families / sizeof *families };
+
+const kp_family *kp_family_at(int index) {
+  return index >= 0 && index < FAMILY_COUNT ? families[index] : NULL;
+}
+
+const kp_family *kp_family_find(const char *name) {
+  for (int i = 0; i < FAMILY_COUNT; i++)
+    if (strcmp(families[i]->name, name) == 0) return families[i];
+  return NULL;
+}
+
+void kp_model_options_destroy(kp_model_options *options) {
+  free(options->curvature.values);
+  options->curvature.values = NULL;
+}
+
+double kp_model_curvature(const kp_model_options *options, int64_t layer, int64_t head) {
+  const int count = options->curvature.count;
+  if (count == 1) return options->curvature.values[0];
+  if (count == options->layers) return options->curvature.values[layer];
+  return options->curvature.values[layer * options->heads + head];
+}
+
+static void add_inputs(kp_network *network) {
+  const int64_t shape[] = {network->build.batch, network->build.length}, one = 1;
+  kp_graph *graph = network->graph;
+  network->tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 2, shape);
+  network->positions = kp_graph_input(graph, "positions", KP_TYPE_INT32, 2, shape);
+  if (network->build.mode <= KP_BUILD_EVALUATE)
+    network->targets = kp_graph_input(graph, "targets", KP_TYPE_INT32, 2, shape);
+  if (network->build.mode == KP_BUILD_TRAIN)
+    network->seed = kp_graph_input(graph, "loss scale", KP_TYPE_STATISTIC, 1, &one);
+  if (network->build.mode == KP_BUILD_DECODE)
+    network->start = kp_graph_input(graph, "start", KP_TYPE_INT32, 1, &one);
+}
+
+kp_status kp_network_create(const kp_model_options *options, kp_parameters *parameters, kp_build build,
+                            kp_network **result, kp_error *error) {
+  *result = NULL;
+  if (build.mode == KP_BUILD_DECODE && options->family->uncacheable != NULL) {
+    const char *why = options->family->uncacheable(options);
+    if (why != NULL)
+      return kp_fail(error, KP_ERR_UNSUPPORTED, "this model cannot be decoded with a cache: %s", why);
+  }
+  kp_network *network = calloc(1, sizeof *network);
+  kp_assert(network != NULL, "out of memory");
+  network->build = build;
+  network->layers = (int)options->layers;
+  network->graph = kp_graph_create(kp_operator_table);
+  add_inputs(network);
+  options->family->build(options, parameters, network);
+  kp_status status = KP_OK;
+  if (build.mode == KP_BUILD_TRAIN)
+    status = kp_graph_backward(network->graph, network->loss, network->seed, error);
+  if (status != KP_OK)
+    kp_network_destroy(network);
+  else
+    *result = network;
+  return status;
+}
+
+void kp_network_destroy(kp_network *network) {
+  if (network == NULL) return;
+  kp_graph_destroy(network->graph);
+  free(network);
+}
+
+/* 2 multiply-adds an element of a matrix product; attention has two products a pass over half the square if
+ * causal. */
+static double node_flops(const kp_node *node) {
+  const kp_attention_arguments *a = node->arguments;
+  switch (node->operation) {
+  case KP_OP_LINEAR:
+  case KP_OP_LINEAR_BACKWARD_INPUT:
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
+  case KP_OP_LINEAR_BACKWARD_WEIGHT:
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *
+           (double)kp_tensor_columns(node->input[1]);
+  case KP_OP_ATTENTION:
+  case KP_OP_ATTENTION_BACKWARD: {
+    const double pairs = (double)a->length * (double)(a->causal ? a->length + 1 : 2 * a->length) / 2;
+    const double products = node->operation == KP_OP_ATTENTION ? 2 : 5;
+    return products * 2.0 * (double)a->batch * a->heads * a->head_size * pairs;
+  }
+  default: return 0;
+  }
+}
+
+double kp_network_flops(const kp_network *network, int first, int last) {
+  double flops = 0;
+  for (int n = first; n < last; n++) flops += node_flops(network->graph->nodes[n]);
+  return flops;
+}

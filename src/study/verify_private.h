@@ -1,0 +1,42 @@
+/* What the kinds of cases share. */
+#ifndef KAPPA_STUDY_VERIFY_PRIVATE_H
+#define KAPPA_STUDY_VERIFY_PRIVATE_H
+
+#include <jansson.h>
+
+#include "core/safetensors.h"
+#include "study/verify.h"
+
+typedef struct kp_case {
+  const char *folder;
+  json_t *json;         /* case.json */
+  kp_safetensors *file; /* tensors.safetensors */
+  const kp_backend *backend;
+  int threads;
+  kp_verify_report *report;
+} kp_case;
+
+/* The elements of a tensor as doubles, for the caller to free; NULL in *values when it is missing and
+ * `optional`. */
+kp_status kp_case_values(const kp_case *c, const char *name, bool optional, double **values, int64_t *count,
+                         kp_error *error);
+
+/* The greatest |got - want|, NaN counting as infinite. */
+double kp_case_worst(const double *got, const double *want, int64_t count);
+double kp_case_largest(const double *values, int64_t count);
+
+/* Adds a check to the report. */
+void kp_case_check(const kp_case *c, double error, double tolerance, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The case's own tolerance `what` ("logits", "loss", "grad") for the backend's precision, or `fallback`. */
+double kp_case_tolerance(const kp_case *c, const char *what, double fallback);
+
+/* Whether the backend computes in double. */
+bool kp_case_is_double(const kp_case *c);
+
+kp_status kp_verify_model(const kp_case *c, kp_error *error);
+kp_status kp_verify_train(const kp_case *c, kp_error *error);
+kp_status kp_verify_operator(const kp_case *c, kp_error *error);
+
+#endif

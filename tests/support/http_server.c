@@ -1,0 +1,160 @@
+#include "support/http_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef struct request {
+  char path[64];
+  long range_begin; /* -1 without a Range */
+} request;
+
+static void send_all(int connection, const char *data, size_t size) {
+  while (size > 0) {
+    ssize_t sent = send(connection, data, size, MSG_NOSIGNAL);
+    if (sent <= 0) return;
+    data += sent;
+    size -= (size_t)sent;
+  }
+}
+
+static void send_text(int connection, const char *text) {
+  send_all(connection, text, strlen(text));
+}
+
+static int read_request(int connection, request *asked) {
+  char text[4096];
+  size_t used = 0;
+  while (used < sizeof text - 1) {
+    ssize_t got = recv(connection, text + used, sizeof text - 1 - used, 0);
+    if (got <= 0) return -1;
+    used += (size_t)got;
+    text[used] = 0;
+    if (strstr(text, "\r\n\r\n") != NULL) break;
+  }
+  asked->range_begin = -1;
+  const char *range = strstr(text, "\r\nRange: bytes=");
+  if (range != NULL) asked->range_begin = strtol(range + 15, NULL, 10);
+  return sscanf(text, "GET %63s ", asked->path) == 1 ? 0 : -1;
+}
+
+static void send_whole(int connection, const char *body, size_t size, size_t sent) {
+  char head[128];
+  snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", size);
+  send_text(connection, head);
+  send_all(connection, body, sent);
+}
+
+static void send_range(int connection, const char *body, size_t size, size_t begin) {
+  char head[192];
+  if (begin >= size) {
+    send_text(connection,
+              "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    return;
+  }
+  snprintf(head, sizeof head,
+           "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %zu-%zu/%zu\r\nContent-Length: %zu\r\n"
+           "Connection: close\r\n\r\n",
+           begin, size - 1, size, size - begin);
+  send_text(connection, head);
+  send_all(connection, body + begin, size - begin);
+}
+
+static void redirect(int connection, const char *target) {
+  char head[192];
+  snprintf(head, sizeof head,
+           "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", target);
+  send_text(connection, head);
+}
+
+static void answer(int connection, const request *asked, const char *body, size_t size) {
+  const char *path = asked->path;
+  size_t begin = asked->range_begin < 0 ? 0 : (size_t)asked->range_begin;
+  if (strcmp(path, "/missing") == 0)
+    send_text(connection, "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngone");
+  else if (strcmp(path, "/elsewhere") == 0)
+    redirect(connection, "/file");
+  else if (strcmp(path, "/local") == 0)
+    redirect(connection, "file:///etc/hostname");
+  else if (strcmp(path, "/loop") == 0)
+    redirect(connection, "/loop");
+  else if (strcmp(path, "/silent") == 0)
+    pause();
+  else if (strcmp(path, "/unsized") == 0) {
+    send_text(connection, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+    send_all(connection, body, size);
+  } else if (strcmp(path, "/refuse-range") == 0 && asked->range_begin >= 0)
+    send_range(connection, body, size, size);
+  else if (strcmp(path, "/shifted") == 0 && asked->range_begin >= 0)
+    send_range(connection, body, size, begin + 1);
+  else if (asked->range_begin >= 0 && strcmp(path, "/no-range") != 0)
+    send_range(connection, body, size, begin);
+  else
+    send_whole(connection, body, size, strcmp(path, "/cut") == 0 ? size / 2 : size);
+}
+
+static void serve(int listener, volatile http_server_log *log, const char *body, size_t size) {
+  for (;;) {
+    int connection = accept(listener, NULL, NULL);
+    request asked;
+    if (connection < 0) continue;
+    if (read_request(connection, &asked) == 0) {
+      log->requests++;
+      if (asked.range_begin >= 0) {
+        log->ranges++;
+        log->last_range_begin = asked.range_begin;
+      }
+      answer(connection, &asked, body, size);
+    }
+    shutdown(connection, SHUT_WR);
+    close(connection);
+  }
+}
+
+/* A listening socket at a port that the kernel chooses. */
+static int listen_anywhere(int *port) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listener < 0) return -1;
+  if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0 ||
+      getsockname(listener, (struct sockaddr *)&address, &length) != 0) {
+    close(listener);
+    return -1;
+  }
+  *port = ntohs(address.sin_port);
+  return listener;
+}
+
+int http_server_start(http_server *server, const char *body, size_t size) {
+  void *shared =
+      mmap(NULL, sizeof(http_server_log), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  int listener = listen_anywhere(&server->port);
+  if (shared == MAP_FAILED || listener < 0) return -1;
+  server->log = shared;
+  server->process = fork();
+  if (server->process == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    serve(listener, server->log, body, size);
+  }
+  close(listener);
+  return server->process < 0 ? -1 : 0;
+}
+
+void http_server_stop(http_server *server) {
+  kill(server->process, SIGKILL);
+  waitpid(server->process, NULL, 0);
+  munmap((void *)server->log, sizeof(http_server_log));
+}
+
+void http_server_url(const http_server *server, const char *path, char *url, size_t size) {
+  snprintf(url, size, "http://127.0.0.1:%d%s", server->port, path);
+}
