@@ -23,6 +23,13 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 else()
   set(KAPPA_ISAS "plain\;")
 endif()
+# Row programs in lanes become vector instructions whole or not at all.  Partial redundancy elimination would
+# put branches of truth values into the loops, and the polynomials have up to 18 terms to unroll.
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/src/backend/cpu/isa/lanes_hyperbolic.c
+    ${CMAKE_SOURCE_DIR}/src/backend/cpu/isa/lanes_spherical.c
+    PROPERTIES COMPILE_OPTIONS "-fno-tree-pre;--param=max-completely-peel-times=32")
+endif()
 foreach(entry IN LISTS KAPPA_ISAS)
   list(GET entry 0 isa)
   list(GET entry 1 flags)

@@ -3,6 +3,8 @@
  * A translation unit that defines KP_GEOMETRY_FLOAT before including a header of
  * this folder gets the formulas in float (device code); all others get double.
  * KP_HD marks a function for host and device when CUDA compiles it.
+ * KP_GEOMETRY_FUNCTIONS names a header with kp_exp ... kp_atan2 in double of the includer's own: the fast
+ * kernels have some that vectorise.
  *
  * Two rules hold for all constants below.  An epsilon is a floor, max(x, e),
  * and never a shift, x + e, except where published code is reproduced.  And a
@@ -136,6 +138,9 @@ KP_HD static inline kp_real kp_max(kp_real x, kp_real y) {
 KP_HD static inline kp_real kp_min(kp_real x, kp_real y) {
   return x > y ? y : x;
 }
+#if defined(KP_GEOMETRY_FUNCTIONS)
+#include KP_GEOMETRY_FUNCTIONS
+#else
 KP_HD static inline kp_real kp_exp(kp_real x) {
   return exp(x);
 }
@@ -172,6 +177,7 @@ KP_HD static inline kp_real kp_atan(kp_real x) {
 KP_HD static inline kp_real kp_atan2(kp_real y, kp_real x) {
   return atan2(y, x);
 }
+#endif
 #endif
 
 /* asinh(t) for t >= 0 without the cancellation of log(t + sqrt(1 + t^2)) at small t. */

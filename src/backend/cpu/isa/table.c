@@ -18,6 +18,14 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_ATTENTION_BACKWARD] = KP_SCRATCH(attention_backward),
     [KP_OP_ATTENTION_CACHED] = KP_SCRATCH(attention_cached),
     [KP_OP_CROSS_ENTROPY] = KP_SCRATCH(cross_entropy),
+    [KP_OP_RESIDUAL_NORM] = KP_SCRATCH(residual_norm),
+    [KP_OP_RESIDUAL_NORM_BACKWARD] = KP_SCRATCH(residual_norm_backward),
+    [KP_OP_ROW_PROGRAM] = KP_SCRATCH(row_program),
+    [KP_OP_ROW_PROGRAM_BACKWARD] = KP_SCRATCH(row_program_backward),
+    [KP_OP_MIDPOINT] = KP_SCRATCH(midpoint),
+    [KP_OP_MIDPOINT_BACKWARD] = KP_SCRATCH(midpoint_backward),
+    [KP_OP_REFERENCE] = KP_SCRATCH(reference),
+    [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
 };
 
 const kp_backend KP_ISA_NAME(kp_cpu_backend) = {
