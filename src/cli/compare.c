@@ -152,19 +152,18 @@ static void print_keys(const kp_comparison *c) {
   const int shown = c->row_count < KP_TABLE_COLUMNS - 1 ? c->row_count : KP_TABLE_COLUMNS - 1;
   if (c->key_count == 0) return;
   char(*names)[KP_TABLE_CELL] = calloc((size_t)shown, sizeof *names);
-  for (int i = 0; i < shown && names != NULL; i++) {
+  for (int i = 0; i < shown; i++) {
     snprintf(names[i], KP_TABLE_CELL, "<%.190s", c->rows[i].name);
     titles[i + 1] = names[i];
   }
   printf("\nKeys that differ (train.seed aside)%s\n",
          shown < c->row_count ? ", of the first runs; comparison.json has all:" : ":");
   kp_table_begin(&table, titles);
-  for (int k = 0; k < c->key_count && names != NULL; k++) {
+  for (int k = 0; k < c->key_count; k++) {
     kp_table_cell(&table, "%s", c->keys[k].key);
     for (int i = 0; i < shown; i++) kp_table_cell(&table, "%s", c->keys[k].values[i]);
   }
   kp_table_print(&table, stdout);
-  free(names);
 }
 
 static void print_comparison(const kp_comparison *c) {

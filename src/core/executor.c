@@ -22,6 +22,10 @@ struct kp_executor {
   double *seconds; /* by node index, when profiling */
 };
 
+int kp_thread_count(int requested) {
+  return requested > 0 ? requested : omp_get_num_procs();
+}
+
 static size_t tensor_bytes(const kp_executor *executor, const kp_tensor *tensor) {
   return (size_t)kp_tensor_count(tensor) * kp_type_size(executor->backend, tensor->type);
 }
@@ -98,7 +102,7 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
   executor->parameters = parameters;
   executor->trap = options.trap;
   executor->poison = options.poison;
-  executor->run.threads = options.threads > 0 ? options.threads : omp_get_num_procs();
+  executor->run.threads = kp_thread_count(options.threads);
   executor->run.seed = options.seed;
   executor->plan = kp_plan_create(graph, backend, executor->run.threads);
   executor->memory = calloc((size_t)graph->tensor_count + 1, sizeof(void *));

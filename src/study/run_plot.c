@@ -77,22 +77,23 @@ static double useful_maximum(const kp_comparison *c) {
   return top > bottom ? top + 0.08 * (top - bottom) : (double)NAN;
 }
 
-typedef struct unit {
+typedef struct axis_unit {
   double size;
   const char *name;
-} unit;
+} axis_unit;
 
-static unit unit_of_tokens(const kp_comparison *c) {
+static axis_unit unit_of_tokens(const kp_comparison *c) {
   double most = 0;
   for (int i = 0; i < c->row_count; i++) most = fmax(most, c->rows[i].tokens.mean);
-  if (most >= 2e9) return (unit){1e9, "tokens (billions)"};
-  if (most >= 2e6) return (unit){1e6, "tokens (millions)"};
-  return most >= 2e4 ? (unit){1e3, "tokens (thousands)"} : (unit){1, "tokens"};
+  if (most >= 2e9) return (axis_unit){1e9, "tokens (billions)"};
+  if (most >= 2e6) return (axis_unit){1e6, "tokens (millions)"};
+  return most >= 2e4 ? (axis_unit){1e3, "tokens (thousands)"} : (axis_unit){1, "tokens"};
 }
 
-static unit unit_of_time(double seconds) {
-  if (seconds >= 3 * 3600) return (unit){3600, "training time (hours)"};
-  return seconds >= 180 ? (unit){60, "training time (minutes)"} : (unit){1, "training time (seconds)"};
+static axis_unit unit_of_time(double seconds) {
+  if (seconds >= 3 * 3600) return (axis_unit){3600, "training time (hours)"};
+  return seconds >= 180 ? (axis_unit){60, "training time (minutes)"}
+                        : (axis_unit){1, "training time (seconds)"};
 }
 
 static double longest(const kp_comparison *c) {
@@ -101,7 +102,8 @@ static double longest(const kp_comparison *c) {
   return most;
 }
 
-static void add_losses(const kp_comparison *c, kp_figure *figure, run_axis axis, unit unit, kp_arena *arena) {
+static void add_losses(const kp_comparison *c, kp_figure *figure, run_axis axis, axis_unit unit,
+                       kp_arena *arena) {
   kp_panel *panel = kp_figure_panel(figure, unit.name, "loss (nats per token)");
   panel->y.maximum = useful_maximum(c);
   for (int pass = 0; pass < 2; pass++) /* thin lines first, so that they lie behind */

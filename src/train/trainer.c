@@ -23,6 +23,7 @@ typedef struct trainer {
   const char *run;
   const kp_train_options *options;
   kp_config *config;
+  int threads;
   kp_train_settings settings;
   kp_model_options model;
   kp_data_source data;
@@ -107,14 +108,13 @@ static kp_status write_description(trainer *t, kp_error *error) {
   uname(&machine);
   snprintf(hash, sizeof hash, "%016llx", (unsigned long long)kp_config_hash(t->config));
   kp_memory_plan memory = kp_engine_memory(t->engine);
-  json_t *json =
-      json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "program", "kappa",
-                "family", t->model.family->name, "config_hash", hash, "seed", (json_int_t)t->settings.seed,
-                "parameters", (json_int_t)kp_parameters_elements(kp_engine_parameters(t->engine)), "system",
-                machine.sysname, "machine", machine.machine, "backend", t->options->backend->name, "threads",
-                t->options->threads > 0 ? t->options->threads : omp_get_num_procs(), "data", t->data.folder,
-                "training_tokens", (json_int_t)kp_tokens_count(t->data.train), "validation_tokens",
-                (json_int_t)kp_tokens_count(t->data.validation), "planned_bytes", (json_int_t)memory.total);
+  json_t *json = json_pack(
+      "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "program", "kappa", "family",
+      t->model.family->name, "config_hash", hash, "seed", (json_int_t)t->settings.seed, "parameters",
+      (json_int_t)kp_parameters_elements(kp_engine_parameters(t->engine)), "system", machine.sysname,
+      "machine", machine.machine, "backend", t->options->backend->name, "threads", t->threads, "data",
+      t->data.folder, "training_tokens", (json_int_t)kp_tokens_count(t->data.train), "validation_tokens",
+      (json_int_t)kp_tokens_count(t->data.validation), "planned_bytes", (json_int_t)memory.total);
   kp_status status = kp_path_join(path, t->run, "run.json", error);
   if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
@@ -140,8 +140,8 @@ static kp_status set_up(trainer *t, kp_error *error) {
   if (t->options->resume) KP_TRY(open_run(t, error));
   KP_TRY(read_config(t, error));
   KP_TRY(open_data(t, error));
-  KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend,
-                          t->options->threads, &t->engine, error));
+  KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
+                          &t->engine, error));
   if (!t->options->resume)
     KP_TRY(open_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
@@ -164,7 +164,7 @@ static void tear_down(trainer *t) {
 /* All micro-batches of the present step; the mean of their losses. */
 static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
   const int64_t micro = t->settings.accumulate;
-  kp_gradient_zero(kp_engine_parameters(t->engine), t->options->threads);
+  kp_gradient_zero(kp_engine_parameters(t->engine), t->threads);
   *loss = 0;
   for (int64_t m = 0; m < micro; m++) {
     double part;
@@ -205,7 +205,7 @@ static void update(trainer *t, double norm, double rate) {
   adamw.learning_rate = rate;
   t->state.skipped_in_a_row = 0;
   kp_adamw_step(kp_engine_parameters(t->engine), &adamw, ++t->state.adam_steps,
-                clip > 0 && norm > clip ? clip / norm : 1, t->options->threads);
+                clip > 0 && norm > clip ? clip / norm : 1, t->threads);
 }
 
 static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
@@ -213,10 +213,12 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
   p->learning_rate =
       t->settings.adamw.learning_rate * kp_schedule_factor(&t->settings.schedule, t->state.step);
   KP_TRY(accumulate(t, &p->loss, error));
-  p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->options->threads);
+  p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->threads);
   const bool finite = isfinite(p->loss) && isfinite(p->gradient_norm);
-  if (finite) update(t, p->gradient_norm, p->learning_rate);
-  else KP_TRY(skip(t, error));
+  if (finite)
+    update(t, p->gradient_norm, p->learning_rate);
+  else
+    KP_TRY(skip(t, error));
   const double seconds = omp_get_wtime() - start;
   t->state.step++;
   t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;
@@ -260,12 +262,14 @@ static void complete_progress(const trainer *t, kp_progress *p) {
   p->steps = t->settings.steps;
   p->seconds = t->state.seconds;
   p->skipped = t->state.skipped;
-  p->tokens_per_s = t->seconds_now > 0 ? tokens_per_step * (double)t->steps_now / t->seconds_now : (double)NAN;
+  p->tokens_per_s =
+      t->seconds_now > 0 ? tokens_per_step * (double)t->steps_now / t->seconds_now : (double)NAN;
   p->seconds_left =
       t->steps_now > 0 ? t->seconds_now / (double)t->steps_now * (double)(p->steps - p->step) : (double)NAN;
   p->resident_bytes = kp_resident_bytes();
-  p->boundary_share =
-      t->steps_now > 0 ? kp_boundary_share(kp_engine_network(t->engine), kp_engine_executor(t->engine)) : (double)NAN;
+  p->boundary_share = t->steps_now > 0
+                          ? kp_boundary_share(kp_engine_network(t->engine), kp_engine_executor(t->engine))
+                          : (double)NAN;
 }
 
 static kp_status save(trainer *t, kp_error *error) {
@@ -300,7 +304,7 @@ static kp_status interrupted(trainer *t, kp_error *error) {
 }
 
 static kp_status loop(trainer *t, kp_error *error) {
-  kp_progress progress = {.loss = NAN, .gradient_norm = NAN};
+  kp_progress progress = {.loss = (double)NAN, .gradient_norm = (double)NAN};
   KP_TRY(after_step(t, &progress, error));
   while (t->state.step < t->settings.steps) {
     if (t->options->stop != NULL && *t->options->stop) return interrupted(t, error);
@@ -312,7 +316,8 @@ static kp_status loop(trainer *t, kp_error *error) {
 }
 
 kp_status kp_train(kp_config *config, const char *run, const kp_train_options *options, kp_error *error) {
-  trainer t = {.run = run, .options = options, .config = config};
+  trainer t = {
+      .run = run, .options = options, .config = config, .threads = kp_thread_count(options->threads)};
   KP_TRY(kp_path_check(run, error));
   kp_status status = set_up(&t, error);
   if (status == KP_OK) status = loop(&t, error);
