@@ -126,18 +126,19 @@ static void print_costs(const kp_comparison *c) {
     if (isnan(r->boundary_share.mean))
       kp_table_cell(&table, "–");
     else
-      kp_table_cell(&table, "%.2g%%", 100 * r->boundary_share.mean);
+      kp_table_cell(&table, "%.1f%%", 100 * r->boundary_share.mean);
     kp_table_cell(&table, "%.0f", isnan(r->skipped.mean) ? 0 : r->skipped.mean);
   }
   kp_table_print(&table, stdout);
 }
 
 static void print_twins(const kp_comparison *c) {
+  int printed = 0;
   for (int i = 0; i < c->row_count; i++) {
     const kp_comparison_row *r = &c->rows[i];
     if (r->twin < 0) continue;
-    printf("\n%s against its flat twin %s: final loss %+.4f", r->name, c->rows[r->twin].name,
-           r->twin_difference);
+    printf("%s%s against its flat twin, %s: final loss %+.4f", printed++ == 0 ? "\n" : "", r->name,
+           c->rows[r->twin].name, r->twin_difference);
     if (!isnan(r->twin_error)) printf(" ± %.4f (standard error)", r->twin_error);
     if (!isnan(r->twin_early_difference))
       printf(", at a quarter of the steps %+.4f", r->twin_early_difference);

@@ -63,6 +63,28 @@ static bool has_points(const kp_series *s) {
   return false;
 }
 
+static void put_limit(double limit, FILE *out) {
+  if (isfinite(limit))
+    put_number(out, limit);
+  else
+    fputc('*', out);
+}
+
+/* The largest value that the panel shows on its x axis. */
+static double largest_x(const kp_panel *panel) {
+  double largest = 0;
+  for (int s = 0; s < panel->count; s++)
+    for (size_t i = 0; i < panel->series[s].count; i++) largest = fmax(largest, panel->series[s].x[i]);
+  return largest;
+}
+
+static void put_whole_ticks(const kp_panel *panel, FILE *out) {
+  if (panel->x.whole)
+    fprintf(out, "set xtics 0,%.0f\n", fmax(1, ceil(largest_x(panel) / 12)));
+  else
+    fputs("set xtics autofreq\n", out);
+}
+
 static void put_axis(const kp_axis *axis, char name, FILE *out) {
   fprintf(out, "set %clabel ", name);
   put_text(out, axis->label);
@@ -72,9 +94,9 @@ static void put_axis(const kp_axis *axis, char name, FILE *out) {
                             : "unset logscale %c\nset format %c '%%.10g'\n",
           name, name);
   fprintf(out, "set %crange [", name);
-  if (isfinite(axis->minimum)) put_number(out, axis->minimum);
-  fputs(":", out);
-  if (isfinite(axis->maximum)) put_number(out, axis->maximum);
+  put_limit(axis->minimum, out);
+  fputc(':', out);
+  put_limit(axis->maximum, out);
   fputs("]\n", out);
 }
 
@@ -97,6 +119,7 @@ static void put_legend(const kp_panel *panel, FILE *out) {
 static void put_panel(const kp_panel *panel, int first, FILE *out) {
   put_axis(&panel->x, 'x', out);
   put_axis(&panel->y, 'y', out);
+  put_whole_ticks(panel, out);
   put_legend(panel, out);
   fputs("set title ", out);
   put_text(out, panel->title == NULL ? "" : panel->title);
@@ -188,7 +211,7 @@ void kp_figure_script(const kp_figure *figure, kp_picture picture, FILE *out) {
   const int columns = figure->count < figure->columns ? figure->count : figure->columns;
   const int rows = (figure->count + columns - 1) / columns;
   const int entries = shared_entries(figure);
-  const int legend = entries == 0 ? 0 : 12 + LEGEND_LINE * ((entries + SHARED_COLUMNS - 1) / SHARED_COLUMNS);
+  const int legend = entries == 0 ? 0 : 24 + LEGEND_LINE * ((entries + SHARED_COLUMNS - 1) / SHARED_COLUMNS);
   const int title = figure->title == NULL ? 0 : TITLE_HEIGHT;
   const int width = columns * (PANEL_WIDTH + (has_right_legend(figure) ? RIGHT_LEGEND : 0));
   const int height = rows * PANEL_HEIGHT + legend + title;
@@ -196,7 +219,7 @@ void kp_figure_script(const kp_figure *figure, kp_picture picture, FILE *out) {
   put_terminal(picture, width, height, out);
   fputs("set encoding utf8\nset datafile missing 'NaN'\nset border 3 lw 0.8 lc rgb '#555555'\n"
         "set tics nomirror out scale 0.6 textcolor rgb '#333333'\n"
-        "set grid lw 0.6 lc rgb '#dddddd'\nset xtics autofreq\n",
+        "set grid lt 1 lw 0.8 lc rgb '#d8d8d8'\nset lmargin 10\n",
         out);
   for (int p = 0; p < figure->count; p++)
     for (int s = 0; s < figure->panels[p]->count; s++)
