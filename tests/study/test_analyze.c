@@ -121,7 +121,7 @@ static void learned_curvature_of_heads_and_embedding(void **state) {
   assert_int_equal(a->groups, HEADS);
   const double *last = a->record.evaluations[a->record.evaluation_count - 1].curvature;
   for (int i = 0; i < LAYERS * HEADS; i++) {
-    check_near(a->start[i], -0.1, 1e-8); /* initial values are float32 on every backend */
+    check_near(a->start[i], -0.1, 1e-8);        /* initial values are float32 on every backend */
     check_near(a->curvature[i], last[i], 1e-8); /* what the run wrote at its last evaluation */
     assert_true(fabs(a->curvature[i] - a->start[i]) > 1e-4);
   }
