@@ -151,8 +151,8 @@ static void print_keys(const kp_comparison *c) {
   kp_table table;
   const char *titles[KP_TABLE_COLUMNS + 1] = {"<key"};
   const int shown = c->row_count < KP_TABLE_COLUMNS - 1 ? c->row_count : KP_TABLE_COLUMNS - 1;
+  char names[KP_TABLE_COLUMNS][KP_TABLE_CELL];
   if (c->key_count == 0) return;
-  char(*names)[KP_TABLE_CELL] = calloc((size_t)shown, sizeof *names);
   for (int i = 0; i < shown; i++) {
     snprintf(names[i], KP_TABLE_CELL, "<%.190s", c->rows[i].name);
     titles[i + 1] = names[i];
