@@ -2,6 +2,7 @@
 #include <jansson.h>
 
 #include "core/json_text.h"
+#include "data/program_output.h"
 #include "near.h"
 #include "picture.h"
 #include "study/compare.h"
@@ -279,6 +280,28 @@ static void one_run_is_drawn(void **state) {
   kp_run_record_close(&run);
 }
 
+/* The command prints one JSON object and a table, and fails on a wrong run. */
+static void the_command_prints(void **state) {
+  kp_error error = {0};
+  char *text;
+  size_t size;
+  const char *out = temporary_path(state, "out");
+  const char *a = synthetic_run(state, &twin), *b = synthetic_run(state, &mixed);
+  const char *json_words[] = {KP_PROGRAM, "compare", "--json", "--no-plot", "--out", out, a, b, NULL};
+  check_ok(kp_program_output(json_words, 1 << 20, &text, &size, &error), &error);
+  json_t *json = json_loadb(text, size, 0, NULL);
+  assert_int_equal(json_array_size(json_object_get(json, "rows")), 2);
+  json_decref(json);
+  free(text);
+  const char *words[] = {KP_PROGRAM, "compare", "--no-plot", "--out", out, a, b, NULL};
+  check_ok(kp_program_output(words, 1 << 20, &text, &size, &error), &error);
+  assert_non_null(strstr(text, "mixed against its flat twin, twin: final loss -0.2500"));
+  assert_non_null(strstr(text, "model.token_difference"));
+  free(text);
+  const char *wrong[] = {KP_PROGRAM, "compare", out, NULL};
+  check_fails(kp_program_output(wrong, 1 << 20, &text, &size, &error), &error, KP_ERR_IO, "exit status 1");
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, temporary_create, temporary_remove)
   const struct CMUnitTest tests[] = {
@@ -296,6 +319,7 @@ int main(void) {
       TEST(unfinished_metrics_are_read),
       TEST(files_are_written),
       TEST(one_run_is_drawn),
+      TEST(the_command_prints),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
