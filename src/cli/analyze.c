@@ -80,7 +80,7 @@ static void print_streams(const kp_analysis *a) {
     kp_table_cell(&table, "%.3g", s->isotropy.mean_norm);
     if (a->groups == 0) continue;
     kp_table_cell(&table, "%.3f", s->mean_radius);
-    kp_table_cell(&table, "%.2g%%", 100 * s->edge_share);
+    kp_table_cell(&table, "%.1f%%", 100 * s->edge_share);
   }
   kp_table_print(&table, stdout);
 }

@@ -126,18 +126,19 @@ static void print_costs(const kp_comparison *c) {
     if (isnan(r->boundary_share.mean))
       kp_table_cell(&table, "–");
     else
-      kp_table_cell(&table, "%.2g%%", 100 * r->boundary_share.mean);
+      kp_table_cell(&table, "%.1f%%", 100 * r->boundary_share.mean);
     kp_table_cell(&table, "%.0f", isnan(r->skipped.mean) ? 0 : r->skipped.mean);
   }
   kp_table_print(&table, stdout);
 }
 
 static void print_twins(const kp_comparison *c) {
+  int printed = 0;
   for (int i = 0; i < c->row_count; i++) {
     const kp_comparison_row *r = &c->rows[i];
     if (r->twin < 0) continue;
-    printf("\n%s against its flat twin %s: final loss %+.4f", r->name, c->rows[r->twin].name,
-           r->twin_difference);
+    printf("%s%s against its flat twin, %s: final loss %+.4f", printed++ == 0 ? "\n" : "", r->name,
+           c->rows[r->twin].name, r->twin_difference);
     if (!isnan(r->twin_error)) printf(" ± %.4f (standard error)", r->twin_error);
     if (!isnan(r->twin_early_difference))
       printf(", at a quarter of the steps %+.4f", r->twin_early_difference);
@@ -150,21 +151,20 @@ static void print_keys(const kp_comparison *c) {
   kp_table table;
   const char *titles[KP_TABLE_COLUMNS + 1] = {"<key"};
   const int shown = c->row_count < KP_TABLE_COLUMNS - 1 ? c->row_count : KP_TABLE_COLUMNS - 1;
-  if (c->key_count == 0 || shown < 1) return;
-  char(*names)[KP_TABLE_CELL] = calloc((size_t)shown, sizeof *names);
-  for (int i = 0; i < shown && names != NULL; i++) {
+  char names[KP_TABLE_COLUMNS][KP_TABLE_CELL];
+  if (c->key_count == 0) return;
+  for (int i = 0; i < shown; i++) {
     snprintf(names[i], KP_TABLE_CELL, "<%.190s", c->rows[i].name);
     titles[i + 1] = names[i];
   }
   printf("\nKeys that differ (train.seed aside)%s\n",
          shown < c->row_count ? ", of the first runs; comparison.json has all:" : ":");
   kp_table_begin(&table, titles);
-  for (int k = 0; k < c->key_count && names != NULL; k++) {
+  for (int k = 0; k < c->key_count; k++) {
     kp_table_cell(&table, "%s", c->keys[k].key);
     for (int i = 0; i < shown; i++) kp_table_cell(&table, "%s", c->keys[k].values[i]);
   }
   kp_table_print(&table, stdout);
-  free(names);
 }
 
 static void print_comparison(const kp_comparison *c) {

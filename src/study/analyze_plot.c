@@ -29,6 +29,7 @@ static double radius(const kp_stream_analysis *s) {
 static void add_streams(kp_panel *panel, const kp_analysis *a, stream_value value, const char *label,
                         int colour) {
   kp_arena *arena = kp_arena_create();
+  panel->x.whole = true;
   double *x = kp_arena_take(arena, (size_t)(a->layers + 1) * sizeof *x);
   double *y = kp_arena_take(arena, (size_t)(a->layers + 1) * sizeof *y);
   for (int i = 0; i <= a->layers; i++) {
@@ -45,7 +46,6 @@ static void add_spectra(kp_panel *panel, const kp_analysis *a) {
   double *x = kp_arena_take(arena, (size_t)a->width * sizeof *x);
   double *y = kp_arena_take(arena, (size_t)a->width * sizeof *y);
   panel->x.logarithmic = panel->y.logarithmic = true;
-  panel->y.minimum = 1e-7;
   panel->legend = KP_LEGEND_RIGHT;
   for (int i = 0; i <= a->layers; i++) {
     char label[32];
@@ -53,7 +53,8 @@ static void add_spectra(kp_panel *panel, const kp_analysis *a) {
     for (int64_t j = 0; j < a->width; j++) sum += a->streams[i].eigenvalues[j];
     for (int64_t j = 0; j < a->width; j++) {
       x[j] = (double)(j + 1);
-      y[j] = a->streams[i].eigenvalues[j] / sum;
+      const double share = a->streams[i].eigenvalues[j] / sum;
+      y[j] = share > 1e-9 ? share : (double)NAN; /* below, the precision of float32 states ends */
     }
     snprintf(label, sizeof label, i < a->layers ? "block %d" : "end", i);
     const bool named = i == a->layers || i % (1 + a->layers / 12) == 0;
@@ -96,6 +97,7 @@ static kp_status plot_curvature(const kp_analysis *a, const char *title, const c
   double *x = kp_arena_take(arena, (size_t)a->layers * sizeof *x);
   double *y = kp_arena_take(arena, (size_t)a->layers * sizeof *y);
   panel->legend = KP_LEGEND_RIGHT;
+  panel->x.whole = true;
   for (int now = 0; now < 2; now++)
     for (int group = 0; group < a->groups; group++) {
       for (int layer = 0; layer < a->layers; layer++) {
@@ -131,6 +133,7 @@ static kp_status plot_weights(const kp_analysis *a, const char *title, const cha
   double *y = kp_arena_take(arena, (size_t)(a->matrix_count + 1) * sizeof *y);
   int colour = 0;
   panel->legend = KP_LEGEND_RIGHT;
+  panel->x.whole = true;
   for (int i = 0; i < a->matrix_count; i++) {
     size_t count = 0;
     if (a->matrices[i].layer < 0 || is_known_kind(a, i)) continue;

@@ -127,7 +127,7 @@ static void fill_row(kp_comparison_row *row) {
   row->planned_bytes = known(first->planned_bytes);
   row->twin = -1;
   if (row->count > 1)
-    snprintf(row->name, sizeof row->name, "%.240s +%d", first->name, row->count - 1);
+    snprintf(row->name, sizeof row->name, "%.240s (+%d)", first->name, row->count - 1);
   else
     snprintf(row->name, sizeof row->name, "%.250s", first->name);
   kp_run_record_describe(first, row->model, sizeof row->model);

@@ -17,7 +17,7 @@ typedef struct kp_statistic {
 typedef struct kp_comparison_row {
   const kp_run_record **runs; /* in the order given; `count` of them */
   int count;
-  char name[256]; /* of the first run, with "+2" when there are others */
+  char name[256]; /* of the first run, with "(+2)" when there are others */
   char model[160];
   kp_statistic final_loss, best_loss, quarter_loss; /* validation; at the last evaluation, the best, and a
                                                        quarter of the planned steps */

@@ -41,24 +41,24 @@ static void use_twin(kp_comparison *c, int row, int twin) {
 
 static void warn_without_twin(kp_comparison *c, int row, int nearest, const kp_twin_difference *difference) {
   const kp_comparison_row *r = &c->rows[row];
-  char keys[512] = "";
+  char words[256], keys[512] = "";
+  kp_twin_words(r->runs[0], words, sizeof words);
   if (nearest < 0) {
     warn(c,
-         "%s is curved and no flat model stands beside it: what it gains may not come from curvature. Train "
+         "%s is curved and no flat model stands beside it: what it gains may not come from curvature; train "
          "its "
-         "twin: the same configuration with --set %s",
-         r->name, kp_twin_words(r->runs[0]));
+         "twin, the same configuration with %s",
+         r->name, words);
     return;
   }
   for (int i = 0; i < difference->count && i < KP_TWIN_KEYS; i++)
     snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s%s", i == 0 ? "" : ", ",
              difference->keys[i]);
   warn(c,
-       "%s is curved and has no fair flat twin here: %s, the nearest, also differs in %s%s. Its twin is the "
-       "same "
-       "configuration with --set %s",
-       r->name, c->rows[nearest].name, keys, difference->count > KP_TWIN_KEYS ? ", …" : "",
-       kp_twin_words(r->runs[0]));
+       "%s is curved and has no fair flat twin here: %s, the nearest, also differs in %s%s; train its twin, "
+       "the "
+       "same configuration with %s",
+       r->name, c->rows[nearest].name, keys, difference->count > KP_TWIN_KEYS ? ", …" : "", words);
 }
 
 static kp_status find_twin(kp_comparison *c, int row, kp_error *error) {

@@ -38,6 +38,7 @@ typedef enum kp_legend {
 typedef struct kp_axis {
   const char *label;
   bool logarithmic;
+  bool whole;              /* ticks at whole numbers only: blocks, layers */
   double minimum, maximum; /* NaN: from the data */
 } kp_axis;
 

@@ -63,6 +63,28 @@ static bool has_points(const kp_series *s) {
   return false;
 }
 
+static void put_limit(double limit, FILE *out) {
+  if (isfinite(limit))
+    put_number(out, limit);
+  else
+    fputc('*', out);
+}
+
+/* The largest value that the panel shows on its x axis. */
+static double largest_x(const kp_panel *panel) {
+  double largest = 0;
+  for (int s = 0; s < panel->count; s++)
+    for (size_t i = 0; i < panel->series[s].count; i++) largest = fmax(largest, panel->series[s].x[i]);
+  return largest;
+}
+
+static void put_whole_ticks(const kp_panel *panel, FILE *out) {
+  if (panel->x.whole)
+    fprintf(out, "set xtics 0,%.0f\n", fmax(1, ceil(largest_x(panel) / 12)));
+  else
+    fputs("set xtics autofreq\n", out);
+}
+
 static void put_axis(const kp_axis *axis, char name, FILE *out) {
   fprintf(out, "set %clabel ", name);
   put_text(out, axis->label);
@@ -72,9 +94,9 @@ static void put_axis(const kp_axis *axis, char name, FILE *out) {
                             : "unset logscale %c\nset format %c '%%.10g'\n",
           name, name);
   fprintf(out, "set %crange [", name);
-  if (isfinite(axis->minimum)) put_number(out, axis->minimum);
-  fputs(":", out);
-  if (isfinite(axis->maximum)) put_number(out, axis->maximum);
+  put_limit(axis->minimum, out);
+  fputc(':', out);
+  put_limit(axis->maximum, out);
   fputs("]\n", out);
 }
 
@@ -97,6 +119,7 @@ static void put_legend(const kp_panel *panel, FILE *out) {
 static void put_panel(const kp_panel *panel, int first, FILE *out) {
   put_axis(&panel->x, 'x', out);
   put_axis(&panel->y, 'y', out);
+  put_whole_ticks(panel, out);
   put_legend(panel, out);
   fputs("set title ", out);
   put_text(out, panel->title == NULL ? "" : panel->title);
@@ -143,29 +166,6 @@ static int shared_entries(const kp_figure *figure) {
 
 enum { SHARED_COLUMNS = 3 };
 
-/* A strip without axes that holds only a legend. */
-static void put_shared_legend(const kp_figure *figure, double height, FILE *out) {
-  int drawn = 0;
-  fprintf(
-      out,
-      "set origin 0,0\nset size 1,%.4f\nset lmargin 0\nset rmargin 0\nset tmargin 0\nset bmargin 0\n"
-      "unset title\nunset xlabel\nunset ylabel\nunset tics\nunset border\nunset grid\n"
-      "unset logscale\nset xrange [0:1]\nset yrange [0:1]\n"
-      "set key inside center center horizontal Left reverse noopaque maxcols %d samplen 2.5 spacing 1.15\n"
-      "plot ",
-      height, SHARED_COLUMNS);
-  for (int p = 0; p < figure->count; p++)
-    for (int s = 0; s < figure->panels[p]->count; s++) {
-      const kp_series *series = &figure->panels[p]->series[s];
-      if (series->label == NULL || !is_first_with_label(figure, p, s)) continue;
-      fputs(drawn++ == 0 ? "NaN " : ", NaN ", out);
-      put_style(series, out);
-      fputs(" title ", out);
-      put_text(out, series->label);
-    }
-  fputc('\n', out);
-}
-
 static bool has_right_legend(const kp_figure *figure) {
   for (int p = 0; p < figure->count; p++)
     if (figure->panels[p]->legend == KP_LEGEND_RIGHT && legend_entries(figure->panels[p]) > 0) return true;
@@ -184,39 +184,80 @@ static void put_terminal(kp_picture picture, int width, int height, FILE *out) {
             width, height);
 }
 
-void kp_figure_script(const kp_figure *figure, kp_picture picture, FILE *out) {
-  const int columns = figure->count < figure->columns ? figure->count : figure->columns;
-  const int rows = (figure->count + columns - 1) / columns;
+/* Sizes in pixels of the SVG. */
+typedef struct layout {
+  int columns, width, height, title, legend;
+} layout;
+
+static layout layout_of(const kp_figure *figure) {
   const int entries = shared_entries(figure);
-  const int legend = entries == 0 ? 0 : 12 + LEGEND_LINE * ((entries + SHARED_COLUMNS - 1) / SHARED_COLUMNS);
-  const int title = figure->title == NULL ? 0 : TITLE_HEIGHT;
-  const int width = columns * (PANEL_WIDTH + (has_right_legend(figure) ? RIGHT_LEGEND : 0));
-  const int height = rows * PANEL_HEIGHT + legend + title;
-  int block = 0;
-  put_terminal(picture, width, height, out);
+  layout l = {.columns = figure->count < figure->columns ? figure->count : figure->columns};
+  l.legend = entries == 0 ? 0 : 24 + LEGEND_LINE * ((entries + SHARED_COLUMNS - 1) / SHARED_COLUMNS);
+  l.title = figure->title == NULL ? 0 : TITLE_HEIGHT;
+  l.width = l.columns * (PANEL_WIDTH + (has_right_legend(figure) ? RIGHT_LEGEND : 0));
+  l.height = (figure->count + l.columns - 1) / l.columns * PANEL_HEIGHT + l.legend + l.title;
+  return l;
+}
+
+/* The title is a label of the first panel. */
+static void put_title(const kp_figure *figure, const layout *l, kp_picture picture, FILE *out) {
+  if (l->title == 0) return;
+  fputs("set label 1 ", out);
+  put_text(out, figure->title);
+  fprintf(out, " at screen 0.5,%d/%d.0 center font ',%d'\n", l->height - 6 * l->title / 10, l->height,
+          picture == KP_PICTURE_PNG ? 12 : 16);
+}
+
+/* A strip without axes that holds only a legend. */
+static void put_shared_legend(const kp_figure *figure, const layout *l, FILE *out) {
+  int drawn = 0;
+  fprintf(
+      out,
+      "set origin 0,0\nset size 1,%d/%d.0\nset lmargin 0\nset rmargin 0\nset tmargin 0\nset bmargin 0\n"
+      "unset title\nunset xlabel\nunset ylabel\nunset tics\nunset border\nunset grid\n"
+      "unset logscale\nset xrange [0:1]\nset yrange [0:1]\n"
+      "set key inside center center horizontal Left reverse noopaque maxcols %d samplen 2.5 spacing 1.15\n"
+      "plot ",
+      l->legend, l->height, SHARED_COLUMNS);
+  for (int p = 0; p < figure->count; p++)
+    for (int s = 0; s < figure->panels[p]->count; s++) {
+      const kp_series *series = &figure->panels[p]->series[s];
+      if (series->label == NULL || !is_first_with_label(figure, p, s)) continue;
+      fputs(drawn++ == 0 ? "NaN " : ", NaN ", out);
+      put_style(series, out);
+      fputs(" title ", out);
+      put_text(out, series->label);
+    }
+  fputc('\n', out);
+}
+
+static void put_settings(FILE *out) {
   fputs("set encoding utf8\nset datafile missing 'NaN'\nset border 3 lw 0.8 lc rgb '#555555'\n"
         "set tics nomirror out scale 0.6 textcolor rgb '#333333'\n"
-        "set grid lw 0.6 lc rgb '#dddddd'\nset xtics autofreq\n",
+        "set grid lt 1 lw 0.8 lc rgb '#d8d8d8'\nset lmargin 10\n",
         out);
+}
+
+void kp_figure_script(const kp_figure *figure, kp_picture picture, FILE *out) {
+  const layout l = layout_of(figure);
+  int block = 0;
+  put_terminal(picture, l.width, l.height, out);
+  put_settings(out);
   for (int p = 0; p < figure->count; p++)
     for (int s = 0; s < figure->panels[p]->count; s++)
       put_data(&figure->panels[p]->series[s], figure->panels[p], block++, out);
   fputs("set multiplot\n", out);
-  if (title > 0) {
-    fputs("set label 1 ", out);
-    put_text(out, figure->title);
-    fprintf(out, " at screen 0.5,%.4f center font ',%d'\n", 1 - 0.6 * title / height,
-            picture == KP_PICTURE_PNG ? 12 : 16);
-  }
+  put_title(figure, &l, picture, out);
   block = 0;
   for (int p = 0; p < figure->count; p++) {
-    const double top = (double)(title + (p / columns + 1) * PANEL_HEIGHT) / height;
-    fprintf(out, "set origin %.4f,%.4f\nset size %.4f,%.4f\n", (double)(p % columns) / columns, 1 - top,
-            1.0 / columns, (double)PANEL_HEIGHT / height);
+    const int bottom = l.height - l.title - (p / l.columns + 1) * PANEL_HEIGHT;
+    /* Fractions are left to gnuplot, so that no locale's comma stands in them. */
+    fprintf(out, "set origin %d/%d.0,%d/%d.0\nset size 1/%d.0,%d/%d.0\n", p % l.columns, l.columns, bottom,
+            l.height, l.columns, PANEL_HEIGHT, l.height);
     put_panel(figure->panels[p], block, out);
     fputs("unset label 1\n", out);
     block += figure->panels[p]->count;
   }
-  if (entries > 0) put_shared_legend(figure, (double)legend / height, out);
+  if (l.legend > 0) put_shared_legend(figure, &l, out);
   fputs("unset multiplot\n", out);
 }

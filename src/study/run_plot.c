@@ -16,7 +16,7 @@ static double *column(kp_arena *arena, int64_t count) {
 /* An exponential mean whose memory is about a fiftieth of the curve, each value corrected for the mean's
  * short past (as Adam's moments are), NaN left out. */
 static void smooth(int64_t count, double *values) {
-  const double keep = 1 - 1 / fmax(1, (double)count / 50);
+  const double keep = 1 - 1 / fmax(10, (double)count / 30);
   double sum = 0, weight = 0;
   for (int64_t i = 0; i < count; i++) {
     if (!isfinite(values[i])) continue;
@@ -92,7 +92,8 @@ static axis_unit unit_of_tokens(const kp_comparison *c) {
 
 static axis_unit unit_of_time(double seconds) {
   if (seconds >= 3 * 3600) return (axis_unit){3600, "training time (hours)"};
-  return seconds >= 180 ? (axis_unit){60, "training time (minutes)"} : (axis_unit){1, "training time (seconds)"};
+  return seconds >= 180 ? (axis_unit){60, "training time (minutes)"}
+                        : (axis_unit){1, "training time (seconds)"};
 }
 
 static double longest(const kp_comparison *c) {
@@ -101,7 +102,8 @@ static double longest(const kp_comparison *c) {
   return most;
 }
 
-static void add_losses(const kp_comparison *c, kp_figure *figure, run_axis axis, axis_unit unit, kp_arena *arena) {
+static void add_losses(const kp_comparison *c, kp_figure *figure, run_axis axis, axis_unit unit,
+                       kp_arena *arena) {
   kp_panel *panel = kp_figure_panel(figure, unit.name, "loss (nats per token)");
   panel->y.maximum = useful_maximum(c);
   for (int pass = 0; pass < 2; pass++) /* thin lines first, so that they lie behind */
@@ -110,9 +112,9 @@ static void add_losses(const kp_comparison *c, kp_figure *figure, run_axis axis,
         const kp_run_record *run = c->rows[r].runs[i];
         char label[512];
         snprintf(label, sizeof label, "%s: %s", c->rows[r].name, c->rows[r].model);
-        if (pass == 0)
+        if (pass == 0 && i == 0) /* of one seed: more would be a thicket */
           add_training_loss(panel, run, axis, unit.size, NULL, kp_plot_colour(r), arena);
-        else
+        if (pass == 1)
           add_validation_loss(panel, run, axis, unit.size, i == 0 ? label : NULL, kp_plot_colour(r), arena);
       }
 }
@@ -152,22 +154,22 @@ static double boundary_percent(const kp_step_line *line) {
   return 100 * line->boundary_share;
 }
 
-/* One value of the step lines; false when no line has it. */
-static bool add_steps(kp_figure *figure, const kp_run_record *run, const char *label, step_value value,
+/* A panel of one value of the step lines, unless no line has it. */
+static void add_steps(kp_figure *figure, const kp_run_record *run, const char *label, step_value value,
                       kp_arena *arena) {
   double *x = column(arena, run->step_count), *y = column(arena, run->step_count);
-  bool any = false;
+  double low = HUGE_VAL, high = -HUGE_VAL;
   for (int64_t i = 0; i < run->step_count; i++) {
     x[i] = run->steps[i].step;
     y[i] = value(&run->steps[i]);
-    any |= isfinite(y[i]);
+    low = fmin(low, y[i]); /* which pass over NaN */
+    high = fmax(high, y[i]);
   }
-  if (!any) return false;
+  if (low > high) return;
   kp_panel *panel = kp_figure_panel(figure, "step", label);
-  panel->y.logarithmic = value == gradient_norm;
+  panel->y.logarithmic = value == gradient_norm && low > 0 && high > 20 * low;
   if (!panel->y.logarithmic) panel->y.minimum = 0;
   kp_panel_series(panel, KP_LINE, NULL, kp_plot_colour(0), (size_t)run->step_count, x, y);
-  return true;
 }
 
 bool kp_plot_curvature(const kp_run_record *run, kp_panel *panel) {

@@ -1,5 +1,6 @@
 #include "study/twin.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +29,27 @@ static bool reads_origin(const kp_run_record *curved) {
   return kp_config_choice(curved->config, "model.reference") == KP_CHOICE_ORIGIN;
 }
 
-const char *kp_twin_words(const kp_run_record *curved) {
-  return reads_origin(curved) ? "model.family=gpt model.token_difference=false" : curved->family->twin;
+/* Settings, separated by spaces. */
+static void twin_settings(const kp_run_record *curved, char *text, size_t size) {
+  const bool upstream = kp_config_choice(curved->config, "model.variant") == KP_VARIANT_UPSTREAM;
+  /* The published model applies no output projection, whatever the key says. */
+  snprintf(text, size, "%s%s",
+           reads_origin(curved) ? "model.family=gpt model.token_difference=false" : curved->family->twin,
+           upstream ? " model.output_projection=false" : "");
+}
+
+void kp_twin_words(const kp_run_record *curved, char *text, size_t size) {
+  char settings[256];
+  size_t length = 0;
+  twin_settings(curved, settings, sizeof settings);
+  text[0] = 0;
+  for (const char *word = settings; *word != 0 && length < size;) {
+    const int word_length = (int)strcspn(word, " ");
+    length += (size_t)snprintf(text + length, size - length, "%s--set %.*s", length == 0 ? "" : " ",
+                               word_length, word);
+    word += word_length;
+    word += strspn(word, " ");
+  }
 }
 
 static kp_status set_words(kp_config *config, const char *words, kp_error *error) {
@@ -49,12 +69,11 @@ static kp_status set_words(kp_config *config, const char *words, kp_error *error
 /* The configuration of the fair twin, resolved; for the caller to free. */
 static kp_status twin_text(const kp_run_record *curved, char **text, size_t *size, kp_error *error) {
   kp_config *config;
+  char settings[256];
+  twin_settings(curved, settings, sizeof settings);
   KP_TRY(kp_config_parse(curved->config_text, strlen(curved->config_text), curved->path, kp_training_schema(),
                          NULL, 0, &config, error));
-  kp_status status = set_words(config, kp_twin_words(curved), error);
-  /* The published model applies no output projection, whatever the key says. */
-  if (status == KP_OK && kp_config_choice(config, "model.variant") == KP_VARIANT_UPSTREAM)
-    status = kp_config_set(config, "model.output_projection=false", error);
+  kp_status status = set_words(config, settings, error);
   if (status == KP_OK) status = kp_config_text(config, text, size, error);
   kp_config_destroy(config);
   return status;

@@ -21,8 +21,8 @@ typedef struct kp_twin_difference {
 kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat,
                           kp_twin_difference *difference, kp_error *error);
 
-/* The words that make a flat twin of `curved`, for --set; lives as long as the family's tables. */
-const char *kp_twin_words(const kp_run_record *curved);
+/* Writes what makes a flat twin of `curved`, as one types it: "--set model.family=gpt …". */
+void kp_twin_words(const kp_run_record *curved, char *text, size_t size);
 
 /* Whether a key has no influence on what a run learns. */
 bool kp_key_is_bookkeeping(const char *key);

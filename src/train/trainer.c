@@ -95,6 +95,11 @@ static kp_status write_config(trainer *t, kp_error *error) {
   size_t size;
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
+  /* What the model has: the upstream variant turns it off, and would refuse its own default when read again. */
+  KP_TRY(kp_config_set(t->config,
+                       t->model.output_projection ? "model.output_projection=true"
+                                                  : "model.output_projection=false",
+                       error));
   KP_TRY(kp_config_text(t->config, &text, &size, error));
   kp_status status = kp_path_join(path, t->run, "config.yaml", error);
   if (status == KP_OK) status = kp_file_write_atomic(path, text, size, error);
