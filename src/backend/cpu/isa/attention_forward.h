@@ -1,6 +1,9 @@
 /* Attention of one block of queries over all keys that it sees: tiles of keys with an online softmax
  * (Milakov and Gimelshein 2018; Dao et al. 2022), so that memory does not grow with T² but with a tile.
  *
+ * A NaN in a query, key or value comes out in the rows that see it; in the last keys of a block, which are
+ * multiplied by weights of 0 for the queries that do not see them, also in up to 15 rows before.
+ *
  * A thread works on blocks of one head after another.  For geodesic scores it keeps the key rows of the
  * head that it is in, and extends them as later blocks see further. */
 #ifndef KAPPA_BACKEND_CPU_ATTENTION_FORWARD_H
@@ -34,6 +37,7 @@ static inline size_t kp_forward_space_lay(kp_forward_space *space, char *base, k
   return used;
 }
 
+/* The block's queries as the right operand of the scores' product. */
 static inline void kp_prepare_queries(const kp_attention_head *head, kp_query_block block,
                                       kp_forward_space *space) {
   const float *q = head->q + (int64_t)block.begin * head->q_stride;
@@ -118,6 +122,7 @@ static inline void kp_softmax_tile(const kp_attention_head *head, kp_query_block
   }
 }
 
+/* Row i times factor[i]. */
 static inline void kp_scale_rows(float *rows, int stride, const float *factor, int count, int size) {
   for (int i = 0; i < count; i++) {
     float *row = rows + (int64_t)i * stride;

@@ -50,6 +50,7 @@ static inline double kp_geodesic_row_carry(const double *bar, const float *u, in
   const double norm = kp_inner_product(u, u, size);
   const kp_geodesic_row at = kp_geodesic_row_of(norm, kappa);
   double inner = 0, kappa_bar = 0;
+#pragma omp simd reduction(+ : inner)
   for (int d = 0; d < size; d++) inner += bar[d] * (double)u[d];
   const double square_bar = 2.0 * bar[side.square] * at.scale, cosine_factor = side.factor * at.cosine;
   const double m_bar_u = cosine_factor * inner + square_bar * norm;
