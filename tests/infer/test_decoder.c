@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/cpu.h"
 #include "core/executor.h"
 #include "support/check.h"
 #include "support/check_fails.h"
@@ -25,12 +26,16 @@ static void set_weights(kp_parameters *parameters) {
   for (int p = 0; p < parameters->count; p++) {
     const kp_parameter *one = &parameters->list[p];
     if (one->group != KP_GROUP_DECAY) continue;
-    double *values = (double *)parameters->values + one->offset;
+    double *values = malloc((size_t)one->count * sizeof *values);
+    assert_non_null(values);
+    kp_parameters_read(parameters, parameters->values, p, values);
     for (int64_t i = 0; i < one->count; i++) values[i] *= 15;
+    kp_parameters_write(parameters, parameters->values, p, values);
+    free(values);
   }
 }
 
-static void open_model(const char *words, model *m) {
+static void open_model_on(const kp_backend *backend, const char *words, model *m) {
   static const kp_config_table *const tables[] = {&kp_model_config};
   static const kp_schema schema = {tables, 1};
   const char *sets[8];
@@ -48,9 +53,13 @@ static void open_model(const char *words, model *m) {
                              (kp_build){.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1}, &network, &error),
            &error);
   kp_network_destroy(network);
-  check_ok(kp_parameters_allocate(m->parameters, kp_backend_ref(), false, &error), &error);
+  check_ok(kp_parameters_allocate(m->parameters, backend, false, &error), &error);
   kp_parameters_initialise(m->parameters, 5);
   set_weights(m->parameters);
+}
+
+static void open_model(const char *words, model *m) {
+  open_model_on(kp_backend_ref(), words, m);
 }
 
 static void close_model(model *m) {
@@ -77,16 +86,19 @@ static void full_forward(const model *m, int64_t first, int64_t length, double *
   kp_executor *executor;
   const kp_build build = {.mode = KP_BUILD_LOGITS, .batch = BATCH, .length = length};
   check_ok(kp_network_create(&m->options, m->parameters, build, &network, &error), &error);
-  check_ok(kp_executor_create(network->graph, kp_backend_ref(), m->parameters,
+  check_ok(kp_executor_create(network->graph, m->parameters->backend, m->parameters,
                               (kp_executor_options){.threads = 1, .poison = true}, &executor, &error),
            &error);
   fill_tokens(first, length, kp_executor_memory(executor, network->tokens));
   int32_t *positions = kp_executor_memory(executor, network->positions);
   for (int64_t i = 0; i < BATCH * length; i++) positions[i] = (int32_t)(i % length);
   check_ok(kp_executor_run(executor, 0, network->graph->node_count, &error), &error);
-  const double *all = kp_executor_memory(executor, network->logits);
+  double *all = malloc((size_t)(BATCH * length * V) * sizeof *all);
+  assert_non_null(all);
+  kp_executor_read(executor, network->logits, all);
   for (int64_t b = 0; b < BATCH; b++)
     memcpy(logits + b * V, all + ((b + 1) * length - 1) * V, V * sizeof *logits);
+  free(all);
   kp_executor_destroy(executor);
   kp_network_destroy(network);
 }
@@ -109,13 +121,14 @@ static void feed(kp_decoder *decoder, int64_t first, int64_t count) {
 /* The decoder has read tokens up to `end`; its context must be the last `length` of them. */
 static void check_logits(const model *m, const kp_decoder *decoder, int64_t end, int64_t length,
                          const char *what) {
+  const double tolerance = m->parameters->backend == kp_backend_ref() ? 1e-11 : 3e-5;
   double expected[BATCH * V];
   assert_int_equal(kp_decoder_position(decoder), length);
   full_forward(m, end - length, length, expected);
   for (int64_t b = 0; b < BATCH; b++)
     for (int64_t v = 0; v < V; v++) {
       const double off = fabs(kp_decoder_logits(decoder, b)[v] - expected[b * V + v]);
-      if (!(off < 1e-11))
+      if (!(off < tolerance))
         fail_msg("%s: after token %lld, sequence %lld, token %lld is off by %g (%g)", what, (long long)end,
                  (long long)b, (long long)v, off, expected[b * V + v]);
     }
@@ -178,6 +191,20 @@ static void test_decoding_is_the_full_forward_pass(void **state) {
     check_split(&m, 5, 2, models[i]);
     check_split(&m, CONTEXT, 0, models[i]);
     check_split(&m, CONTEXT, 5, models[i]);
+    check_prompt_then_tokens(&m, models[i]);
+    close_model(&m);
+  }
+}
+
+/* The fast kernels: one token, few and many take different paths through them. */
+static void test_decoding_on_the_fast_backend(void **state) {
+  (void)state;
+  for (int i = 0; i < MODEL_COUNT; i++) {
+    model m;
+    open_model_on(kp_backend_cpu(), models[i], &m);
+    check_split(&m, 1, 0, models[i]);
+    check_split(&m, 5, 2, models[i]);
+    check_split(&m, CONTEXT, 0, models[i]);
     check_prompt_then_tokens(&m, models[i]);
     close_model(&m);
   }
@@ -279,6 +306,7 @@ static void test_bytes_of_a_token(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_decoding_is_the_full_forward_pass),
+      cmocka_unit_test(test_decoding_on_the_fast_backend),
       cmocka_unit_test(test_the_past_matters),
       cmocka_unit_test(test_a_full_context_goes_on),
       cmocka_unit_test(test_a_full_context_without_a_cache),
