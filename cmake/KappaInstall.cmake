@@ -14,8 +14,6 @@ set(KAPPA_PACKAGE_DIRECTORY ${CMAKE_INSTALL_LIBDIR}/cmake/kappa)
 install(TARGETS kappa EXPORT kappa-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/kappa DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 if(TARGET kappa_program)
-  # Installed programs find the OpenMP build of OpenBLAS too, whichever the system's default is.
-  set_target_properties(kappa_program PROPERTIES INSTALL_RPATH ${OPENBLAS_DIRECTORY})
   install(TARGETS kappa_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 install(DIRECTORY configs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/kappa/configs OPTIONAL)
