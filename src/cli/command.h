@@ -22,7 +22,12 @@ typedef struct kp_command {
 
 /* One function a command, in the file of its name. */
 int kp_command_bench(int argc, char **argv);
+int kp_command_eval(int argc, char **argv);
+int kp_command_sample(int argc, char **argv);
 int kp_command_train(int argc, char **argv);
+int kp_command_compare(int argc, char **argv);
+int kp_command_plot(int argc, char **argv);
+int kp_command_analyze(int argc, char **argv);
 int kp_command_verify(int argc, char **argv);
 
 /* ---- what commands share ---- */
