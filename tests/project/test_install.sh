@@ -30,6 +30,12 @@ flat        kappa  0.0  distance 1.562050  midpoint (0.400000, 0.275000)
 spherical   kappa  1.0  distance 1.302989  midpoint (0.425147, 0.315519)
 END
 
+# Whether a program looks for its libraries in the folder of the OpenBLAS that the build uses.
+looks_for_openblas() {
+  folder=$(dirname "$(ldd "$build/kappa" | sed -n 's/^.*libopenblas[^ ]* => \([^ ]*\).*$/\1/p')")
+  readelf -d "$1" | grep 'R.*PATH' | grep -q -F "$folder"
+}
+
 check_output() {
   "$1" >"$temporary/output" || fail "$1 does not run"
   head -n 1 "$temporary/output" | grep -q -E '^kappa [0-9]+\.[0-9]+\.[0-9]+$' || fail "no version in its first line"
@@ -47,11 +53,14 @@ for file in lib*/libkappa.a include/kappa/kappa.h lib*/cmake/kappa/kappa-config.
 done
 if [ -e "$build/kappa" ]; then
   "$prefix/bin/kappa" --help >/dev/null || fail "the installed program does not run"
+  if looks_for_openblas "$build/kappa"; then
+    looks_for_openblas "$prefix/bin/kappa" || fail "the installed program does not look for its OpenBLAS"
+  fi
 fi
 if [ -d "$source/configs" ]; then
   [ -d "$prefix/share/kappa/configs" ] || fail "the presets are not installed"
 fi
-if grep -r -l -F -e "$source" -e "$build" -e /opt/first --include='*.cmake' --include='*.pc' --include='*.h' "$prefix"; then
+if grep -r -l -F -e "$source/src" -e "$source/include" -e "$build" -e /opt/first --include='*.cmake' --include='*.pc' --include='*.h' "$prefix"; then
   fail "these files name the folder that kappa was built in or installed to"
 fi
 
