@@ -149,7 +149,7 @@ static void print_report(const kp_plan_report *r, const arguments *a, const esti
   const kp_model_options *o = &r->model;
   const kp_family *family = o->family;
   printf("%s: %s\n", family->name, family->help);
-  printf("%lld blocks of %lld heads, width %lld, context %lld, vocabulary %lld; batch %lld x %lld\n",
+  printf("layers %lld, heads %lld, width %lld, context %lld, vocabulary %lld; batch %lld x %lld\n",
          (long long)o->layers, (long long)o->heads, (long long)o->width, (long long)o->context,
          (long long)o->vocabulary, (long long)r->settings.batch, (long long)r->settings.accumulate);
   print_parameters(r, a->brief);

@@ -162,7 +162,10 @@ static kp_status start_or_resume(trainer *t, kp_error *error) {
     t->restarted = true; /* stopped before its first checkpoint */
     return KP_OK;
   }
-  return kp_checkpoint_read(t->run, step, parameters, &t->state, error);
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) return KP_OK;
+  return kp_context(error,
+                    "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
+                    (long long)step, t->run, (long long)step);
 }
 
 static kp_status set_up(trainer *t, kp_error *error) {
