@@ -205,13 +205,10 @@ static kp_status report_not_finite(const kp_executor *executor, const kp_node *n
     if (input == NULL || input->type == KP_TYPE_INT32) continue;
     const int64_t columns = kp_tensor_columns(input), rows = kp_tensor_rows(input);
     const int64_t at = rows == kp_tensor_rows(output) ? row : row * rows / kp_tensor_rows(output);
-    double squares = 0;
-    for (int64_t c = 0; c < columns; c++) {
-      double value = element(executor, input, at * columns + c);
-      squares += value * value;
-    }
+    double norm = 0;
+    for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, at * columns + c));
     used += (size_t)snprintf(detail + used, sizeof detail - used, "%s|%s| = %.4g", used ? ", " : "",
-                             input->name, sqrt(squares));
+                             input->name, norm);
     if (columns <= 32 && strstr(input->name, "curvature") != NULL)
       used += (size_t)snprintf(detail + used, sizeof detail - used, " (first value %.4g)",
                                element(executor, input, at * columns));

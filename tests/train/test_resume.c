@@ -7,7 +7,7 @@
 
 #include "core/random.h"
 
-enum { STEPS = 400, KILLS = 12 };
+enum { STEPS = 200, KILLS = 8 };
 
 /* Everything that has a state: dropout, micro-batches, learned curvatures with a rate of their own. */
 static const char *write_config(fixture *files, const char *backend) {
@@ -17,8 +17,8 @@ static const char *write_config(fixture *files, const char *backend) {
            "model: {family: mixed, layers: 2, heads: 2, width: 16, context: 8, dropout: 0.1,\n"
            "        curvature: {mode: random, per_head: true, value: [0.5]}}\n"
            "data: {path: %s}\n"
-           "train: {steps: %d, batch: 4, accumulate: 2, warmup: 20, log_every: 1, evaluate_every: 25,\n"
-           "        curvature_rate: 3, checkpoint_every: 20}\n",
+           "train: {steps: %d, batch: 4, accumulate: 2, warmup: 10, log_every: 1, evaluate_every: 25,\n"
+           "        curvature_rate: 3, checkpoint_every: 10}\n",
            fixture_path(files, "text"), STEPS);
   snprintf(name, sizeof name, "%s.yaml", backend);
   return fixture_write(files, name, text, strlen(text));
