@@ -26,7 +26,13 @@ typedef struct kp_command {
 int kp_command_data(int argc, char **argv);
 int kp_command_doctor(int argc, char **argv);
 int kp_command_info(int argc, char **argv);
+int kp_command_bench(int argc, char **argv);
+int kp_command_eval(int argc, char **argv);
+int kp_command_sample(int argc, char **argv);
 int kp_command_train(int argc, char **argv);
+int kp_command_compare(int argc, char **argv);
+int kp_command_plot(int argc, char **argv);
+int kp_command_analyze(int argc, char **argv);
 int kp_command_verify(int argc, char **argv);
 
 /* ---- what commands share ---- */

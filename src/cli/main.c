@@ -11,6 +11,12 @@ static const kp_command commands[] = {
     {"doctor", "what this machine offers, and what kappa uses", kp_command_doctor},
     {"info", "parameters, memory and operations of a configuration", kp_command_info},
     {"train", "train a model from a configuration", kp_command_train},
+    {"sample", "write text with a trained model", kp_command_sample},
+    {"eval", "score a text with a trained model", kp_command_eval},
+    {"compare", "compare runs: losses, costs, fairness", kp_command_compare},
+    {"plot", "draw the curves of a run", kp_command_plot},
+    {"analyze", "geometry of a trained model: isotropy, curvature, spectra", kp_command_analyze},
+    {"bench", "time training steps and operators", kp_command_bench},
     {"verify", "compare with other implementations' numbers", kp_command_verify},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

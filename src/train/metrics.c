@@ -79,7 +79,7 @@ kp_status kp_metrics_evaluation(kp_metrics *metrics, const kp_progress *p, int64
 }
 
 double kp_boundary_share(const kp_network *network, const kp_executor *executor) {
-  if (network->event_count == 0) return NAN;
+  if (network->event_count == 0) return (double)NAN;
   double events = 0, places = 0;
   const double rows = (double)(network->build.batch * network->build.length);
   for (int i = 0; i < network->event_count; i++) {

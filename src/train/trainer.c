@@ -339,7 +339,7 @@ static kp_status interrupted(trainer *t, kp_error *error) {
 }
 
 static kp_status loop(trainer *t, kp_error *error) {
-  kp_progress progress = {.loss = NAN, .gradient_norm = NAN};
+  kp_progress progress = {.loss = (double)NAN, .gradient_norm = (double)NAN};
   KP_TRY(after_step(t, &progress, error));
   while (t->state.step < t->settings.steps) {
     if (t->options->stop != NULL && *t->options->stop) return interrupted(t, error);

@@ -294,6 +294,16 @@ static void test_shapes(void **state) {
         }
 }
 
+/* Heads beyond 120 channels have smaller tiles. */
+static void test_large_heads(void **state) {
+  (void)state;
+  for (int power = 0; power <= 2; power++) {
+    oracle_problem p = problem_of(1, 150, 2, 2, 128, power != 1, power);
+    check_problem(&p);
+    oracle_problem_destroy(&p);
+  }
+}
+
 static void test_shared_key_heads(void **state) {
   (void)state;
   for (int power = 0; power <= 2; power++) {
@@ -530,6 +540,7 @@ static void test_reference_numbers(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_shapes),
+      cmocka_unit_test(test_large_heads),
       cmocka_unit_test(test_shared_key_heads),
       cmocka_unit_test(test_far_rows),
       cmocka_unit_test(test_keys_equal_queries),

@@ -53,7 +53,7 @@ static void free_result(result r) {
 }
 
 static double logsumexp(const float *row, int count) {
-  double high = -INFINITY, sum = 0;
+  double high = (double)row[0], sum = 0;
   for (int i = 0; i < count; i++) high = fmax(high, (double)row[i]);
   for (int i = 0; i < count; i++) sum += exp((double)row[i] - high);
   return high + log(sum);

@@ -119,10 +119,10 @@ static void check_norm(const kp_backend *backend, double tolerance) {
   const double norm = kp_gradient_norm(parameters, 1);
   assert_true(fabs(norm - sqrt(squares)) <= tolerance * norm);
   assert_true(norm == kp_gradient_norm(parameters, 3));
-  double bad[3] = {0, INFINITY, 0};
+  double bad[3] = {0, (double)INFINITY, 0};
   kp_parameters_write(parameters, parameters->gradients, CURVATURE, bad);
   assert_false(isfinite(kp_gradient_norm(parameters, 2)));
-  bad[1] = NAN;
+  bad[1] = (double)NAN;
   kp_parameters_write(parameters, parameters->gradients, CURVATURE, bad);
   assert_false(isfinite(kp_gradient_norm(parameters, 2)));
   bad[1] = 1e30; /* its square is no float */

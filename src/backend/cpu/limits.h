@@ -1,6 +1,6 @@
 /* What this machine can do at best: the ceilings beside which the benchmarks
  * print the speed of kernels.  Each figure is the best of several repetitions,
- * in 10⁹ a second, on `threads` threads; buffers are allocated and freed inside. */
+ * in 10⁹ a second, on `threads` threads (0: all processors); buffers are allocated and freed inside. */
 #ifndef KAPPA_BACKEND_CPU_LIMITS_H
 #define KAPPA_BACKEND_CPU_LIMITS_H
 

@@ -85,12 +85,12 @@ static void prepare_block(const backward_head *b, kp_query_block block, backward
 }
 
 /* Scores become weights; those of hidden pairs are 0. */
-static void weigh_tile(const kp_attention_head *head, kp_query_block block, int first, int count,
+static void weigh_tile(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                        backward_space *space) {
-  for (int j = 0; j < count; j++) {
+  for (int j = 0; j < tile.count; j++) {
     float *s = space->forward.scores + j * KP_QUERY_TILE;
-    const int hidden = kp_hidden_lanes(head, block, first + j), start = hidden / KP_LANES * KP_LANES;
-    for (int i = 0; i < start; i++) s[i] = 0.0f;
+    const int hidden = kp_hidden_lanes(head, block, tile.first + j), start = hidden / KP_LANES * KP_LANES;
+    for (int i = tile.lane; i < start; i++) s[i] = 0.0f;
 #pragma omp simd
     for (int i = start; i < block.lanes; i++) {
       const float weight = kp_expf(s[i] - space->logsumexp[i]);
@@ -100,60 +100,68 @@ static void weigh_tile(const kp_attention_head *head, kp_query_block block, int 
 }
 
 /* P̄ becomes S̄. */
-static void score_bars_tile(kp_query_block block, int count, backward_space *space) {
-  for (int j = 0; j < count; j++) {
+static void score_bars_tile(kp_query_block block, kp_key_tile tile, backward_space *space) {
+  for (int j = 0; j < tile.count; j++) {
     const float *weight = space->forward.scores + j * KP_QUERY_TILE;
     float *bar = space->score_bars + j * KP_QUERY_TILE;
 #pragma omp simd
-    for (int i = 0; i < block.lanes; i++) bar[i] = weight[i] * (bar[i] - space->mean[i]);
+    for (int i = tile.lane; i < block.lanes; i++) bar[i] = weight[i] * (bar[i] - space->mean[i]);
   }
 }
 
 /* Q̄ and K̄ of the dot product.  A block's first tile writes Q̄; `add` says whether K̄ has been written. */
-static void dot_backward(const backward_head *b, kp_query_block block, int first, int count, bool add,
+static void dot_backward(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
                          backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int64_t query = (int64_t)block.begin * head->q_stride, key = (int64_t)first * head->kv_stride;
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, head->size, count, head->scale,
-              space->score_bars, KP_QUERY_TILE, head->k + key, head->kv_stride, first > 0 ? 1.0f : 0.0f,
-              b->gradient.q + query, b->gradient.q_stride);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, head->size, block.rows, head->scale,
-              space->score_bars, KP_QUERY_TILE, head->q + query, head->q_stride, add ? 1.0f : 0.0f,
-              b->gradient.k + key, b->gradient.kv_stride);
+  const int64_t query = block.begin + tile.lane, key = tile.first;
+  const int rows = block.rows - tile.lane;
+  const float *bars = space->score_bars + tile.lane;
+  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, head->size, tile.count, head->scale, bars,
+              KP_QUERY_TILE, head->k + key * head->kv_stride, head->kv_stride, key > 0 ? 1.0f : 0.0f,
+              b->gradient.q + query * b->gradient.q_stride, b->gradient.q_stride);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, rows, head->scale, bars,
+              KP_QUERY_TILE, head->q + query * head->q_stride, head->q_stride, add ? 1.0f : 0.0f,
+              b->gradient.k + key * b->gradient.kv_stride, b->gradient.kv_stride);
 }
 
 /* The same for geodesic scores: gradients of the query and key rows. */
-static void geodesic_backward(const backward_head *b, kp_query_block block, int first, int count, bool add,
+static void geodesic_backward(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
                               backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int row = head->size + 2;
-  double *products = space->forward.products;
-  for (int j = 0; j < count; j++)
-    kp_geodesic_backward(products + j * KP_QUERY_TILE, space->forward.scores + j * KP_QUERY_TILE,
-                         space->score_bars + j * KP_QUERY_TILE, &space->sums, block.lanes, head);
-  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, row, count, 1.0, products, KP_QUERY_TILE,
-              space->forward.key_rows + (int64_t)first * row, row, first > 0 ? 1.0 : 0.0,
-              space->query_row_bars, row);
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, row, block.rows, 1.0, products, KP_QUERY_TILE,
-              space->query_lines, row, add ? 1.0 : 0.0, space->key_row_bars + (int64_t)first * row, row);
+  const int row = head->size + 2, rows = block.rows - tile.lane;
+  const int64_t key = (int64_t)tile.first * row, query = (int64_t)tile.lane * row;
+  for (int j = 0; j < tile.count; j++) {
+    const int place = j * KP_QUERY_TILE;
+    kp_geodesic_backward(space->forward.products + place, space->forward.scores + place,
+                         space->score_bars + place, &space->sums, tile.lane, block.lanes, head);
+  }
+  const double *bars = space->forward.products + tile.lane;
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, row, tile.count, 1.0, bars, KP_QUERY_TILE,
+              space->forward.key_rows + key, row, tile.first > 0 ? 1.0 : 0.0, space->query_row_bars + query,
+              row);
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, row, rows, 1.0, bars, KP_QUERY_TILE,
+              space->query_lines + query, row, add ? 1.0 : 0.0, space->key_row_bars + key, row);
 }
 
-static void backward_tile(const backward_head *b, kp_query_block block, int first, int count, bool add,
+/* `add`: an earlier block of this head has written the gradients of these keys. */
+static void backward_tile(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
                           backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int64_t key = (int64_t)first * head->kv_stride;
-  kp_score_tile(head, block, first, count, &space->forward);
-  weigh_tile(head, block, first, count, space);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, head->size, block.rows, 1.0f,
-              space->forward.scores, KP_QUERY_TILE, b->o_bar + (int64_t)block.begin * b->stride, b->stride,
-              add || !b->first_of_group ? 1.0f : 0.0f, b->gradient.v + key, b->gradient.kv_stride);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, block.lanes, head->size, 1.0f, head->v + key,
-              head->kv_stride, space->out_bars, KP_QUERY_TILE, 0.0f, space->score_bars, KP_QUERY_TILE);
-  score_bars_tile(block, count, space);
+  const int64_t query = block.begin + tile.lane, key = tile.first;
+  const bool written = add || !b->first_of_group;
+  kp_score_tile(head, block, tile, &space->forward);
+  weigh_tile(head, block, tile, space);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, block.rows - tile.lane, 1.0f,
+              space->forward.scores + tile.lane, KP_QUERY_TILE, b->o_bar + query * b->stride, b->stride,
+              written ? 1.0f : 0.0f, b->gradient.v + key * b->gradient.kv_stride, b->gradient.kv_stride);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, block.lanes - tile.lane, head->size,
+              1.0f, head->v + key * head->kv_stride, head->kv_stride, space->out_bars + tile.lane,
+              KP_QUERY_TILE, 0.0f, space->score_bars + tile.lane, KP_QUERY_TILE);
+  score_bars_tile(block, tile, space);
   if (head->score == KP_SCORE_DOT)
-    dot_backward(b, block, first, count, add || !b->first_of_group, space);
+    dot_backward(b, block, tile, written, space);
   else
-    geodesic_backward(b, block, first, count, add, space);
+    geodesic_backward(b, block, tile, add, space);
 }
 
 /* The block's part of Q̄, κ̄ and β̄ of a geodesic score. */
@@ -185,8 +193,11 @@ static scalar_bars backward_one_head(const backward_head *b, backward_space *spa
     const kp_query_block block = kp_query_block_of(head, index);
     const int visible = kp_visible_keys(head, block);
     prepare_block(b, block, space);
-    for (int first = 0; first < visible; first += KP_KEY_TILE)
-      backward_tile(b, block, first, kp_smaller(KP_KEY_TILE, visible - first), index < last, space);
+    kp_key_tile tile;
+    for (int first = 0; first < visible; first += tile.count) {
+      tile = kp_key_tile_of(head, block, first);
+      backward_tile(b, block, tile, index < last, space);
+    }
     if (geodesic) finish_block(b, block, space, &scalars);
   }
   for (int64_t t = 0; geodesic && t < head->keys; t++)

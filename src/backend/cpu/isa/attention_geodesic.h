@@ -50,6 +50,7 @@ static inline double kp_geodesic_row_carry(const double *bar, const float *u, in
   const double norm = kp_inner_product(u, u, size);
   const kp_geodesic_row at = kp_geodesic_row_of(norm, kappa);
   double inner = 0, kappa_bar = 0;
+#pragma omp simd reduction(+ : inner)
   for (int d = 0; d < size; d++) inner += bar[d] * (double)u[d];
   const double square_bar = 2.0 * bar[side.square] * at.scale, cosine_factor = side.factor * at.cosine;
   const double m_bar_u = cosine_factor * inner + square_bar * norm;
@@ -145,10 +146,10 @@ typedef struct kp_geodesic_sums {
 
 /* Turns one row's products w into the gradients of w, given the weights and the gradients of the scores. */
 static inline void kp_geodesic_backward_row(double *product, const float *weight, const float *score_bar,
-                                            kp_geodesic_sums *sums, int lanes, double kappa, float beta,
-                                            bool hyperbolic, bool squared) {
+                                            kp_geodesic_sums *sums, int start, int lanes, double kappa,
+                                            float beta, bool hyperbolic, bool squared) {
 #pragma omp simd
-  for (int i = 0; i < lanes; i++) {
+  for (int i = start; i < lanes; i++) {
     const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
     const float ratio = kp_arcsine_ratio(pair, hyperbolic);
     const float root = sqrtf(pair.w), length = 2.0f * root * ratio, bar = -beta * score_bar[i];
@@ -182,18 +183,19 @@ static inline void kp_geodesic_scores(float *score, const double *product, int l
 }
 
 static inline void kp_geodesic_backward(double *product, const float *weight, const float *score_bar,
-                                        kp_geodesic_sums *sums, int lanes, const kp_attention_head *head) {
+                                        kp_geodesic_sums *sums, int start, int lanes,
+                                        const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
   const double kappa = head->kappa;
   const float beta = (float)head->beta;
   if (kappa < 0 && squared)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, true, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, true);
   else if (kappa < 0)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, true, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, false);
   else if (squared)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, false, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, true);
   else
-    kp_geodesic_backward_row(product, weight, score_bar, sums, lanes, kappa, beta, false, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, false);
 }
 
 #endif
