@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +9,25 @@
 #include "backend/cpu/cpu.h"
 #include "core/assert.h"
 #include "ops/ops.h"
+#include "train/settings.h"
 
 int kp_print_error(const kp_error *error) {
   fflush(stdout);
   fprintf(stderr, "kappa: %s\n", error->message);
   return KP_EXIT_FAILED;
+}
+
+void kp_print_json(json_t *json) {
+  json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+  putchar('\n');
+  json_decref(json);
+}
+
+void kp_print_unused_keys(const kp_config *config) {
+  const char *keys[32];
+  const size_t count = kp_training_unused_keys(config, keys, 32);
+  for (size_t i = 0; i < count; i++)
+    fprintf(stderr, "kappa: note: %s has no effect with the other keys as they are\n", keys[i]);
 }
 
 void kp_parse(const struct argp *argp, int argc, char **argv, void *input) {
@@ -23,10 +38,18 @@ void kp_parse(const struct argp *argp, int argc, char **argv, void *input) {
 long long kp_parse_integer(const char *text, const char *option, long long minimum,
                            struct argp_state *state) {
   char *end;
+  errno = 0;
   long long value = strtoll(text, &end, 10);
-  if (end == text || *end != 0 || value < minimum)
+  if (end == text || *end != 0 || value < minimum || errno == ERANGE)
     argp_error(state, "%s takes a whole number from %lld on, not '%s'", option, minimum, text);
   return value;
+}
+
+int kp_parse_threads(const char *text, struct argp_state *state) {
+  enum { MAXIMUM = 4096 };
+  const long long threads = kp_parse_integer(text, "--threads", 1, state);
+  if (threads > MAXIMUM) argp_error(state, "--threads takes at most %d, not %s", MAXIMUM, text);
+  return (int)threads;
 }
 
 double kp_parse_real(const char *text, const char *option, double minimum, double maximum,

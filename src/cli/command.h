@@ -3,9 +3,11 @@
 #define KAPPA_CLI_COMMAND_H
 
 #include <argp.h>
+#include <jansson.h>
 #include <signal.h>
 
 #include "core/backend.h"
+#include "core/config.h"
 #include "core/error.h"
 
 enum {
@@ -21,6 +23,9 @@ typedef struct kp_command {
 } kp_command;
 
 /* One function a command, in the file of its name. */
+int kp_command_data(int argc, char **argv);
+int kp_command_doctor(int argc, char **argv);
+int kp_command_info(int argc, char **argv);
 int kp_command_bench(int argc, char **argv);
 int kp_command_eval(int argc, char **argv);
 int kp_command_sample(int argc, char **argv);
@@ -32,6 +37,13 @@ int kp_command_verify(int argc, char **argv);
 
 /* ---- what commands share ---- */
 
+/* Prints the value to standard output and releases it. */
+void kp_print_json(json_t *json);
+
+/* Prints "kappa: note: KEY has no effect ..." to standard error for each key of a configuration that nothing
+ * reads. */
+void kp_print_unused_keys(const kp_config *config);
+
 /* Prints "kappa: message" to standard error; the exit code for the error. */
 int kp_print_error(const kp_error *error);
 
@@ -41,6 +53,7 @@ void kp_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /* A whole number from `minimum` on, or the end of the program through argp_error. */
 long long kp_parse_integer(const char *text, const char *option, long long minimum, struct argp_state *state);
+int kp_parse_threads(const char *text, struct argp_state *state);
 double kp_parse_real(const char *text, const char *option, double minimum, double maximum,
                      struct argp_state *state);
 

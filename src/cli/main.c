@@ -7,6 +7,9 @@
 #include "core/suggest.h"
 
 static const kp_command commands[] = {
+    {"data", "list, get, prepare and show data sets", kp_command_data},
+    {"doctor", "what this machine offers, and what kappa uses", kp_command_doctor},
+    {"info", "parameters, memory and operations of a configuration", kp_command_info},
     {"train", "train a model from a configuration", kp_command_train},
     {"sample", "write text with a trained model", kp_command_sample},
     {"eval", "score a text with a trained model", kp_command_eval},

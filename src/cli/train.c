@@ -33,7 +33,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'o': a->out = value; return 0;
   case 's': kp_texts_add(&a->sets, value); return 0;
   case 'r': a->options.resume = true; return 0;
-  case 't': a->options.threads = (int)kp_parse_integer(value, "--threads", 1, state); return 0;
+  case 't': a->options.threads = kp_parse_threads(value, state); return 0;
   case 'b': a->options.backend = kp_parse_backend(value, state); return 0;
   case 'q': a->quiet = true; return 0;
   case 'k': a->keys = true; return 0;
@@ -123,6 +123,7 @@ int kp_command_train(int argc, char **argv) {
   if (status == KP_OK && !a.options.resume)
     status = kp_config_load(a.config, kp_training_schema(), a.sets.list, a.sets.count, &config, &error);
   if (status == KP_OK) {
+    if (config != NULL) kp_print_unused_keys(config);
     kp_catch_stop();
     status = kp_train(config, folder, &a.options, &error);
   }

@@ -29,7 +29,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
   case 'b': a->backend = kp_parse_backend(value, state); return 0;
-  case 't': a->threads = (int)kp_parse_integer(value, "--threads", 1, state); return 0;
+  case 't': a->threads = kp_parse_threads(value, state); return 0;
   case 'a': a->all = true; return 0;
   case 'j': a->json = true; return 0;
   case ARGP_KEY_ARG: kp_texts_add(&a->cases, value); return 0;

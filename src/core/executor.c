@@ -199,12 +199,9 @@ static void describe_row(const kp_executor *executor, const kp_tensor *input, in
                          size_t size) {
   const int64_t columns = kp_tensor_columns(input);
   size_t used = strlen(text);
-  double squares = 0;
-  for (int64_t c = 0; c < columns; c++) {
-    const double value = element(executor, input, row * columns + c);
-    squares += value * value;
-  }
-  snprintf(text + used, size - used, "%s|%s| = %.4g", used > 0 ? ", " : "", input->name, sqrt(squares));
+  double norm = 0;
+  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, row * columns + c));
+  snprintf(text + used, size - used, "%s|%s| = %.4g", used > 0 ? ", " : "", input->name, norm);
   used = strlen(text);
   if (columns <= 32 && strstr(input->name, "curvature") != NULL)
     snprintf(text + used, size - used, " (first value %.4g)", element(executor, input, row * columns));

@@ -1,9 +1,5 @@
 /* The engine of a training step: one model, one graph, its buffers. */
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "core/assert.h"
 #include "train/trainer.h"
@@ -14,23 +10,8 @@ struct kp_engine {
   kp_executor *executor;
   kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
   kp_executor *evaluator;
-  size_t process_bytes; /* resident before anything was allocated: program, libraries, thread stacks */
+  size_t process_bytes; /* resident before the large buffers were made */
 };
-
-size_t kp_resident_bytes(void) {
-  long pages = 0, resident = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL) return 0;
-  if (fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
-  fclose(file);
-  return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-size_t kp_peak_resident_bytes(void) {
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return (size_t)usage.ru_maxrss * 1024;
-}
 
 /* Tokens stand at positions 0 … T-1 of their rows. */
 static void write_positions(const kp_network *network, kp_executor *executor) {
@@ -44,6 +25,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_build shape = {.mode = KP_BUILD_TRAIN, .batch = batch, .length = options->context};
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
+  KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
   KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
   kp_parameters_initialise(engine->parameters, seed);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
@@ -62,7 +44,6 @@ kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint6
                            const kp_backend *backend, int threads, kp_engine **result, kp_error *error) {
   kp_engine *engine = calloc(1, sizeof *engine);
   kp_assert(engine != NULL, "out of memory");
-  engine->process_bytes = kp_resident_bytes();
   engine->parameters = kp_parameters_create();
   kp_status status = build(engine, options, batch, seed, backend, threads, error);
   *result = engine;
@@ -95,6 +76,14 @@ kp_executor *kp_engine_executor(kp_engine *engine) {
   return engine->executor;
 }
 
+const kp_network *kp_engine_evaluation_network(const kp_engine *engine) {
+  return engine->evaluation != NULL ? engine->evaluation : engine->network;
+}
+
+kp_executor *kp_engine_evaluator(kp_engine *engine) {
+  return engine->evaluation != NULL ? engine->evaluator : engine->executor;
+}
+
 kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
                                uint64_t micro_step, double *loss, kp_error *error) {
   const kp_network *network = engine->network;
@@ -109,8 +98,8 @@ kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const i
 
 kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
                              kp_error *error) {
-  const kp_network *network = engine->evaluation != NULL ? engine->evaluation : engine->network;
-  kp_executor *executor = engine->evaluation != NULL ? engine->evaluator : engine->executor;
+  const kp_network *network = kp_engine_evaluation_network(engine);
+  kp_executor *executor = kp_engine_evaluator(engine);
   kp_executor_write_int32(executor, network->tokens, inputs);
   kp_executor_write_int32(executor, network->targets, targets);
   KP_TRY(kp_executor_run(executor, 0, network->graph->forward_count, error));
@@ -119,11 +108,7 @@ kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int
 }
 
 kp_memory_plan kp_engine_memory(const kp_engine *engine) {
-  const size_t flat = (size_t)engine->parameters->total * engine->parameters->backend->real_size;
-  kp_memory_plan plan = {
-      .parameters = flat, .gradients = flat, .moments = 2 * flat, .process = engine->process_bytes};
-  plan.activations = kp_executor_plan(engine->executor)->arena_bytes;
-  if (engine->evaluator != NULL) plan.activations += kp_executor_plan(engine->evaluator)->arena_bytes;
-  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations + plan.process;
-  return plan;
+  size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
+  if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
+  return kp_memory_plan_of(engine->parameters, engine->parameters->backend, arenas, engine->process_bytes);
 }

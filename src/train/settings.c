@@ -81,11 +81,33 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
                                 .epsilon = kp_config_real(config, "train.epsilon"),
                                 .weight_decay = kp_config_real(config, "train.weight_decay"),
                                 .curvature_rate_multiplier = kp_config_real(config, "train.curvature_rate")};
-  if (s->schedule.warmup >= s->steps && kp_config_is_set(config, "train.warmup"))
+  if (s->schedule.warmup < s->steps) return KP_OK;
+  if (kp_config_is_set(config, "train.warmup"))
     return kp_config_fail(config, "train.warmup", error,
                           "%lld steps of warm-up leave nothing of train.steps %lld",
                           (long long)s->schedule.warmup, (long long)s->steps);
+  s->schedule.warmup = s->steps / 10;
   return KP_OK;
+}
+
+static bool learns_curvature(const kp_config *config) {
+  return kp_family_at(kp_config_choice(config, "model.family"))->curved &&
+         ((kp_config_choice(config, "model.curvature.mode") != KP_CURVATURE_FIXED &&
+           !kp_config_boolean(config, "model.curvature.dynamic")) ||
+          kp_config_boolean(config, "model.curvature.embedding"));
+}
+
+size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room) {
+  const bool cosine = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_COSINE;
+  const struct {
+    const char *key;
+    bool unused;
+  } rows[] = {{"train.cooldown", cosine}, {"train.curvature_rate", !learns_curvature(config)}};
+  size_t count = kp_model_unused_keys(config, keys, room);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)
+      keys[count++] = rows[i].key;
+  return count;
 }
 
 double kp_schedule_factor(const kp_schedule *s, int64_t step) {

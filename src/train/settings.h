@@ -36,7 +36,11 @@ extern const kp_config_table kp_train_config, kp_data_config;
 /* All tables of a training configuration: model, data, train. */
 const kp_schema *kp_training_schema(void);
 
+/* A warm-up that was not asked for and does not fit into the steps becomes a tenth of them. */
 kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *settings, kp_error *error);
+
+/* kp_model_unused_keys, and those of the train section. */
+size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);
 
 /* The factor of the peak learning rate at `step`, counted from 0: linear warm-up to 1 over the first `warmup`
  * steps, then the schedule (Loshchilov and Hutter 2017 for the cosine). */

@@ -41,20 +41,35 @@ typedef struct trainer {
 
 /* ---- setting up ---- */
 
-static kp_status open_run(trainer *t, kp_error *error) {
+static kp_status refuse_existing(const trainer *t, kp_error *error) {
   char path[KP_PATH_SIZE];
-  if (!t->options->resume) {
-    KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
-    if (kp_path_kind_of(path) != KP_PATH_MISSING)
-      return kp_fail(error, KP_ERR_INPUT,
-                     "%s holds a run already: go on with --resume, or choose another folder with --out",
-                     t->run);
-    KP_TRY(kp_directory_create(t->run, error));
-  } else if (kp_path_kind_of(t->run) != KP_PATH_FOLDER) {
-    return kp_fail(error, KP_ERR_INPUT, "there is no run %s to resume", t->run);
-  }
+  KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
+  if (kp_path_kind_of(path) == KP_PATH_MISSING) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT,
+                 "%s holds a run already: go on with --resume, or choose another folder with --out", t->run);
+}
+
+static kp_status lock_run(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE];
   KP_TRY(kp_path_join(path, t->run, "lock", error));
-  KP_TRY(kp_lock_acquire(path, &t->lock, error));
+  return kp_lock_acquire(path, &t->lock, error);
+}
+
+/* Refused before the lock, so that an existing run is not touched, and again under it: another process may
+ * have been first. */
+static kp_status open_new_run(trainer *t, kp_error *error) {
+  KP_TRY(refuse_existing(t, error));
+  KP_TRY(kp_directory_create(t->run, error));
+  KP_TRY(lock_run(t, error));
+  return refuse_existing(t, error);
+}
+
+static kp_status open_old_run(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
+  if (kp_path_kind_of(path) != KP_PATH_FILE)
+    return kp_fail(error, KP_ERR_INPUT, "there is no run %s to resume", t->run);
+  KP_TRY(lock_run(t, error));
   KP_TRY(kp_directory_remove_temporaries(t->run, error));
   KP_TRY(kp_path_join(path, t->run, "checkpoints", error));
   return kp_path_kind_of(path) == KP_PATH_FOLDER ? kp_directory_remove_temporaries(path, error) : KP_OK;
@@ -90,16 +105,24 @@ static kp_status open_data(trainer *t, kp_error *error) {
                                                  : KP_OK;
 }
 
-static kp_status write_config(trainer *t, kp_error *error) {
-  char path[KP_PATH_SIZE], assignment[64], *text;
-  size_t size;
+/* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
+ * configuration reads the same without them. */
+static kp_status resolve_config(trainer *t, kp_error *error) {
+  char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
-  /* What the model has: the upstream variant turns it off, and would refuse its own default when read again. */
-  KP_TRY(kp_config_set(t->config,
-                       t->model.output_projection ? "model.output_projection=true"
-                                                  : "model.output_projection=false",
-                       error));
+  /* The upstream variant turns the projection off, and would refuse the default when it is read again. */
+  snprintf(assignment, sizeof assignment, "model.output_projection=%s",
+           t->model.output_projection ? "true" : "false");
+  KP_TRY(kp_config_set(t->config, assignment, error));
+  snprintf(assignment, sizeof assignment, "train.warmup=%lld", (long long)t->settings.schedule.warmup);
+  return kp_config_set(t->config, assignment, error);
+}
+
+static kp_status write_config(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE], *text;
+  size_t size;
+  KP_TRY(resolve_config(t, error));
   KP_TRY(kp_config_text(t->config, &text, &size, error));
   kp_status status = kp_path_join(path, t->run, "config.yaml", error);
   if (status == KP_OK) status = kp_file_write_atomic(path, text, size, error);
@@ -136,19 +159,27 @@ static kp_status start_or_resume(trainer *t, kp_error *error) {
     return write_config(t, error); /* last: a folder with a configuration is a run that can be resumed */
   }
   int64_t step;
-  if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK)
-    return KP_OK; /* stopped before its first checkpoint */
-  return kp_checkpoint_read(t->run, step, parameters, &t->state, error);
+  if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK) {
+    t->restarted = true; /* stopped before its first checkpoint */
+    return KP_OK;
+  }
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) return KP_OK;
+  return kp_context(error,
+                    "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
+                    (long long)step, t->run, (long long)step);
 }
 
 static kp_status set_up(trainer *t, kp_error *error) {
-  if (t->options->resume) KP_TRY(open_run(t, error));
+  if (t->options->resume)
+    KP_TRY(open_old_run(t, error));
+  else
+    KP_TRY(refuse_existing(t, error));
   KP_TRY(read_config(t, error));
   KP_TRY(open_data(t, error));
   KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
                           &t->engine, error));
   if (!t->options->resume)
-    KP_TRY(open_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
+    KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
   return kp_metrics_open(t->run, t->restarted ? -1 : t->state.step, &t->metrics, error);
 }
@@ -291,8 +322,8 @@ static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
   const bool due = step % t->settings.evaluate_every == 0 || last;
   if (due && t->state.evaluated_step != step) {
     KP_TRY(evaluate(t, p, error));
-    KP_TRY(kp_metrics_evaluation(&t->metrics, p, t->state.tokens, kp_engine_network(t->engine),
-                                 kp_engine_executor(t->engine), error));
+    KP_TRY(kp_metrics_evaluation(&t->metrics, p, t->state.tokens, kp_engine_evaluation_network(t->engine),
+                                 kp_engine_evaluator(t->engine), error));
   }
   if (last || (p->evaluated && p->best && step > 0) || (step > 0 && step % t->settings.checkpoint_every == 0))
     KP_TRY(save(t, error));

@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/executor.h"
+#include "train/memory.h"
 #include "train/run.h"
 
 /* What is known after a step that is worth a line. */
@@ -47,6 +48,10 @@ kp_parameters *kp_engine_parameters(kp_engine *engine);
 const kp_network *kp_engine_network(const kp_engine *engine);
 kp_executor *kp_engine_executor(kp_engine *engine);
 
+/* What kp_engine_evaluate runs: the same two without dropout, a graph of its own with it. */
+const kp_network *kp_engine_evaluation_network(const kp_engine *engine);
+kp_executor *kp_engine_evaluator(kp_engine *engine);
+
 /* One micro-batch (inputs and targets (B, T)): adds to the gradients and returns the mean loss.  `scale` is 1
  * over the number of micro-batches of the step. */
 kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
@@ -55,15 +60,7 @@ kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const i
 kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
                              kp_error *error);
 
-/* Bytes that a training step needs: parameters, gradients, moments, activations.  `total` is the announced
- * resident memory of the process. */
-typedef struct kp_memory_plan {
-  size_t parameters, gradients, moments, activations, process, total;
-} kp_memory_plan;
+/* What this engine holds, and the announced resident memory of the process. */
 kp_memory_plan kp_engine_memory(const kp_engine *engine);
-
-/* The resident memory of this process now, and its peak so far. */
-size_t kp_resident_bytes(void);
-size_t kp_peak_resident_bytes(void);
 
 #endif

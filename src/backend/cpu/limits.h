@@ -21,4 +21,8 @@ kp_status kp_limits_read(size_t bytes, int threads, double *gigabytes, kp_error 
 kp_status kp_limits_product(int64_t rows, int64_t columns, int64_t depth, int threads, double *gigaflops,
                             kp_error *error);
 
+/* Runs one such product.  Afterwards the process holds what OpenBLAS and OpenMP keep for products of these
+ * sizes: packing buffers and thread stacks. */
+kp_status kp_limits_warm_up(int64_t rows, int64_t columns, int64_t depth, int threads, kp_error *error);
+
 #endif
