@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* memfd_create */
+#define _GNU_SOURCE /* memfd_create, wait4 */
 
 #include "support/program.h"
 
@@ -47,7 +47,9 @@ static void take(int descriptor, char *text, size_t size) {
 
 void program_wait(program_process *process, program_result *result) {
   int status;
-  while (waitpid(process->id, &status, 0) < 0) assert_int_equal(errno, EINTR);
+  struct rusage usage;
+  while (wait4(process->id, &status, 0, &usage) < 0) assert_int_equal(errno, EINTR);
+  result->peak_bytes = (size_t)usage.ru_maxrss * 1024;
   result->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   result->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   take(process->output, result->output, sizeof result->output);

@@ -6,8 +6,9 @@
 #include <sys/types.h>
 
 typedef struct program_result {
-  int exit_code; /* -1 when a signal ended it */
-  int signal;    /* 0 when none did */
+  int exit_code;     /* -1 when a signal ended it */
+  int signal;        /* 0 when none did */
+  size_t peak_bytes; /* of its resident memory */
   char output[32768], errors[8192];
 } program_result;
 
