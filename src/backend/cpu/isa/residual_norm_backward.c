@@ -85,18 +85,13 @@ static const float *row_or_origin(const worker *w, const float *rows, int64_t n)
 /* s = own + direct + next, the whole gradient of x'. */
 static inline void add_parts(const float *const part[3], int64_t d, int64_t count, float *whole,
                              kp_doubles *sum) {
-  if (count >= KP_DOUBLES) {
-    kp_half_floats own, direct, next;
-    memcpy(&own, part[0] + d, sizeof own);
-    memcpy(&direct, part[1] + d, sizeof direct);
-    memcpy(&next, part[2] + d, sizeof next);
-    own += direct + next;
-    memcpy(whole + d, &own, sizeof own);
-    *sum = __builtin_convertvector(own, kp_doubles);
-  } else {
-    for (int64_t i = d; i < d + count; i++) whole[i] = part[0][i] + part[1][i] + part[2][i];
-    kp_widen(whole + d, count, sum);
-  }
+  kp_half_floats own, direct, next;
+  kp_load_half(part[0] + d, count, &own);
+  kp_load_half(part[1] + d, count, &direct);
+  kp_load_half(part[2] + d, count, &next);
+  own += direct + next;
+  kp_store_half(&own, count, whole + d);
+  kp_widen_half(&own, sum);
 }
 
 typedef struct update_sums {

@@ -17,34 +17,49 @@ typedef double kp_doubles __attribute__((vector_size(KP_DOUBLES * sizeof(double)
 typedef float kp_half_floats __attribute__((vector_size(KP_DOUBLES * sizeof(float))));
 typedef float kp_floats __attribute__((vector_size(KP_FLOATS * sizeof(float))));
 
+/* `count` floats, at most 8. */
+static inline void kp_load_half(const float *from, int64_t count, kp_half_floats *to) {
+  if (count >= KP_DOUBLES) {
+    memcpy(to, from, sizeof *to);
+  } else {
+    *to = (kp_half_floats){0};
+    for (int64_t i = 0; i < count; i++) (*to)[i] = from[i];
+  }
+}
+
+static inline void kp_store_half(const kp_half_floats *from, int64_t count, float *to) {
+  if (count >= KP_DOUBLES)
+    memcpy(to, from, sizeof *from);
+  else
+    for (int64_t i = 0; i < count; i++) to[i] = (*from)[i];
+}
+
+/* As doubles.  Compilers turn the list into one instruction, the conversion of whole vectors into two or
+ * four. */
+static inline void kp_widen_half(const kp_half_floats *from, kp_doubles *to) {
+  const kp_half_floats v = *from;
+  *to = (kp_doubles){(double)v[0], (double)v[1], (double)v[2], (double)v[3],
+                     (double)v[4], (double)v[5], (double)v[6], (double)v[7]};
+}
+
 /* `count` floats, at most 8, as doubles. */
 static inline void kp_widen(const float *from, int64_t count, kp_doubles *to) {
-  kp_half_floats loaded = {0};
-  if (count >= KP_DOUBLES)
-    memcpy(&loaded, from, sizeof loaded);
-  else
-    for (int64_t i = 0; i < count; i++) loaded[i] = from[i];
-  *to = __builtin_convertvector(loaded, kp_doubles);
+  kp_half_floats loaded;
+  kp_load_half(from, count, &loaded);
+  kp_widen_half(&loaded, to);
 }
 
 /* The product of two rows, rounded to float, as doubles. */
 static inline void kp_widen_product(const float *a, const float *b, int64_t count, kp_doubles *to) {
-  kp_half_floats left = {0}, right = {0};
-  if (count >= KP_DOUBLES) {
-    memcpy(&left, a, sizeof left);
-    memcpy(&right, b, sizeof right);
-  } else {
-    for (int64_t i = 0; i < count; i++) left[i] = a[i], right[i] = b[i];
-  }
-  *to = __builtin_convertvector(left * right, kp_doubles);
+  kp_half_floats left, right;
+  kp_load_half(a, count, &left), kp_load_half(b, count, &right);
+  left *= right;
+  kp_widen_half(&left, to);
 }
 
 static inline void kp_narrow(const kp_doubles *from, int64_t count, float *to) {
   const kp_half_floats rounded = __builtin_convertvector(*from, kp_half_floats);
-  if (count >= KP_DOUBLES)
-    memcpy(to, &rounded, sizeof rounded);
-  else
-    for (int64_t i = 0; i < count; i++) to[i] = rounded[i];
+  kp_store_half(&rounded, count, to);
 }
 
 static inline void kp_load(const float *from, int64_t count, kp_floats *to) {

@@ -213,13 +213,13 @@ static inline void combine_step(const group_work *w, int64_t c, int64_t count) {
   kp_narrow(&out, count, w->stream + c);
   evaluate(w->to_reference, &g, &r, &d, &out);
   kp_narrow(&out, count, w->reference + c);
-  float normal[KP_DOUBLES];
   out = w->normal.r * r + w->normal.d * d + w->normal.one;
-  kp_narrow(&out, KP_DOUBLES, normal);
-  for (int64_t i = 0; i < count; i++) {
-    w->gweight[c + i] += w->gy[c + i] * normal[i];
-    w->gbias[c + i] += w->gy[c + i];
-  }
+  kp_half_floats gy, gweight, gbias;
+  kp_load_half(w->gy + c, count, &gy);
+  kp_load_half(w->gweight + c, count, &gweight), kp_load_half(w->gbias + c, count, &gbias);
+  gweight += gy * __builtin_convertvector(out, kp_half_floats);
+  gbias += gy;
+  kp_store_half(&gweight, count, w->gweight + c), kp_store_half(&gbias, count, w->gbias + c);
 }
 
 static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t group, int lane) {
