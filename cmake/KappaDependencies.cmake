@@ -1,4 +1,5 @@
 # The libraries that kappa builds on; docs/dependencies.md says why each was chosen.
+# Read by the build and, installed beside it, by the CMake package for programs that use kappa.
 find_package(PkgConfig REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
 find_package(Threads REQUIRED)
@@ -15,7 +16,7 @@ find_path(OPENBLAS_INCLUDE cblas.h
   PATHS /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}/openblas-openmp NO_DEFAULT_PATH)
 find_path(OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas REQUIRED)
 get_filename_component(OPENBLAS_DIRECTORY ${OPENBLAS_LIBRARY} DIRECTORY)
-add_library(kappa_blas INTERFACE)
-target_include_directories(kappa_blas SYSTEM INTERFACE ${OPENBLAS_INCLUDE})
-target_link_libraries(kappa_blas INTERFACE ${OPENBLAS_LIBRARY})
-target_link_options(kappa_blas INTERFACE -Wl,-rpath,${OPENBLAS_DIRECTORY})
+add_library(kappa::blas INTERFACE IMPORTED)
+target_include_directories(kappa::blas SYSTEM INTERFACE ${OPENBLAS_INCLUDE})
+target_link_libraries(kappa::blas INTERFACE ${OPENBLAS_LIBRARY})
+target_link_options(kappa::blas INTERFACE -Wl,-rpath,${OPENBLAS_DIRECTORY})

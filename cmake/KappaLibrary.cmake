@@ -7,12 +7,13 @@ list(FILTER KAPPA_ISA_SOURCES INCLUDE REGEX "/src/backend/cpu/isa/")
 list(FILTER KAPPA_SOURCES EXCLUDE REGEX "/src/(cli|backend/cpu/isa)/")
 
 add_library(kappa STATIC ${KAPPA_SOURCES})
+add_library(kappa::kappa ALIAS kappa)
 set_target_properties(kappa PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_include_directories(kappa
   PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
   PRIVATE ${CMAKE_SOURCE_DIR}/src)
 target_link_libraries(kappa
-  PRIVATE $<BUILD_INTERFACE:kappa_flags> $<BUILD_INTERFACE:kappa_blas> OpenMP::OpenMP_C PkgConfig::JANSSON
+  PRIVATE $<BUILD_INTERFACE:kappa_flags> kappa::blas OpenMP::OpenMP_C PkgConfig::JANSSON
           PkgConfig::YAML PkgConfig::CURL PkgConfig::NETTLE Threads::Threads m)
 
 # The same kernel sources are compiled once per instruction set; the processor's best is picked at run time.
@@ -39,7 +40,7 @@ foreach(entry IN LISTS KAPPA_ISAS)
     target_include_directories(kappa_${isa} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
     target_compile_options(kappa_${isa} PRIVATE ${flags})
     target_compile_definitions(kappa_${isa} PRIVATE KP_ISA=${isa})
-    target_link_libraries(kappa_${isa} PRIVATE kappa_flags kappa_blas OpenMP::OpenMP_C)
+    target_link_libraries(kappa_${isa} PRIVATE kappa_flags kappa::blas OpenMP::OpenMP_C)
     target_sources(kappa PRIVATE $<TARGET_OBJECTS:kappa_${isa}>)
   endif()
 endforeach()
@@ -47,6 +48,7 @@ endforeach()
 if(KAPPA_CLI_SOURCES)
   add_executable(kappa_program ${KAPPA_CLI_SOURCES})
   set_target_properties(kappa_program PROPERTIES OUTPUT_NAME kappa)
+  target_compile_definitions(kappa_program PRIVATE KP_VERSION="${PROJECT_VERSION}")
   target_include_directories(kappa_program PRIVATE ${CMAKE_SOURCE_DIR}/src)
   target_link_libraries(kappa_program PRIVATE kappa_flags kappa OpenMP::OpenMP_C PkgConfig::JANSSON)
 endif()

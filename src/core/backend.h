@@ -35,6 +35,9 @@ typedef struct kp_backend {
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
 } kp_backend;
 
+/* The number of threads to use for a request: 0 asks for all processors that this process may use. */
+int kp_thread_count(int requested);
+
 /* Bytes of one element of `type` on `backend`. */
 static inline size_t kp_type_size(const kp_backend *backend, kp_type type) {
   return type == KP_TYPE_INT32 ? sizeof(int32_t) : backend->real_size;

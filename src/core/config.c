@@ -170,6 +170,32 @@ bool kp_config_is_set(const kp_config *config, const char *key) {
   return value->is_set;
 }
 
+static bool same_value(const kp_config_value *a, const kp_config_value *b) {
+  switch (a->row->type) {
+  case KP_CONFIG_INTEGER: return a->integer == b->integer;
+  case KP_CONFIG_REAL: return a->real == b->real;
+  case KP_CONFIG_BOOLEAN: return a->boolean == b->boolean;
+  case KP_CONFIG_STRING: return strcmp(a->text, b->text) == 0;
+  case KP_CONFIG_CHOICE: return a->choice == b->choice;
+  case KP_CONFIG_REALS:
+    return a->count == b->count && memcmp(a->reals, b->reals, a->count * sizeof *a->reals) == 0;
+  case KP_CONFIG_INTEGERS:
+    return a->count == b->count && memcmp(a->integers, b->integers, a->count * sizeof *a->integers) == 0;
+  }
+  return false;
+}
+
+bool kp_config_is_default(const kp_config *config, const char *key) {
+  const kp_config_value *value = kp_config_find(config, key);
+  kp_config_value fallback = {0};
+  kp_assert(value != NULL, "the schema has no key %s", key);
+  if (!value->is_set) return true;
+  if (kp_config_value_default(value->row, &fallback, NULL) != KP_OK || !fallback.is_present) return false;
+  const bool same = same_value(value, &fallback);
+  kp_config_value_clear(&fallback);
+  return same;
+}
+
 kp_status kp_config_fail(const kp_config *config, const char *key, kp_error *error, const char *format, ...) {
   const kp_config_value *value = kp_config_find(config, key);
   kp_assert(value != NULL, "the schema has no key %s", key);

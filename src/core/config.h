@@ -61,6 +61,9 @@ const int64_t *kp_config_integers(const kp_config *config, const char *key, size
 /* Whether the value was given, by a file or by --set, rather than the default. */
 bool kp_config_is_set(const kp_config *config, const char *key);
 
+/* Whether the value is the default, given or not. */
+bool kp_config_is_default(const kp_config *config, const char *key);
+
 /* Refuses the value of `key` with KP_ERR_INPUT and a message such as
  * "configs/a.yaml:12: model.heads: 5 does not divide model.width 384". */
 kp_status kp_config_fail(const kp_config *config, const char *key, kp_error *error, const char *format, ...)

@@ -1,8 +1,6 @@
-/* Errors are values.
+/* Making errors: kappa/error.h says what they are.
  *
- * Every function that can fail because of a user, a file, a network or the
- * machine returns a kp_status and takes a kp_error as its last argument.  The
- * function that finds the fault writes the message with kp_fail; callers on
+ * The function that finds the fault writes the message with kp_fail; callers on
  * the way up may put what they were doing in front of it with kp_context.
  * Only programs (src/cli) print messages and only they exit.
  *
@@ -14,22 +12,7 @@
 
 #include <stddef.h>
 
-typedef enum kp_status {
-  KP_OK = 0,
-  KP_ERR_INPUT,       /* what the user gave is wrong: a key, a value, a shape, a file's content */
-  KP_ERR_IO,          /* the file system or the network refused */
-  KP_ERR_MEMORY,      /* not enough memory */
-  KP_ERR_NUMERIC,     /* a value that must be finite is not */
-  KP_ERR_UNSUPPORTED, /* understood, but this build or backend cannot do it */
-  KP_ERR_INTERRUPTED, /* the user asked to stop */
-} kp_status;
-
-/* One error: its status and one sentence that says what is wrong, where, and
- * what to do.  Zero-initialise before first use: kp_error error = {0}. */
-typedef struct kp_error {
-  kp_status status;
-  char message[1024];
-} kp_error;
+#include "kappa/error.h"
 
 /* Writes the message (printf format) and returns `status`.  `error` may be
  * NULL when the caller does not want the words.  Always returns `status`. */

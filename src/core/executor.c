@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,10 @@ struct kp_executor {
   bool trap, poison;
   double *seconds; /* by node index, when profiling */
 };
+
+int kp_thread_count(int requested) {
+  return requested > 0 ? requested : omp_get_num_procs();
+}
 
 static size_t tensor_bytes(const kp_executor *executor, const kp_tensor *tensor) {
   return (size_t)kp_tensor_count(tensor) * kp_type_size(executor->backend, tensor->type);
@@ -98,7 +103,7 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
   executor->parameters = parameters;
   executor->trap = options.trap;
   executor->poison = options.poison;
-  executor->run.threads = options.threads > 0 ? options.threads : omp_get_num_procs();
+  executor->run.threads = kp_thread_count(options.threads);
   executor->run.seed = options.seed;
   executor->plan = kp_plan_create(graph, backend, executor->run.threads);
   executor->memory = calloc((size_t)graph->tensor_count + 1, sizeof(void *));
@@ -188,35 +193,37 @@ static int64_t first_not_finite(const kp_executor *executor, const kp_tensor *te
   return -1;
 }
 
+/* The length of a row of `input`, and its first value where it is a curvature: at the end of `text`, which is
+ * cut where it is full. */
+static void describe_row(const kp_executor *executor, const kp_tensor *input, int64_t row, char *text,
+                         size_t size) {
+  const int64_t columns = kp_tensor_columns(input);
+  size_t used = strlen(text);
+  double norm = 0;
+  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, row * columns + c));
+  snprintf(text + used, size - used, "%s|%s| = %.4g", used > 0 ? ", " : "", input->name, norm);
+  used = strlen(text);
+  if (columns <= 32 && strstr(input->name, "curvature") != NULL)
+    snprintf(text + used, size - used, " (first value %.4g)", element(executor, input, row * columns));
+}
+
 /* Says which operator made the first value that is not finite, in which row,
  * and how large that row's inputs are: their norms tell a blow-up from a
  * domain error, and a curvature among them is printed as it is. */
 static kp_status report_not_finite(const kp_executor *executor, const kp_node *node, const kp_tensor *output,
                                    int64_t index, kp_error *error) {
   char shape[64], detail[512] = "";
-  const int64_t row = index / kp_tensor_columns(output);
-  size_t used = 0;
-  for (int i = 0; i < node->inputs && used < sizeof detail - 80; i++) {
+  const int64_t columns = kp_tensor_columns(output), rows = kp_tensor_rows(output), row = index / columns;
+  for (int i = 0; i < node->inputs; i++) {
     const kp_tensor *input = node->input[i];
     if (input == NULL || input->type == KP_TYPE_INT32) continue;
-    const int64_t columns = kp_tensor_columns(input), rows = kp_tensor_rows(input);
-    const int64_t at = rows == kp_tensor_rows(output) ? row : row * rows / kp_tensor_rows(output);
-    double squares = 0;
-    for (int64_t c = 0; c < columns; c++) {
-      double value = element(executor, input, at * columns + c);
-      squares += value * value;
-    }
-    used += (size_t)snprintf(detail + used, sizeof detail - used, "%s|%s| = %.4g", used ? ", " : "",
-                             input->name, sqrt(squares));
-    if (columns <= 32 && strstr(input->name, "curvature") != NULL)
-      used += (size_t)snprintf(detail + used, sizeof detail - used, " (first value %.4g)",
-                               element(executor, input, at * columns));
+    describe_row(executor, input, row * kp_tensor_rows(input) / rows, detail, sizeof detail);
   }
   return kp_fail(error, KP_ERR_NUMERIC,
                  "operator %s (%s) wrote %g to %s %s at row %lld, column %lld; its inputs in that row: %s",
                  node->operator->name, node->scope[0] ? node->scope : "graph",
                  element(executor, output, index), output->name, kp_tensor_shape_text(output, shape),
-                 (long long)row, (long long)(index % kp_tensor_columns(output)), detail);
+                 (long long)row, (long long)(index % columns), detail);
 }
 
 static kp_status trap(const kp_executor *executor, const kp_node *node, kp_error *error) {

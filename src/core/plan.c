@@ -136,7 +136,9 @@ static void measure_live_peak(planner *p) {
     size_t live = 0;
     for (int i = 0; i < p->block_count; i++)
       if (p->blocks[i].first <= n && n <= p->blocks[i].last) live += p->blocks[i].bytes;
-    if (live > p->plan->live_peak_bytes) p->plan->live_peak_bytes = live;
+    if (live <= p->plan->live_peak_bytes) continue;
+    p->plan->live_peak_bytes = live;
+    p->plan->peak_node = n;
   }
 }
 
@@ -148,7 +150,7 @@ kp_plan *kp_plan_create(const kp_graph *graph, const kp_backend *backend, int th
   plan->offset = kp_arena_take(arena, tensors * sizeof *plan->offset);
   plan->scratch_offset = kp_arena_take(arena, nodes * sizeof *plan->scratch_offset);
   planner p = {.graph = graph, .backend = backend, .threads = threads, .plan = plan};
-  p.last_use = kp_arena_take(arena, tensors * sizeof *p.last_use);
+  p.last_use = plan->last_use = kp_arena_take(arena, tensors * sizeof *p.last_use);
   p.block_of = kp_arena_take(arena, tensors * sizeof *p.block_of);
   p.scratch_block = kp_arena_take(arena, nodes * sizeof *p.scratch_block);
   p.blocks = kp_arena_take(arena, (tensors + nodes) * sizeof *p.blocks);

@@ -14,7 +14,9 @@ typedef struct kp_plan {
   size_t arena_bytes;     /* what a run needs: activations, scratch, inputs, constants */
   size_t live_peak_bytes; /* the largest sum of tensors alive at once: a lower bound for any plan */
   size_t state_bytes;     /* caches that live from run to run */
-  kp_arena *arena;        /* owns the arrays */
+  int peak_node;          /* the node at which most is alive */
+  int *last_use;   /* by tensor id: the last node that touches it; node_count if it is kept; -1: none */
+  kp_arena *arena; /* owns the arrays */
 } kp_plan;
 
 /* Plans `graph` for `backend` with `threads` threads.  Destroy with kp_plan_destroy. */

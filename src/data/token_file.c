@@ -106,6 +106,12 @@ uint64_t kp_tokens_text_bytes(const kp_tokens *tokens) {
   return tokens->text_bytes;
 }
 
+uint64_t kp_tokens_file_bytes(const kp_tokens *tokens) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < tokens->paths.count; i++) bytes += tokens->shards[i].map.size;
+  return bytes;
+}
+
 const char *kp_tokens_path(const kp_tokens *tokens, size_t file) {
   kp_assert(file < tokens->paths.count, "file %zu of %zu", file, tokens->paths.count);
   return tokens->paths.path[file];

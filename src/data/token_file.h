@@ -36,6 +36,9 @@ int32_t kp_tokens_vocabulary(const kp_tokens *tokens);
 uint64_t kp_tokens_fingerprint(const kp_tokens *tokens);
 uint64_t kp_tokens_text_bytes(const kp_tokens *tokens); /* for bits per byte */
 
+/* Bytes of all files, which are mapped. */
+uint64_t kp_tokens_file_bytes(const kp_tokens *tokens);
+
 /* out[i] = token offset + i for i < count.  0 <= offset and offset + count <= kp_tokens_count. */
 void kp_tokens_copy(const kp_tokens *tokens, int64_t offset, int64_t count, int32_t *out);
 

@@ -238,7 +238,7 @@ KP_HD static inline kp_atan_split kp_atan_ratio_split(kp_real z, kp_real complem
 /* psi of a chart point; z stops short of -1 by KP_COMPLEMENT_FLOOR. */
 KP_HD static inline kp_slope kp_atan_ratio_both(kp_real z) {
   kp_real complement = 1 + z;
-  int inside = complement > KP_COMPLEMENT_FLOOR;
+  int inside = !(complement <= KP_COMPLEMENT_FLOOR); /* a NaN stays one */
   kp_atan_split split = kp_atan_ratio_split(z, inside ? complement : KP_COMPLEMENT_FLOOR);
   kp_slope result = {split.value, split.by_z + (inside ? split.by_complement : 0)};
   return result;

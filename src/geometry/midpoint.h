@@ -31,7 +31,7 @@ KP_HD static inline kp_midpoint_factor kp_midpoint_factor_of(kp_real square, kp_
 /* 1 / (1 + sqrt(1 + z)) at z = kappa|M|^2, the factor of M in 1/2 (x) M. */
 KP_HD static inline kp_slope kp_midpoint_close(kp_real z) {
   kp_real inside = 1 + z;
-  int floored = !(inside > KP_COMPLEMENT_FLOOR);
+  int floored = inside <= KP_COMPLEMENT_FLOOR;
   kp_real root = kp_sqrt(floored ? KP_COMPLEMENT_FLOOR : inside);
   kp_slope result;
   result.value = 1 / (1 + root);
@@ -41,7 +41,7 @@ KP_HD static inline kp_slope kp_midpoint_close(kp_real z) {
 
 /* The sum of w (lambda - 1), kept away from 0. */
 KP_HD static inline kp_real kp_midpoint_floor(kp_real denominator) {
-  if (kp_abs(denominator) > KP_COMPLEMENT_FLOOR) return denominator;
+  if (!(kp_abs(denominator) <= KP_COMPLEMENT_FLOOR)) return denominator;
   return denominator < 0 ? -KP_COMPLEMENT_FLOOR : KP_COMPLEMENT_FLOOR;
 }
 

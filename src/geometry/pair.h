@@ -248,7 +248,7 @@ typedef struct kp_complement {
 
 KP_HD static inline kp_complement kp_complement_of(kp_real square, kp_real kappa) {
   kp_complement complement = {1 + kappa * square, 1};
-  if (!(complement.value > KP_COMPLEMENT_FLOOR)) {
+  if (complement.value <= KP_COMPLEMENT_FLOOR) {
     complement.value = KP_COMPLEMENT_FLOOR;
     complement.slope = 0;
   }

@@ -75,6 +75,7 @@ typedef double kp_real;
 #define KP_UPSTREAM_CURVATURE_MIN  ((kp_real)1e-4)
 #define KP_UPSTREAM_CURVATURE_MAX  ((kp_real)1)
 
+/* kp_max and kp_min of (value, bound) pass on a value that is not a number: a floor must not hide it. */
 #if defined(KP_GEOMETRY_FLOAT)
 KP_HD static inline kp_real kp_sqrt(kp_real x) {
   return sqrtf(x);
@@ -83,10 +84,10 @@ KP_HD static inline kp_real kp_abs(kp_real x) {
   return fabsf(x);
 }
 KP_HD static inline kp_real kp_max(kp_real x, kp_real y) {
-  return x > y ? x : y;
+  return x < y ? y : x;
 }
 KP_HD static inline kp_real kp_min(kp_real x, kp_real y) {
-  return x < y ? x : y;
+  return x > y ? y : x;
 }
 KP_HD static inline kp_real kp_exp(kp_real x) {
   return expf(x);
@@ -132,10 +133,10 @@ KP_HD static inline kp_real kp_abs(kp_real x) {
   return fabs(x);
 }
 KP_HD static inline kp_real kp_max(kp_real x, kp_real y) {
-  return x > y ? x : y;
+  return x < y ? y : x;
 }
 KP_HD static inline kp_real kp_min(kp_real x, kp_real y) {
-  return x < y ? x : y;
+  return x > y ? y : x;
 }
 #if defined(KP_GEOMETRY_FUNCTIONS)
 #include KP_GEOMETRY_FUNCTIONS

@@ -124,6 +124,10 @@ kp_status kp_model_options_read(const kp_config *config, int64_t vocabulary, kp_
                                 kp_error *error);
 void kp_model_options_destroy(kp_model_options *options);
 
+/* Keys of the model section that differ from their defaults although nothing reads them, given the other
+ * keys: a curvature of a flat family, say.  Writes at most `room` names, which are constant; their number. */
+size_t kp_model_unused_keys(const kp_config *config, const char *keys[], size_t room);
+
 /* κ that block `layer`, head `head` starts with (random starts excepted). */
 double kp_model_curvature(const kp_model_options *options, int64_t layer, int64_t head);
 

@@ -168,7 +168,7 @@ static head_score head_score_of(const kp_attention_arguments *a, const double *k
 /* One row of scores for a query that sees `visible` keys; turned into probabilities.  Returns their
  * log-sum-exp. */
 static double softmax_row(const head_score *s, const double *q, head_rows k, int64_t visible, double *p) {
-  double largest = -INFINITY, sum = 0;
+  double largest = -HUGE_VAL, sum = 0;
   for (int64_t j = 0; j < visible; j++) {
     p[j] = score(s, q, k.base + j * k.stride);
     largest = p[j] > largest || isnan(p[j]) ? p[j] : largest;

@@ -108,7 +108,7 @@ static double activation(kp_activation_kind kind, double x) {
   case KP_GELU_TANH: return 0.5 * x * (1 + tanh(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)));
   case KP_SILU: return x / (1 + exp(-x));
   }
-  return NAN;
+  return (double)NAN;
 }
 
 static double activation_derivative(kp_activation_kind kind, double x) {
@@ -127,7 +127,7 @@ static double activation_derivative(kp_activation_kind kind, double x) {
     return s == 0 ? 0 * x : s * (1 + x * (1 - s));
   }
   }
-  return NAN;
+  return (double)NAN;
 }
 
 kp_tensor *kp_activation(kp_graph *graph, kp_tensor *x, kp_activation_kind kind) {
@@ -276,7 +276,7 @@ static double curvature(kp_curvature_map map, double theta) {
   case KP_CURVATURE_SOFTPLUS: return -(theta > 0 ? theta + log1p(exp(-theta)) : log1p(exp(theta)));
   case KP_CURVATURE_SIGMOID: return -1 / (1 + exp(-theta));
   }
-  return NAN;
+  return (double)NAN;
 }
 
 static double curvature_derivative(kp_curvature_map map, double theta) {
@@ -290,7 +290,7 @@ static double curvature_derivative(kp_curvature_map map, double theta) {
     return -s * (1 - s);
   }
   }
-  return NAN;
+  return (double)NAN;
 }
 
 kp_tensor *kp_curvature(kp_graph *graph, kp_tensor *theta, kp_curvature_map map) {

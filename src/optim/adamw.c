@@ -99,6 +99,7 @@ void kp_adamw_step(kp_parameters *parameters, const kp_adamw_options *options, i
   kp_assert(t >= 1, "AdamW's first step is 1, not %lld", (long long)t);
   kp_assert(parameters->moment2 != NULL, "AdamW on parameters that were not allocated for training");
   kp_adamw_step_of_group groups[KP_GROUP_COUNT];
+  threads = kp_thread_count(threads);
   for (int g = 0; g < KP_GROUP_COUNT; g++) groups[g] = step_of_group(options, (kp_group)g, t, gradient_scale);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int part = 0; part < threads; part++)
@@ -118,7 +119,7 @@ double kp_gradient_norm(const kp_parameters *parameters, int threads) {
   const kp_cpu_functions *functions = wide ? NULL : kp_cpu_functions_of(parameters->backend);
   const void *gradients = parameters->gradients;
   double partial[NORM_PARTS], sum = 0;
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(kp_thread_count(threads))
   for (int part = 0; part < NORM_PARTS; part++) {
     const int64_t first = part_start(parameters, part, NORM_PARTS);
     const int64_t count = part_start(parameters, part + 1, NORM_PARTS) - first;
@@ -131,6 +132,7 @@ double kp_gradient_norm(const kp_parameters *parameters, int threads) {
 
 void kp_gradient_zero(kp_parameters *parameters, int threads) {
   const size_t size = parameters->backend->real_size;
+  threads = kp_thread_count(threads);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int part = 0; part < threads; part++) {
     const int64_t first = part_start(parameters, part, threads);

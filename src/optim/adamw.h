@@ -7,7 +7,9 @@
  *
  * Matrices and embeddings decay; biases, norms, scales and curvatures do not,
  * and curvatures have their learning rate multiplied.  Frozen parameters and
- * those that no operator reads stay as they are. */
+ * those that no operator reads stay as they are.
+ *
+ * 0 threads are all processors. */
 #ifndef KAPPA_OPTIM_ADAMW_H
 #define KAPPA_OPTIM_ADAMW_H
 

@@ -87,7 +87,7 @@ static kp_status run(const kp_case *c, kp_error *error) {
 kp_status kp_verify_case(const char *folder, const kp_backend *backend, int threads, kp_verify_report *report,
                          kp_error *error) {
   char path[KP_PATH_SIZE];
-  kp_case c = {.folder = folder, .backend = backend, .threads = threads, .report = report};
+  kp_case c = {.folder = folder, .backend = backend, .threads = kp_thread_count(threads), .report = report};
   memset(report, 0, sizeof *report);
   report->passed = true;
   KP_TRY(kp_path_join(path, folder, "case.json", error));

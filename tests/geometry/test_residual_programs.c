@@ -5,7 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "geometry/stereographic.h"
+#include "geometry/row_program.h"
+#include "kappa/geometry.h"
 
 typedef struct residual_case {
   const char *program;

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "geometry/midpoint.h"
-#include "geometry/stereographic.h"
+#include "geometry/row_program.h"
+#include "kappa/geometry.h"
 
 #define WIDTH 4
 

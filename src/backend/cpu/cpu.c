@@ -94,6 +94,19 @@ const char *kp_cpu_isa_name(void) {
   return choose()->name;
 }
 
+const char *kp_cpu_isa_at(int index, bool *runs_here) {
+  if (index < 0 || index >= ISA_COUNT) return NULL;
+  *runs_here = isas[index].runs_here();
+  return isas[index].name;
+}
+
+kp_blas kp_cpu_blas(void) {
+  enum { OPENMP = 2 };
+  return (kp_blas){.config = openblas_get_config(),
+                   .core = openblas_get_corename(),
+                   .openmp = openblas_get_parallel() == OPENMP};
+}
+
 const kp_cpu_functions *kp_cpu_functions_of(const kp_backend *backend) {
   for (int i = 0; i < ISA_COUNT; i++)
     if (isas[i].backend == backend) return isas[i].functions;

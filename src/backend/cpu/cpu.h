@@ -10,6 +10,8 @@
 #ifndef KAPPA_BACKEND_CPU_H
 #define KAPPA_BACKEND_CPU_H
 
+#include <stdbool.h>
+
 #include "backend/cpu/functions.h"
 #include "core/backend.h"
 
@@ -23,6 +25,18 @@ const kp_backend *kp_backend_cpu_named(const char *isa, kp_error *error);
 
 /* The name of the instruction set that kp_backend_cpu uses. */
 const char *kp_cpu_isa_name(void);
+
+/* The name of instruction set `index` of this build, the best first, and whether this processor has it; NULL
+ * behind the last. */
+const char *kp_cpu_isa_at(int index, bool *runs_here);
+
+/* The library of matrix products. */
+typedef struct kp_blas {
+  const char *config; /* its own words: version and build */
+  const char *core;   /* the processor it took this one for */
+  bool openmp;        /* shares the threads of everything else; a build with threads of its own is slower */
+} kp_blas;
+kp_blas kp_cpu_blas(void);
 
 /* The flat passes that belong to `backend`; those of kp_backend_cpu for a backend that is not of this family.
  */

@@ -1,6 +1,6 @@
 /* What this machine can do at best: the ceilings beside which the benchmarks
  * print the speed of kernels.  Each figure is the best of several repetitions,
- * in 10⁹ a second, on `threads` threads; buffers are allocated and freed inside. */
+ * in 10⁹ a second, on `threads` threads (0: all processors); buffers are allocated and freed inside. */
 #ifndef KAPPA_BACKEND_CPU_LIMITS_H
 #define KAPPA_BACKEND_CPU_LIMITS_H
 
@@ -20,5 +20,9 @@ kp_status kp_limits_read(size_t bytes, int threads, double *gigabytes, kp_error 
  * linear layer, x (rows, depth) · W (columns, depth)ᵀ, the rows or columns shared among the threads. */
 kp_status kp_limits_product(int64_t rows, int64_t columns, int64_t depth, int threads, double *gigaflops,
                             kp_error *error);
+
+/* Runs one such product.  Afterwards the process holds what OpenBLAS and OpenMP keep for products of these
+ * sizes: packing buffers and thread stacks. */
+kp_status kp_limits_warm_up(int64_t rows, int64_t columns, int64_t depth, int threads, kp_error *error);
 
 #endif

@@ -146,6 +146,7 @@ static kp_tensor *enter_block(stack *s, int64_t layer, kp_tensor *stream, kp_ten
   }
   s->entry = result.stream;
   s->b->network->curvature[layer] = s->block.curvature;
+  if (s->block.curvature != NULL) kp_graph_keep(s->block.curvature);
   return result.normalised;
 }
 

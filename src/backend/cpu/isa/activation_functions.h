@@ -20,10 +20,10 @@ KP_INLINE float kp_normal_cumulative(float x) {
   return 0.5f + 0.5f * kp_erff(0.707106781f * x);
 }
 
-/* x, kept within ±16; a NaN stays one. */
-KP_INLINE float kp_near(float x) {
-  const float below = x > 16.0f ? 16.0f : x;
-  return below < -16.0f ? -16.0f : below;
+/* x, kept within ±limit; a NaN stays one. */
+KP_INLINE float kp_within(float limit, float x) {
+  const float below = x > limit ? limit : x;
+  return below < -limit ? -limit : below;
 }
 
 /* The tanh approximation is x σ(2u) with u = √(2/π) (x + 0.044715 x³): this is 2u. */
@@ -37,16 +37,14 @@ KP_INLINE float kp_activation_value(kp_activation_kind kind, float x) {
   return x * kp_logistic(x);
 }
 
+/* With s = 1 / (1 + e), the complement 1 - s is e s: no digits are lost where s is near one. */
 KP_INLINE float kp_activation_slope(kp_activation_kind kind, float x) {
-  const float near = kp_near(x);
+  const float near = kp_within(kind == KP_SILU ? 80.0f : 8.0f, x);
   if (kind == KP_GELU_ERF)
     return kp_normal_cumulative(near) + near * (0.39894228f * kp_expf(-0.5f * near * near));
-  if (kind == KP_GELU_TANH) {
-    const float s = kp_logistic(kp_gelu_exponent(near));
-    return s * (1.0f + near * (1.0f - s) * (1.59576912f + 0.214072427f * near * near));
-  }
-  const float s = kp_logistic(x);
-  return s * (1.0f + x * (1.0f - s));
+  const float e = kp_expf(kind == KP_SILU ? -near : -kp_gelu_exponent(near)), s = 1.0f / (1.0f + e);
+  const float exponent_slope = kind == KP_SILU ? 1.0f : 1.59576912f + 0.214064437f * near * near;
+  return s * (1.0f + near * (e * s) * exponent_slope);
 }
 
 #endif

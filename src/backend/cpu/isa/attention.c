@@ -8,8 +8,6 @@
 
 #include "backend/cpu/isa/attention_forward.h"
 
-size_t KP_SCRATCH(attention)(const kp_node *node, int threads);
-
 size_t KP_SCRATCH(attention)(const kp_node *node, int threads) {
   const kp_attention_arguments *a = node->arguments;
   kp_forward_space space;

@@ -13,8 +13,6 @@
 
 #include "backend/cpu/isa/attention_forward.h"
 
-size_t KP_SCRATCH(attention_backward)(const kp_node *node, int threads);
-
 /* Scalars of one head of one sequence. */
 typedef struct scalar_bars {
   double kappa, beta;
@@ -29,7 +27,7 @@ typedef struct backward_space {
   double *query_row_bars;                              /* (64, D + 2): their gradients */
   double *key_row_bars;                                /* (T, D + 2): gradients of the key rows */
   float logsumexp[KP_QUERY_TILE], mean[KP_QUERY_TILE]; /* of the block: mean is rowsum(Ō ∘ O) */
-  float kappa_bar[KP_QUERY_TILE], beta_bar[KP_QUERY_TILE];
+  kp_geodesic_sums sums;
 } backward_space;
 
 /* One head and where its gradients go. */
@@ -75,26 +73,24 @@ static void prepare_block(const backward_head *b, kp_query_block block, backward
   kp_transpose_block(space->out_bars, o_bar, b->stride, block, head->size, 1.0f);
   for (int i = 0; i < block.lanes; i++) space->logsumexp[i] = space->mean[i] = 0.0f;
   for (int i = 0; i < block.rows; i++) {
-    float mean = 0.0f;
-#pragma omp simd reduction(+ : mean)
-    for (int d = 0; d < head->size; d++)
-      mean += o[(int64_t)i * b->stride + d] * o_bar[(int64_t)i * b->stride + d];
-    space->mean[i] = mean;
+    space->mean[i] =
+        (float)kp_inner_product(o + (int64_t)i * b->stride, o_bar + (int64_t)i * b->stride, head->size);
     space->logsumexp[i] = b->logsumexp[block.begin + i];
   }
   if (head->score == KP_SCORE_DOT) return;
+  memset(&space->sums, 0, sizeof space->sums);
   for (int i = 0; i < block.rows; i++)
     for (int d = 0; d < head->size + 2; d++)
       space->query_lines[i * (head->size + 2) + d] = space->forward.query_rows[d * KP_QUERY_TILE + i];
 }
 
 /* Scores become weights; those of hidden pairs are 0. */
-static void weigh_tile(const kp_attention_head *head, kp_query_block block, int first, int count,
+static void weigh_tile(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                        backward_space *space) {
-  for (int j = 0; j < count; j++) {
+  for (int j = 0; j < tile.count; j++) {
     float *s = space->forward.scores + j * KP_QUERY_TILE;
-    const int hidden = kp_hidden_lanes(head, block, first + j), start = hidden / KP_LANES * KP_LANES;
-    for (int i = 0; i < start; i++) s[i] = 0.0f;
+    const int hidden = kp_hidden_lanes(head, block, tile.first + j), start = hidden / KP_LANES * KP_LANES;
+    for (int i = tile.lane; i < start; i++) s[i] = 0.0f;
 #pragma omp simd
     for (int i = start; i < block.lanes; i++) {
       const float weight = kp_expf(s[i] - space->logsumexp[i]);
@@ -104,66 +100,84 @@ static void weigh_tile(const kp_attention_head *head, kp_query_block block, int 
 }
 
 /* P̄ becomes S̄. */
-static void score_bars_tile(kp_query_block block, int count, backward_space *space) {
-  for (int j = 0; j < count; j++) {
+static void score_bars_tile(kp_query_block block, kp_key_tile tile, backward_space *space) {
+  for (int j = 0; j < tile.count; j++) {
     const float *weight = space->forward.scores + j * KP_QUERY_TILE;
     float *bar = space->score_bars + j * KP_QUERY_TILE;
 #pragma omp simd
-    for (int i = 0; i < block.lanes; i++) bar[i] = weight[i] * (bar[i] - space->mean[i]);
+    for (int i = tile.lane; i < block.lanes; i++) bar[i] = weight[i] * (bar[i] - space->mean[i]);
   }
 }
 
 /* Q̄ and K̄ of the dot product.  A block's first tile writes Q̄; `add` says whether K̄ has been written. */
-static void dot_backward(const backward_head *b, kp_query_block block, int first, int count, bool add,
+static void dot_backward(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
                          backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int64_t query = (int64_t)block.begin * head->q_stride, key = (int64_t)first * head->kv_stride;
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, head->size, count, head->scale,
-              space->score_bars, KP_QUERY_TILE, head->k + key, head->kv_stride, first > 0 ? 1.0f : 0.0f,
-              b->gradient.q + query, b->gradient.q_stride);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, head->size, block.rows, head->scale,
-              space->score_bars, KP_QUERY_TILE, head->q + query, head->q_stride, add ? 1.0f : 0.0f,
-              b->gradient.k + key, b->gradient.kv_stride);
+  const int64_t query = block.begin + tile.lane, key = tile.first;
+  const int rows = block.rows - tile.lane;
+  const float *bars = space->score_bars + tile.lane;
+  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, head->size, tile.count, head->scale, bars,
+              KP_QUERY_TILE, head->k + key * head->kv_stride, head->kv_stride, key > 0 ? 1.0f : 0.0f,
+              b->gradient.q + query * b->gradient.q_stride, b->gradient.q_stride);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, rows, head->scale, bars,
+              KP_QUERY_TILE, head->q + query * head->q_stride, head->q_stride, add ? 1.0f : 0.0f,
+              b->gradient.k + key * b->gradient.kv_stride, b->gradient.kv_stride);
 }
 
 /* The same for geodesic scores: gradients of the query and key rows. */
-static void geodesic_backward(const backward_head *b, kp_query_block block, int first, int count, bool add,
-                              backward_space *space, scalar_bars *scalars) {
+static void geodesic_backward(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
+                              backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int row = head->size + 2;
-  double *products = space->forward.products;
-  memset(space->kappa_bar, 0, sizeof space->kappa_bar);
-  memset(space->beta_bar, 0, sizeof space->beta_bar);
-  for (int j = 0; j < count; j++)
-    kp_geodesic_backward(products + j * KP_QUERY_TILE, space->score_bars + j * KP_QUERY_TILE,
-                         space->kappa_bar, space->beta_bar, block.lanes, head);
-  for (int i = 0; i < block.rows; i++) {
-    scalars->kappa += (double)space->kappa_bar[i];
-    scalars->beta += (double)space->beta_bar[i];
+  const int row = head->size + 2, rows = block.rows - tile.lane;
+  const int64_t key = (int64_t)tile.first * row, query = (int64_t)tile.lane * row;
+  for (int j = 0; j < tile.count; j++) {
+    const int place = j * KP_QUERY_TILE;
+    kp_geodesic_backward(space->forward.products + place, space->forward.scores + place,
+                         space->score_bars + place, &space->sums, tile.lane, block.lanes, head);
   }
-  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, row, count, 1.0, products, KP_QUERY_TILE,
-              space->forward.key_rows + (int64_t)first * row, row, first > 0 ? 1.0 : 0.0,
-              space->query_row_bars, row);
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, row, block.rows, 1.0, products, KP_QUERY_TILE,
-              space->query_lines, row, add ? 1.0 : 0.0, space->key_row_bars + (int64_t)first * row, row);
+  const double *bars = space->forward.products + tile.lane;
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, row, tile.count, 1.0, bars, KP_QUERY_TILE,
+              space->forward.key_rows + key, row, tile.first > 0 ? 1.0 : 0.0, space->query_row_bars + query,
+              row);
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, row, rows, 1.0, bars, KP_QUERY_TILE,
+              space->query_lines + query, row, add ? 1.0 : 0.0, space->key_row_bars + key, row);
 }
 
-static void backward_tile(const backward_head *b, kp_query_block block, int first, int count, bool add,
-                          backward_space *space, scalar_bars *scalars) {
+/* `add`: an earlier block of this head has written the gradients of these keys. */
+static void backward_tile(const backward_head *b, kp_query_block block, kp_key_tile tile, bool add,
+                          backward_space *space) {
   const kp_attention_head *head = &b->head;
-  const int64_t key = (int64_t)first * head->kv_stride;
-  kp_score_tile(head, block, first, count, &space->forward);
-  weigh_tile(head, block, first, count, space);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, head->size, block.rows, 1.0f,
-              space->forward.scores, KP_QUERY_TILE, b->o_bar + (int64_t)block.begin * b->stride, b->stride,
-              add || !b->first_of_group ? 1.0f : 0.0f, b->gradient.v + key, b->gradient.kv_stride);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, block.lanes, head->size, 1.0f, head->v + key,
-              head->kv_stride, space->out_bars, KP_QUERY_TILE, 0.0f, space->score_bars, KP_QUERY_TILE);
-  score_bars_tile(block, count, space);
+  const int64_t query = block.begin + tile.lane, key = tile.first;
+  const bool written = add || !b->first_of_group;
+  kp_score_tile(head, block, tile, &space->forward);
+  weigh_tile(head, block, tile, space);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, block.rows - tile.lane, 1.0f,
+              space->forward.scores + tile.lane, KP_QUERY_TILE, b->o_bar + query * b->stride, b->stride,
+              written ? 1.0f : 0.0f, b->gradient.v + key * b->gradient.kv_stride, b->gradient.kv_stride);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, block.lanes - tile.lane, head->size,
+              1.0f, head->v + key * head->kv_stride, head->kv_stride, space->out_bars + tile.lane,
+              KP_QUERY_TILE, 0.0f, space->score_bars + tile.lane, KP_QUERY_TILE);
+  score_bars_tile(block, tile, space);
   if (head->score == KP_SCORE_DOT)
-    dot_backward(b, block, first, count, add || !b->first_of_group, space);
+    dot_backward(b, block, tile, written, space);
   else
-    geodesic_backward(b, block, first, count, add, space, scalars);
+    geodesic_backward(b, block, tile, add, space);
+}
+
+/* The block's part of Q̄, κ̄ and β̄ of a geodesic score. */
+static void finish_block(const backward_head *b, kp_query_block block, const backward_space *space,
+                         scalar_bars *scalars) {
+  const kp_attention_head *head = &b->head;
+  const kp_geodesic_sums *sums = &space->sums;
+  for (int i = 0; i < block.rows; i++) {
+    const int64_t t = block.begin + i;
+    const double *row_bar = space->query_row_bars + (int64_t)i * (head->size + 2);
+    scalars->kappa += (double)sums->kappa[i];
+    scalars->kappa +=
+        kp_geodesic_row_carry(row_bar, head->q + t * head->q_stride, head->size, head->kappa,
+                              kp_query_side(head->size), false, b->gradient.q + t * b->gradient.q_stride);
+    scalars->beta -= (double)sums->moment[i] - (double)sums->mean_distance[i] * (double)sums->score[i];
+  }
 }
 
 /* All blocks of queries of one head.  The last block comes first: it sees every key, so it writes what the
@@ -179,14 +193,12 @@ static scalar_bars backward_one_head(const backward_head *b, backward_space *spa
     const kp_query_block block = kp_query_block_of(head, index);
     const int visible = kp_visible_keys(head, block);
     prepare_block(b, block, space);
-    for (int first = 0; first < visible; first += KP_KEY_TILE)
-      backward_tile(b, block, first, kp_smaller(KP_KEY_TILE, visible - first), index < last, space, &scalars);
-    for (int i = 0; geodesic && i < block.rows; i++) {
-      const int64_t t = block.begin + i;
-      scalars.kappa += kp_geodesic_row_carry(space->query_row_bars + i * row, head->q + t * head->q_stride,
-                                             head->size, head->kappa, kp_query_side(head->size), false,
-                                             b->gradient.q + t * b->gradient.q_stride);
+    kp_key_tile tile;
+    for (int first = 0; first < visible; first += tile.count) {
+      tile = kp_key_tile_of(head, block, first);
+      backward_tile(b, block, tile, index < last, space);
     }
+    if (geodesic) finish_block(b, block, space, &scalars);
   }
   for (int64_t t = 0; geodesic && t < head->keys; t++)
     scalars.kappa += kp_geodesic_row_carry(space->key_row_bars + t * row, head->k + t * head->kv_stride,

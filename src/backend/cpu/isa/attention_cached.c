@@ -10,8 +10,6 @@
 /* From this many new tokens on tiles pay. */
 enum { TILED_QUERIES = 8 };
 
-size_t KP_SCRATCH(attention_cached)(const kp_node *node, int threads);
-
 size_t KP_SCRATCH(attention_cached)(const kp_node *node, int threads) {
   const kp_attention_arguments *a = node->arguments;
   kp_forward_space space;
@@ -31,13 +29,6 @@ static float dot_product(const float *x, const float *y, int size) {
   return sum;
 }
 
-static double dot_product_double(const float *x, const float *y, int size) {
-  double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-  for (int d = 0; d < size; d++) sum += (double)x[d] * (double)y[d];
-  return sum;
-}
-
 /* The scores of one query and `count` keys. */
 static void score_row(const kp_attention_head *head, const float *q, const kp_geodesic_row *query,
                       const float *k, int count, float *scores, double *products) {
@@ -48,8 +39,8 @@ static void score_row(const kp_attention_head *head, const float *q, const kp_ge
   }
   for (int j = 0; j < count; j++) {
     const float *row = k + (int64_t)j * head->kv_stride;
-    const kp_geodesic_row key = kp_geodesic_row_of(kp_squared_norm(row, head->size), head->kappa);
-    const double inner = query->scale * key.scale * dot_product_double(q, row, head->size);
+    const kp_geodesic_row key = kp_geodesic_row_of(kp_inner_product(row, row, head->size), head->kappa);
+    const double inner = query->scale * key.scale * kp_inner_product(q, row, head->size);
     products[j] = query->alpha * key.cosine * key.cosine + query->cosine * query->cosine * key.alpha -
                   2.0 * query->cosine * key.cosine * inner;
   }
@@ -59,7 +50,7 @@ static void score_row(const kp_attention_head *head, const float *q, const kp_ge
 /* One query over all keys that it sees. */
 static void attend_row(const kp_attention_head *head, int t, float *o) {
   const float *q = head->q + (int64_t)t * head->q_stride;
-  const kp_geodesic_row query = kp_geodesic_row_of(kp_squared_norm(q, head->size), head->kappa);
+  const kp_geodesic_row query = kp_geodesic_row_of(kp_inner_product(q, q, head->size), head->kappa);
   const int visible = head->first + t + 1;
   float scores[KP_KEY_TILE], largest = -INFINITY, sum = 0.0f;
   double products[KP_KEY_TILE];

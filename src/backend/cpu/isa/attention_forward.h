@@ -1,6 +1,9 @@
 /* Attention of one block of queries over all keys that it sees: tiles of keys with an online softmax
  * (Milakov and Gimelshein 2018; Dao et al. 2022), so that memory does not grow with T² but with a tile.
  *
+ * A NaN in a query, key or value comes out in the rows that see it; in the last keys of a block, which are
+ * multiplied by weights of 0 for the queries that do not see them, also in up to 15 rows before.
+ *
  * A thread works on blocks of one head after another.  For geodesic scores it keeps the key rows of the
  * head that it is in, and extends them as later blocks see further. */
 #ifndef KAPPA_BACKEND_CPU_ATTENTION_FORWARD_H
@@ -34,6 +37,7 @@ static inline size_t kp_forward_space_lay(kp_forward_space *space, char *base, k
   return used;
 }
 
+/* The block's queries as the right operand of the scores' product. */
 static inline void kp_prepare_queries(const kp_attention_head *head, kp_query_block block,
                                       kp_forward_space *space) {
   const float *q = head->q + (int64_t)block.begin * head->q_stride;
@@ -58,22 +62,24 @@ static inline void kp_prepare_keys(const kp_attention_head *head, int count, kp_
                          kp_key_side(head->size));
 }
 
-/* The scores of `count` keys from `first`, one row a key; for geodesic scores also their products w. */
-static inline void kp_score_tile(const kp_attention_head *head, kp_query_block block, int first, int count,
+/* The scores of a tile, one row a key; for geodesic scores also their products w. */
+static inline void kp_score_tile(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                                  const kp_forward_space *space) {
+  const int lanes = block.lanes - tile.lane;
+  float *scores = space->scores + tile.lane;
   if (head->score == KP_SCORE_DOT) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, block.lanes, head->size, 1.0f,
-                head->k + (int64_t)first * head->kv_stride, head->kv_stride, space->queries, KP_QUERY_TILE,
-                0.0f, space->scores, KP_QUERY_TILE);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, lanes, head->size, 1.0f,
+                head->k + (int64_t)tile.first * head->kv_stride, head->kv_stride, space->queries + tile.lane,
+                KP_QUERY_TILE, 0.0f, scores, KP_QUERY_TILE);
     return;
   }
   const int row = head->size + 2;
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, block.lanes, row, 1.0,
-              space->key_rows + (int64_t)first * row, row, space->query_rows, KP_QUERY_TILE, 0.0,
-              space->products, KP_QUERY_TILE);
-  for (int j = 0; j < count; j++)
-    kp_geodesic_scores(space->scores + j * KP_QUERY_TILE, space->products + j * KP_QUERY_TILE, block.lanes,
-                       head);
+  double *products = space->products + tile.lane;
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, lanes, row, 1.0,
+              space->key_rows + (int64_t)tile.first * row, row, space->query_rows + tile.lane, KP_QUERY_TILE,
+              0.0, products, KP_QUERY_TILE);
+  for (int j = 0; j < tile.count; j++)
+    kp_geodesic_scores(scores + j * KP_QUERY_TILE, products + j * KP_QUERY_TILE, lanes, head);
 }
 
 /* The online softmax of a block: largest score so far, sum of exp(score - largest), and what the last tile
@@ -83,25 +89,25 @@ typedef struct kp_softmax_lanes {
 } kp_softmax_lanes;
 
 /* Turns a tile of scores into weights exp(score - largest); those of hidden pairs are 0. */
-static inline void kp_softmax_tile(const kp_attention_head *head, kp_query_block block, int first, int count,
+static inline void kp_softmax_tile(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                                    float *scores, kp_softmax_lanes *softmax) {
   float largest[KP_QUERY_TILE], sum[KP_QUERY_TILE];
   const int lanes = block.lanes;
   memcpy(largest, softmax->largest, sizeof largest);
   memset(sum, 0, sizeof sum);
-  for (int j = 0; j < count; j++) {
+  for (int j = 0; j < tile.count; j++) {
     const float *s = scores + j * KP_QUERY_TILE;
-    const int hidden = kp_hidden_lanes(head, block, first + j);
+    const int hidden = kp_hidden_lanes(head, block, tile.first + j);
 #pragma omp simd
     for (int i = hidden / KP_LANES * KP_LANES; i < lanes; i++)
       largest[i] = i >= hidden && s[i] > largest[i] ? s[i] : largest[i];
   }
 #pragma omp simd
   for (int i = 0; i < lanes; i++) softmax->correction[i] = kp_expf(softmax->largest[i] - largest[i]);
-  for (int j = 0; j < count; j++) {
+  for (int j = 0; j < tile.count; j++) {
     float *s = scores + j * KP_QUERY_TILE;
-    const int hidden = kp_hidden_lanes(head, block, first + j), start = hidden / KP_LANES * KP_LANES;
-    for (int i = 0; i < start; i++) s[i] = 0.0f;
+    const int hidden = kp_hidden_lanes(head, block, tile.first + j), start = hidden / KP_LANES * KP_LANES;
+    for (int i = tile.lane; i < start; i++) s[i] = 0.0f;
 #pragma omp simd
     for (int i = start; i < lanes; i++) {
       const float weight = kp_expf(s[i] - largest[i]);
@@ -116,6 +122,7 @@ static inline void kp_softmax_tile(const kp_attention_head *head, kp_query_block
   }
 }
 
+/* Row i times factor[i]. */
 static inline void kp_scale_rows(float *rows, int stride, const float *factor, int count, int size) {
   for (int i = 0; i < count; i++) {
     float *row = rows + (int64_t)i * stride;
@@ -132,14 +139,17 @@ static inline void kp_attend_block(const kp_attention_head *head, kp_query_block
   for (int i = 0; i < KP_QUERY_TILE; i++) softmax.largest[i] = -INFINITY;
   kp_prepare_queries(head, block, space);
   kp_prepare_keys(head, visible, space);
-  for (int first = 0; first < visible; first += KP_KEY_TILE) {
-    const int count = kp_smaller(KP_KEY_TILE, visible - first);
-    kp_score_tile(head, block, first, count, space);
-    kp_softmax_tile(head, block, first, count, space->scores, &softmax);
-    if (first > 0) kp_scale_rows(o, stride, softmax.correction, block.rows, head->size);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows, head->size, count, 1.0f, space->scores,
-                KP_QUERY_TILE, head->v + (int64_t)first * head->kv_stride, head->kv_stride,
-                first > 0 ? 1.0f : 0.0f, o, stride);
+  kp_key_tile tile;
+  for (int first = 0; first < visible; first += tile.count) {
+    tile = kp_key_tile_of(head, block, first);
+    float *tile_o = o + (int64_t)tile.lane * stride;
+    kp_score_tile(head, block, tile, space);
+    kp_softmax_tile(head, block, tile, space->scores, &softmax);
+    if (first > 0)
+      kp_scale_rows(tile_o, stride, softmax.correction + tile.lane, block.rows - tile.lane, head->size);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, block.rows - tile.lane, head->size, tile.count, 1.0f,
+                space->scores + tile.lane, KP_QUERY_TILE, head->v + (int64_t)first * head->kv_stride,
+                head->kv_stride, first > 0 ? 1.0f : 0.0f, tile_o, stride);
   }
   float inverse[KP_QUERY_TILE];
   for (int i = 0; i < block.rows; i++) inverse[i] = 1.0f / softmax.sum[i];

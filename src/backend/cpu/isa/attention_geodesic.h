@@ -33,17 +33,10 @@ static inline kp_geodesic_side kp_key_side(int size) {
   return (kp_geodesic_side){1.0, size + 1, size};
 }
 
-static inline double kp_squared_norm(const float *u, int size) {
-  double sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int d = 0; d < size; d++) sum += (double)u[d] * (double)u[d];
-  return sum;
-}
-
 /* row[i · step] for i < D + 2: u as a query or key row. */
 static inline void kp_geodesic_row_fill(double *row, int step, const float *u, int size, double kappa,
                                         kp_geodesic_side side) {
-  const kp_geodesic_row at = kp_geodesic_row_of(kp_squared_norm(u, size), kappa);
+  const kp_geodesic_row at = kp_geodesic_row_of(kp_inner_product(u, u, size), kappa);
   const double along = side.factor * at.cosine * at.scale;
   for (int d = 0; d < size; d++) row[d * step] = along * (double)u[d];
   row[side.square * step] = at.alpha;
@@ -54,9 +47,10 @@ static inline void kp_geodesic_row_fill(double *row, int step, const float *u, i
  * gradient of κ. */
 static inline double kp_geodesic_row_carry(const double *bar, const float *u, int size, double kappa,
                                            kp_geodesic_side side, bool add, float *gradient) {
-  const double norm = kp_squared_norm(u, size);
+  const double norm = kp_inner_product(u, u, size);
   const kp_geodesic_row at = kp_geodesic_row_of(norm, kappa);
   double inner = 0, kappa_bar = 0;
+#pragma omp simd reduction(+ : inner)
   for (int d = 0; d < size; d++) inner += bar[d] * (double)u[d];
   const double square_bar = 2.0 * bar[side.square] * at.scale, cosine_factor = side.factor * at.cosine;
   const double m_bar_u = cosine_factor * inner + square_bar * norm;
@@ -84,36 +78,47 @@ static inline kp_tile_pair kp_tile_pair_of(double product, double kappa) {
   return (kp_tile_pair){(float)w, (float)(kappa * w), (float)floored};
 }
 
-/* φ(z) = arcsin(sqrt z) / sqrt z for -1/4 <= z <= 1/2 and its derivative: a minimax fit, error 1e-9. */
-static inline float kp_arcsine_core(float z, float *derivative) {
-  const float c[] = {1.0f,           0.166666648f,    0.07499961439f, 0.04464610821f,
-                     0.03040717489f, 0.02219933775f,  0.01691873706f, 0.01758305969f,
-                     0.01105088149f, -0.01566179864f, 0.04942114481f};
-  float value = c[10], slope = 0.0f;
-  for (int i = 9; i >= 0; i--) {
-    slope = slope * z + value;
-    value = value * z + c[i];
-  }
-  *derivative = slope;
+/* Σ c_i z^i by Horner's rule. */
+static inline float kp_polynomial_at(const float *c, int degree, float z) {
+  float value = c[degree];
+  for (int i = degree - 1; i >= 0; i--) value = value * z + c[i];
   return value;
 }
 
-/* φ and φ' of a pair.  Hyperbolic: asinh t = log(t + sqrt(1 + t²)) far out, with t² = -z.
+/* φ(z) = arcsin(sqrt z) / sqrt z for -1/4 <= z <= 1/2: a minimax fit, error 1e-9. */
+static inline float kp_arcsine_core(float z) {
+  const float c[] = {1.0f,           0.166666648f,    0.07499961439f, 0.04464610821f,
+                     0.03040717489f, 0.02219933775f,  0.01691873706f, 0.01758305969f,
+                     0.01105088149f, -0.01566179864f, 0.04942114481f};
+  return kp_polynomial_at(c, 10, z);
+}
+
+/* φ'(z) there, relative error 1.4e-8: a fit of its own, as the derivative of the fit above is far worse. */
+static inline float kp_arcsine_slope_core(float z) {
+  const float c[] = {0.166666668f,  0.1500000673f,  0.1339278278f,  0.1215153469f,
+                     0.1119390394f, 0.104694694f,   0.09447625151f, 0.08396572884f,
+                     0.1474038904f, 0.08352789323f, -0.3014917828f, 0.6352125821f};
+  return kp_polynomial_at(c, 11, z);
+}
+
+/* φ of a pair.  Hyperbolic: asinh t = log(t + sqrt(1 + t²)) far out, with t² = -z.
  * Spherical: arcsin s = π/2 - arcsin sqrt(1 - s²) in the far half. */
-static inline float kp_arcsine_ratio(kp_tile_pair pair, bool hyperbolic, float *derivative) {
+static inline float kp_arcsine_ratio(kp_tile_pair pair, bool hyperbolic) {
   const float root = sqrtf(pair.complement);
-  const bool near = hyperbolic ? pair.z >= -0.25f : pair.z <= 0.5f;
-  float slope, far;
-  float core = kp_arcsine_core(hyperbolic || near ? pair.z : pair.complement, &slope);
   if (hyperbolic) {
-    const float t = sqrtf(-pair.z);
-    far = kp_logf(t + root) / t;
-  } else {
-    far = (1.57079632679f - root * core) / sqrtf(pair.z);
+    const float t = sqrtf(-pair.z), far = kp_logf(t + root) / t, near = kp_arcsine_core(pair.z);
+    return pair.z < -0.25f ? far : near;
   }
-  const float value = near ? core : far;
-  *derivative = near ? slope : (1.0f / root - value) / (2.0f * pair.z);
-  return value;
+  const float core = kp_arcsine_core(pair.z > 0.5f ? pair.complement : pair.z);
+  const float far = (1.57079632679f - root * core) / sqrtf(pair.z);
+  return pair.z > 0.5f ? far : core;
+}
+
+/* φ' of a pair with ratio φ. */
+static inline float kp_arcsine_slope(kp_tile_pair pair, float ratio, bool hyperbolic) {
+  const float far = (1.0f / sqrtf(pair.complement) - ratio) / (2.0f * pair.z);
+  const bool outside = hyperbolic ? pair.z < -0.25f : pair.z > 0.5f;
+  return outside ? far : kp_arcsine_slope_core(pair.z);
 }
 
 /* Scores from the products w: one row of a tile. */
@@ -122,30 +127,41 @@ static inline void kp_geodesic_scores_row(float *score, const double *product, i
 #pragma omp simd
   for (int i = 0; i < lanes; i++) {
     const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
-    float slope;
-    const float ratio = kp_arcsine_ratio(pair, hyperbolic, &slope);
+    const float ratio = kp_arcsine_ratio(pair, hyperbolic);
     const float root = sqrtf(pair.w);
     const float distance = 2.0f * root * ratio;
     score[i] = -beta * (squared ? distance * distance : distance);
   }
 }
 
-/* Turns one row's products w into the gradients of w, and adds what the row gives to the gradients of κ and
- * β, lane by lane, from the gradients of its scores. */
-static inline void kp_geodesic_backward_row(double *product, const float *score_bar, float *kappa_bar,
-                                            float *beta_bar, int lanes, double kappa, float beta,
-                                            bool hyperbolic, bool squared) {
+/* What a block's scores give to the gradients of κ and β, lane by lane.  The score gradients of a query sum
+ * to zero, but their rounding errors do not: β's gradient leaves out the mean distance of each query, which
+ * would multiply that sum. */
+typedef struct kp_geodesic_sums {
+  float kappa[KP_QUERY_TILE];         /* Σ s̄ ds/dκ at fixed w */
+  float score[KP_QUERY_TILE];         /* Σ s̄ */
+  float moment[KP_QUERY_TILE];        /* Σ s̄ distance */
+  float mean_distance[KP_QUERY_TILE]; /* Σ P distance */
+} kp_geodesic_sums;
+
+/* Turns one row's products w into the gradients of w, given the weights and the gradients of the scores. */
+static inline void kp_geodesic_backward_row(double *product, const float *weight, const float *score_bar,
+                                            kp_geodesic_sums *sums, int start, int lanes, double kappa,
+                                            float beta, bool hyperbolic, bool squared) {
 #pragma omp simd
-  for (int i = 0; i < lanes; i++) {
+  for (int i = start; i < lanes; i++) {
     const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
-    float slope;
-    const float ratio = kp_arcsine_ratio(pair, hyperbolic, &slope);
-    const float root = sqrtf(pair.w), distance = 2.0f * root * ratio, bar = -beta * score_bar[i];
+    const float ratio = kp_arcsine_ratio(pair, hyperbolic);
+    const float root = sqrtf(pair.w), length = 2.0f * root * ratio, bar = -beta * score_bar[i];
+    const float distance = squared ? length * length : length;
     const float by_w =
         squared ? 4.0f * ratio / sqrtf(pair.complement) : 1.0f / (root * sqrtf(pair.complement));
-    const float by_kappa = 2.0f * pair.w * root * slope * (squared ? 2.0f * distance : 1.0f);
-    kappa_bar[i] += bar * by_kappa;
-    beta_bar[i] -= score_bar[i] * (squared ? distance * distance : distance);
+    const float by_kappa =
+        2.0f * pair.w * root * kp_arcsine_slope(pair, ratio, hyperbolic) * (squared ? 2.0f * length : 1.0f);
+    sums->kappa[i] += bar * by_kappa;
+    sums->score[i] += score_bar[i];
+    sums->moment[i] += score_bar[i] * distance;
+    sums->mean_distance[i] += weight[i] * distance;
     product[i] = (double)(bar * by_w);
   }
 }
@@ -166,19 +182,20 @@ static inline void kp_geodesic_scores(float *score, const double *product, int l
     kp_geodesic_scores_row(score, product, lanes, kappa, beta, false, false);
 }
 
-static inline void kp_geodesic_backward(double *product, const float *score_bar, float *kappa_bar,
-                                        float *beta_bar, int lanes, const kp_attention_head *head) {
+static inline void kp_geodesic_backward(double *product, const float *weight, const float *score_bar,
+                                        kp_geodesic_sums *sums, int start, int lanes,
+                                        const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
   const double kappa = head->kappa;
   const float beta = (float)head->beta;
   if (kappa < 0 && squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, true, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, true);
   else if (kappa < 0)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, true, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, false);
   else if (squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, false, true);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, true);
   else
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, beta_bar, lanes, kappa, beta, false, false);
+    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, false);
 }
 
 #endif

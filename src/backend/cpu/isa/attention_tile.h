@@ -16,9 +16,13 @@
 
 #include "backend/cpu/isa/isa.h"
 
-/* OpenBLAS multiplies without copying its operands into panels while a product has fewer than 10^6 steps:
- * 128 keys · 64 queries · 112 channels stay below. */
-enum { KP_QUERY_TILE = 64, KP_KEY_TILE = 128, KP_LANES = 16, KP_SCRATCH_ALIGNMENT = 64 };
+enum {
+  KP_QUERY_TILE = 64,
+  KP_KEY_TILE = 128,     /* at most */
+  KP_DIAGONAL_TILE = 16, /* keys, along the diagonal of a causal mask */
+  KP_LANES = 16,
+  KP_SCRATCH_ALIGNMENT = 64,
+};
 
 /* One head of one sequence.  Query row t stands at position `first` + t of the keys. */
 typedef struct kp_attention_head {
@@ -60,6 +64,24 @@ static inline int kp_visible_keys(const kp_attention_head *head, kp_query_block 
 static inline int kp_hidden_lanes(const kp_attention_head *head, kp_query_block block, int position) {
   const int hidden = position - head->first - block.begin;
   return !head->causal || hidden < 0 ? 0 : hidden;
+}
+
+/* `count` keys from position `first`, and the lanes from `lane` on: those before see none of these keys. */
+typedef struct kp_key_tile {
+  int first, count, lane;
+} kp_key_tile;
+
+/* The tile that starts at `first`.  Large heads have tiles of half the keys: OpenBLAS multiplies without
+ * copying its operands into panels while a product has at most 10^6 steps, which is 122 channels with a full
+ * tile. Along the diagonal of a causal mask tiles are short, so that little is computed in vain. */
+static inline kp_key_tile kp_key_tile_of(const kp_attention_head *head, kp_query_block block, int first) {
+  const int diagonal = head->first + block.begin, left = kp_visible_keys(head, block) - first;
+  kp_key_tile tile = {.first = first,
+                      .count = kp_smaller(head->size > 120 ? KP_KEY_TILE / 2 : KP_KEY_TILE, left)};
+  if (head->causal && first < diagonal) tile.count = kp_smaller(tile.count, diagonal - first);
+  if (head->causal && first >= diagonal) tile.count = kp_smaller(tile.count, KP_DIAGONAL_TILE);
+  tile.lane = kp_hidden_lanes(head, block, first) / KP_LANES * KP_LANES;
+  return tile;
 }
 
 /* Rows of the scratch memory, each on a cache line.  With `base` NULL it only counts. */
@@ -121,6 +143,14 @@ static inline kp_attention_head kp_attention_head_of(const kp_attention_argument
   };
   kp_attention_head_geometry(&head, input[3], input[4], h);
   return head;
+}
+
+/* <x, y>, summed in double. */
+static inline double kp_inner_product(const float *x, const float *y, int size) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int d = 0; d < size; d++) sum += (double)x[d] * (double)y[d];
+  return sum;
 }
 
 /* to (size, 64) = factor · from (rows, size) transposed, zero in the lanes beyond `rows`. */

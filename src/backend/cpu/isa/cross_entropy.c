@@ -29,11 +29,23 @@ static int64_t count_targets(const int32_t *target, int64_t rows, int32_t ignore
   return count;
 }
 
+/* Bits of a float such that integers compare as their floats do; its own inverse. */
+static inline int32_t ordered(int32_t bits) {
+  return bits < 0 ? bits ^ INT32_MAX : bits;
+}
+
+/* The largest of x and `at_least`, among integers: a maximum of floats is not associative where NaN occurs,
+ * and not every compiler vectorises it. */
 static float largest(const float *x, int64_t count, float at_least) {
-  float high = at_least;
+  const kp_float_bits floor = {.value = at_least};
+  int32_t high = ordered((int32_t)floor.bits);
 #pragma omp simd reduction(max : high)
-  for (int64_t i = 0; i < count; i++) high = x[i] > high ? x[i] : high;
-  return high;
+  for (int64_t i = 0; i < count; i++) {
+    const kp_float_bits element = {.value = x[i]};
+    const int32_t rank = ordered((int32_t)element.bits);
+    high = rank > high ? rank : high;
+  }
+  return (kp_float_bits){.bits = (uint32_t)ordered(high)}.value;
 }
 
 static float sum_of_exponentials(const float *x, int64_t count, float shift) {
@@ -44,14 +56,14 @@ static float sum_of_exponentials(const float *x, int64_t count, float shift) {
 }
 
 /* log Σ exp x.  The shift starts at the lowest finite number, so that rows which open with -inf are no
- * special case; a NaN is passed over by the maximum and found by the sum. */
+ * special case; a NaN that escapes the maximum is found by the sum. */
 static double logsumexp(const float *x, int64_t count) {
   float shift = -FLT_MAX;
   double sum = 0;
   for (int64_t first = 0; first < count; first += BLOCK) {
     const int64_t width = count - first < BLOCK ? count - first : BLOCK;
     const float high = largest(x + first, width, shift);
-    if (high > shift) sum *= exp((double)shift - (double)high);
+    if (high > shift && sum != 0) sum *= exp((double)shift - (double)high);
     shift = high;
     sum += (double)sum_of_exponentials(x + first, width, shift);
   }

@@ -17,15 +17,21 @@ static void lay_bias(const float *bias, float *y, int64_t columns, kp_tile tile)
     memcpy(y + n * columns + tile.columns.first, bias + tile.columns.first, bytes);
 }
 
-static void multiply(const kp_product *product, const float *bias, int threads) {
-  threads = kp_product_threads(product->rows, product->columns, product->depth, threads);
+/* The thread's share of a product; call it from all `threads` threads of a parallel region. */
+static void multiply_shares(const kp_product *product, const float *bias, int threads) {
   const kp_grid grid = kp_grid_choose(product->rows, product->columns, threads);
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp for schedule(static) nowait
   for (int part = 0; part < threads; part++) {
     const kp_tile tile = kp_grid_tile(grid, product->rows, product->columns, part);
     if (bias != NULL) lay_bias(bias, product->c, product->columns, tile);
     KP_ISA_NAME(kp_cpu_product_tile)(product, tile);
   }
+}
+
+static void multiply(const kp_product *product, const float *bias, int threads) {
+  threads = kp_product_threads(product->rows, product->columns, product->depth, threads);
+#pragma omp parallel num_threads(threads)
+  multiply_shares(product, bias, threads);
 }
 
 kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
@@ -86,10 +92,19 @@ static void add_column_sums(const float *gy, int64_t rows, int64_t columns, kp_r
   }
 }
 
-/* A weight gradient of few elements: each thread multiplies its part of the rows into its own copy. */
-static void add_small_weight(const kp_product *product, float *copies, int threads) {
+/* The thread's share of the column sums. */
+static void add_bias_shares(const float *gy, int64_t rows, int64_t columns, float *g_bias, int threads) {
+#pragma omp for schedule(static) nowait
+  for (int part = 0; part < threads; part++)
+    add_column_sums(gy, rows, columns, kp_split(columns, 16, part, threads), g_bias);
+}
+
+/* The thread's share of a weight gradient of few elements: each thread multiplies its part of the rows into a
+ * copy of its own, and when all are done the copies are added in order. */
+static void add_small_weight_shares(const kp_product *product, float *copies, int threads) {
   const int64_t rows = product->rows, columns = product->columns, count = rows * columns;
-#pragma omp parallel for schedule(static) num_threads(threads)
+  float *c = product->c;
+#pragma omp for schedule(static)
   for (int part = 0; part < threads; part++) {
     const kp_range range = kp_split(product->depth, 16, part, threads);
     kp_product own = *product;
@@ -98,13 +113,9 @@ static void add_small_weight(const kp_product *product, float *copies, int threa
     own.b += range.first * columns;
     own.c = copies + part * count;
     own.add = false;
-    if (own.depth == 0)
-      memset(own.c, 0, (size_t)count * sizeof *own.c);
-    else
-      KP_ISA_NAME(kp_cpu_product_tile)(&own, (kp_tile){{0, rows}, {0, columns}});
+    KP_ISA_NAME(kp_cpu_product_tile)(&own, (kp_tile){{0, rows}, {0, columns}});
   }
-  float *c = product->c;
-#pragma omp parallel for schedule(static) num_threads(threads)
+#pragma omp for schedule(static) nowait
   for (int64_t i = 0; i < count; i++) {
     float sum = copies[i];
     for (int part = 1; part < threads; part++) sum += copies[part * count + i];
@@ -113,7 +124,8 @@ static void add_small_weight(const kp_product *product, float *copies, int threa
 }
 
 static bool weight_is_small(int64_t rows, int64_t columns, int64_t depth, int threads) {
-  return threads > 1 && rows * columns <= SMALL_WEIGHT && depth >= 64 * threads;
+  return kp_product_threads(rows, columns, depth, threads) > 1 && rows * columns <= SMALL_WEIGHT &&
+         depth >= 64 * threads;
 }
 
 size_t KP_SCRATCH(linear_backward_weight)(const kp_node *node, int threads) {
@@ -135,14 +147,15 @@ kp_status KP_KERNEL(linear_backward_weight)(const kp_call *call, kp_error *error
                               .b = call->input[1],
                               .c = g_weight,
                               .add = true};
-  if (g_weight != NULL && weight_is_small(product.rows, product.columns, product.depth, call->run->threads))
-    add_small_weight(&product, call->scratch, call->run->threads);
-  else if (g_weight != NULL)
-    multiply(&product, NULL, call->run->threads);
-  if (g_bias == NULL) return KP_OK;
-  const int threads = kp_threads_for(call, product.rows * product.depth);
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int part = 0; part < threads; part++)
-    add_column_sums(gy, product.depth, product.rows, kp_split(product.rows, 16, part, threads), g_bias);
+  const bool small = weight_is_small(product.rows, product.columns, product.depth, call->run->threads);
+  const int threads = kp_product_threads(product.rows, product.columns, product.depth, call->run->threads);
+#pragma omp parallel num_threads(threads)
+  {
+    if (g_weight != NULL && small)
+      add_small_weight_shares(&product, call->scratch, threads);
+    else if (g_weight != NULL)
+      multiply_shares(&product, NULL, threads);
+    if (g_bias != NULL) add_bias_shares(gy, product.depth, product.rows, g_bias, threads);
+  }
   return KP_OK;
 }

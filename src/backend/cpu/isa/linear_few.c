@@ -1,35 +1,48 @@
-/* A block of weight rows is read from memory by the first row of x and from
- * the cache by the others, so W streams through once.  Each thread owns a
+/* W is read row after row, as one stream: several rows side by side would halve the speed of the prefetchers.
+ * A row of W is read from memory by the first rows of x and from the cache by the others.  Each thread owns a
  * contiguous part of W's rows. */
 #include "backend/cpu/isa/linear_few.h"
 
 #include "backend/cpu/isa/split.h"
 
-enum { BLOCK = 4 };
+enum { GROUP = 4 };
 
-/* Four dot products at once: enough independent sums to hide the latency of the additions. */
-static inline void dot_block(const float *restrict w, const float *restrict x, int64_t depth,
-                             float dot[BLOCK]) {
-  const float *w1 = w + depth, *w2 = w1 + depth, *w3 = w2 + depth;
-  float sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-#pragma omp simd reduction(+ : sum0, sum1, sum2, sum3)
-  for (int64_t k = 0; k < depth; k++) {
-    sum0 += w[k] * x[k];
-    sum1 += w1[k] * x[k];
-    sum2 += w2[k] * x[k];
-    sum3 += w3[k] * x[k];
-  }
-  dot[0] = sum0;
-  dot[1] = sum1;
-  dot[2] = sum2;
-  dot[3] = sum3;
-}
-
-static inline float dot_single(const float *restrict w, const float *restrict x, int64_t depth) {
+/* Successive calls overlap in the processor, so that one sum is enough. */
+static inline float dot(const float *restrict w, const float *restrict x, int64_t depth) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t k = 0; k < depth; k++) sum += w[k] * x[k];
   return sum;
+}
+
+/* A row of W with four rows of x. */
+static inline void dot_group(const float *restrict w, const float *restrict x, int64_t depth,
+                             float sum[GROUP]) {
+  const float *x1 = x + depth, *x2 = x1 + depth, *x3 = x2 + depth;
+  float sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+#pragma omp simd reduction(+ : sum0, sum1, sum2, sum3)
+  for (int64_t k = 0; k < depth; k++) {
+    sum0 += w[k] * x[k];
+    sum1 += w[k] * x1[k];
+    sum2 += w[k] * x2[k];
+    sum3 += w[k] * x3[k];
+  }
+  sum[0] = sum0;
+  sum[1] = sum1;
+  sum[2] = sum2;
+  sum[3] = sum3;
+}
+
+/* Column m of y. */
+static void multiply_column(const float *x, const float *w, float bias, float *y, int64_t rows,
+                            int64_t columns, int64_t depth) {
+  int64_t n = 0;
+  for (; n + GROUP <= rows; n += GROUP) {
+    float sum[GROUP];
+    dot_group(w, x + n * depth, depth, sum);
+    for (int i = 0; i < GROUP; i++) y[(n + i) * columns] = sum[i] + bias;
+  }
+  for (; n < rows; n++) y[n * columns] = dot(w, x + n * depth, depth) + bias;
 }
 
 void KP_ISA_NAME(kp_cpu_linear_few)(const float *x, const float *w, const float *bias, float *y, int64_t rows,
@@ -37,16 +50,7 @@ void KP_ISA_NAME(kp_cpu_linear_few)(const float *x, const float *w, const float 
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int part = 0; part < threads; part++) {
     const kp_range range = kp_split(columns, 16, part, threads);
-    int64_t m = range.first;
-    for (; m + BLOCK <= range.last; m += BLOCK)
-      for (int64_t n = 0; n < rows; n++) {
-        float dot[BLOCK];
-        dot_block(w + m * depth, x + n * depth, depth, dot);
-        for (int i = 0; i < BLOCK; i++) y[n * columns + m + i] = dot[i] + (bias != NULL ? bias[m + i] : 0.0f);
-      }
-    for (; m < range.last; m++)
-      for (int64_t n = 0; n < rows; n++)
-        y[n * columns + m] =
-            dot_single(w + m * depth, x + n * depth, depth) + (bias != NULL ? bias[m] : 0.0f);
+    for (int64_t m = range.first; m < range.last; m++)
+      multiply_column(x, w + m * depth, bias != NULL ? bias[m] : 0.0f, y + m, rows, columns, depth);
   }
 }

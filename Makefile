@@ -1,0 +1,65 @@
+# A thin front: CMake builds, scripts/ do the rest.  `make help` lists the targets.
+#
+# Variables: PREFIX and DESTDIR for install; FUZZ_RUNS, the cases of each fuzz target; CC, the compiler of
+# a build folder that does not exist yet.
+PREFIX ?= /usr/local
+FUZZ_RUNS ?= 20000
+
+# CMake chooses the compiler unless the user named one.
+ifneq ($(origin CC),default)
+export CC
+endif
+
+.PHONY: all help demo test bench install debug asan fuzz format tidy clean
+
+all:
+	@scripts/install-dependencies build
+	@scripts/build release product
+
+help:
+	@echo 'make            build the program and the library into build/release'
+	@echo 'make demo       train a small model and look at it, in a minute or two'
+	@echo 'make test       build and run all tests: release, sanitizers, fuzzing'
+	@echo 'make bench      measure the speed of this machine'
+	@echo 'make install    install under PREFIX ($(PREFIX)), below DESTDIR if set'
+	@echo 'make debug      build everything without optimization into build/debug'
+	@echo 'make asan       build everything under the sanitizers into build/asan'
+	@echo 'make fuzz       run FUZZ_RUNS ($(FUZZ_RUNS)) cases through each fuzz target'
+	@echo 'make format     format the sources (clang-format 14)'
+	@echo 'make tidy       examine the sources (clang-tidy)'
+	@echo 'make clean      remove build/'
+
+demo:
+	@scripts/install-dependencies build demo
+	@scripts/build release product
+	@scripts/demo
+
+test:
+	@scripts/install-dependencies build test
+	@KAPPA_FUZZ_RUNS=$(FUZZ_RUNS) scripts/test
+
+bench:
+	@scripts/install-dependencies build bench
+	@scripts/build release
+	@bench/run
+
+install: all
+	@DESTDIR='$(DESTDIR)' cmake --install build/release --prefix '$(PREFIX)'
+
+debug asan:
+	@scripts/install-dependencies build
+	@scripts/build $@
+
+fuzz:
+	@scripts/install-dependencies build test
+	@KAPPA_FUZZ_RUNS=$(FUZZ_RUNS) scripts/test fuzz
+
+format:
+	@scripts/format
+
+tidy:
+	@scripts/install-dependencies build test
+	@scripts/tidy
+
+clean:
+	rm -rf build

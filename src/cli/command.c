@@ -1,0 +1,113 @@
+#include "cli/command.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "core/assert.h"
+#include "ops/ops.h"
+#include "train/settings.h"
+
+int kp_print_error(const kp_error *error) {
+  fflush(stdout);
+  fprintf(stderr, "kappa: %s\n", error->message);
+  return KP_EXIT_FAILED;
+}
+
+void kp_print_json(json_t *json) {
+  json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+  putchar('\n');
+  json_decref(json);
+}
+
+void kp_print_unused_keys(const kp_config *config) {
+  const char *keys[32];
+  const size_t count = kp_training_unused_keys(config, keys, 32);
+  for (size_t i = 0; i < count; i++)
+    fprintf(stderr, "kappa: note: %s has no effect with the other keys as they are\n", keys[i]);
+}
+
+void kp_parse(const struct argp *argp, int argc, char **argv, void *input) {
+  argp_err_exit_status = KP_EXIT_USAGE;
+  argp_parse(argp, argc, argv, 0, NULL, input);
+}
+
+long long kp_parse_integer(const char *text, const char *option, long long minimum,
+                           struct argp_state *state) {
+  char *end;
+  errno = 0;
+  long long value = strtoll(text, &end, 10);
+  if (end == text || *end != 0 || value < minimum || errno == ERANGE)
+    argp_error(state, "%s takes a whole number from %lld on, not '%s'", option, minimum, text);
+  return value;
+}
+
+int kp_parse_threads(const char *text, struct argp_state *state) {
+  enum { MAXIMUM = 4096 };
+  const long long threads = kp_parse_integer(text, "--threads", 1, state);
+  if (threads > MAXIMUM) argp_error(state, "--threads takes at most %d, not %s", MAXIMUM, text);
+  return (int)threads;
+}
+
+double kp_parse_real(const char *text, const char *option, double minimum, double maximum,
+                     struct argp_state *state) {
+  char *end;
+  double value = strtod(text, &end);
+  if (end == text || *end != 0 || !(value >= minimum && value <= maximum))
+    argp_error(state, "%s takes a number from %g to %g, not '%s'", option, minimum, maximum, text);
+  return value;
+}
+
+const kp_backend *kp_parse_backend(const char *name, struct argp_state *state) {
+  if (strcmp(name, "cpu") == 0) return kp_backend_cpu();
+  if (strcmp(name, "ref") != 0) argp_error(state, "--backend is cpu or ref, not '%s'", name);
+  return kp_backend_ref();
+}
+
+void kp_texts_add(kp_texts *texts, const char *text) {
+  texts->list = realloc(texts->list, (texts->count + 1) * sizeof *texts->list);
+  kp_assert(texts->list != NULL, "out of memory");
+  texts->list[texts->count++] = text;
+}
+
+void kp_texts_clear(kp_texts *texts) {
+  free(texts->list);
+  *texts = (kp_texts){0};
+}
+
+volatile sig_atomic_t kp_stop_requested;
+
+static void request_stop(int number) {
+  if (kp_stop_requested) _Exit(128 + number);
+  kp_stop_requested = 1;
+}
+
+void kp_catch_stop(void) {
+  struct sigaction action = {.sa_handler = request_stop};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+const char *kp_bytes_text(double bytes, char text[32]) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  for (; bytes >= 1024 && unit < 4; unit++) bytes /= 1024;
+  snprintf(text, 32, bytes < 10 && unit > 0 ? "%.2f %s" : "%.0f %s", bytes, units[unit]);
+  return text;
+}
+
+const char *kp_duration_text(double seconds, char text[32]) {
+  if (!(seconds >= 0))
+    snprintf(text, 32, "?");
+  else if (seconds < 60)
+    snprintf(text, 32, "%.0f s", seconds);
+  else if (seconds < 3600)
+    snprintf(text, 32, "%d min %02d s", (int)(seconds / 60), (int)fmod(seconds, 60));
+  else
+    snprintf(text, 32, "%d h %02d min", (int)(seconds / 3600), (int)(fmod(seconds, 3600) / 60));
+  return text;
+}

@@ -1,0 +1,104 @@
+/* kappa data get: fetches and prepares a set of the catalogue. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "cli/data.h"
+#include "data/catalogue.h"
+
+typedef struct arguments {
+  const char *name;
+  kp_catalogue_options options;
+  bool terminal; /* a bar that moves, instead of a line every few seconds */
+  time_t printed;
+} arguments;
+
+static const struct argp_option options[] = {
+    {"mirror", 'm', "URL", 0, "fetch from <URL>/<file name> (default: $KAPPA_MIRROR, or the source)", 0},
+    {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
+    {0},
+};
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+  arguments *a = state->input;
+  switch (key) {
+  case 'm': a->options.mirror = value; return 0;
+  case 'd': a->options.data_folder = value; return 0;
+  case ARGP_KEY_ARG:
+    if (a->name != NULL) argp_error(state, "one data set, not also '%s'", value);
+    a->name = value;
+    return 0;
+  case ARGP_KEY_NO_ARGS: argp_error(state, "which data set? `kappa data list` names them"); return 0;
+  default: return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp argp = {options,
+                                 parse,
+                                 "NAME",
+                                 "Fetch and prepare a data set that kappa knows.\v"
+                                 "Example:\n"
+                                 "  kappa data get shakespeare_char\n\n"
+                                 "A download that broke off goes on where it stopped. Without a network, put "
+                                 "the text at DIR/NAME/input.txt.",
+                                 0,
+                                 0,
+                                 0};
+
+static void print_bar(int64_t done, int64_t total) {
+  enum { WIDTH = 40 };
+  char bar[WIDTH + 1], there[32], all[32];
+  const int filled = total > 0 ? (int)(WIDTH * done / total) : 0;
+  for (int i = 0; i < WIDTH; i++) bar[i] = i < filled ? '#' : '.';
+  bar[WIDTH] = 0;
+  kp_bytes_text((double)done, there);
+  kp_bytes_text((double)total, all);
+  fprintf(stderr, "\r[%s] %s of %s ", bar, there, total > 0 ? all : "?");
+  if (done == total) fputc('\n', stderr);
+}
+
+static bool progress(void *context, int64_t done, int64_t total) {
+  enum { SECONDS_BETWEEN_LINES = 5 };
+  arguments *a = context;
+  const time_t now = time(NULL);
+  char there[32], all[32];
+  if (a->terminal) {
+    print_bar(done, total);
+  } else if (now - a->printed >= SECONDS_BETWEEN_LINES) {
+    a->printed = now;
+    fprintf(stderr, "%s: %s of %s\n", a->name, kp_bytes_text((double)done, there),
+            total > 0 ? kp_bytes_text((double)total, all) : "?");
+  }
+  return !kp_stop_requested;
+}
+
+void kp_print_prepared(const kp_prepared *p, const char *folder, bool fresh) {
+  printf("%s: %lld training and %lld validation tokens, vocabulary %d (%s)\n%s %s\n", p->name,
+         (long long)p->train.tokens, (long long)p->validation.tokens, p->vocabulary, p->tokenizer,
+         fresh ? "prepared in" : "unchanged in", folder);
+}
+
+int kp_data_get(int argc, char **argv) {
+  arguments a = {.terminal = isatty(STDERR_FILENO) == 1, .printed = time(NULL)};
+  const kp_data_set *set;
+  kp_error error = {0};
+  kp_prepared prepared;
+  char folder[KP_PATH_SIZE];
+  bool fresh;
+  kp_parse(&argp, argc, argv, &a);
+  a.options.progress = progress;
+  a.options.context = &a;
+  kp_catch_stop();
+  kp_status status = kp_catalogue_find(a.name, &set, &error);
+  if (status == KP_OK) status = kp_catalogue_prepare(set, &a.options, folder, &prepared, &fresh, &error);
+  if (status != KP_OK) return kp_print_error(&error);
+  kp_print_prepared(&prepared, folder, fresh);
+  if (strcmp(prepared.text_sha256, set->sha256) != 0)
+    fprintf(stderr,
+            "kappa: note: this is another edition of the text than the catalogue's (sha256 %.16s… instead of "
+            "%.16s…): results are not comparable to the digit\n",
+            prepared.text_sha256, set->sha256);
+  return KP_EXIT_OK;
+}

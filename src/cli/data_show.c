@@ -1,0 +1,135 @@
+/* kappa data show: what is in a prepared folder or token file. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/command.h"
+#include "cli/data.h"
+#include "data/inspect.h"
+
+typedef struct arguments {
+  const char *name, *data_folder;
+  long long tokens;
+  bool json;
+} arguments;
+
+static const struct argp_option options[] = {
+    {"tokens", 'n', "N", 0, "print the first N tokens of each part (default: 64)", 0},
+    {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
+    {"json", 'j', 0, 0, "print one JSON object", 0},
+    {0},
+};
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+  arguments *a = state->input;
+  switch (key) {
+  case 'n': a->tokens = kp_parse_integer(value, "--tokens", 0, state); return 0;
+  case 'd': a->data_folder = value; return 0;
+  case 'j': a->json = true; return 0;
+  case ARGP_KEY_ARG:
+    if (a->name != NULL) argp_error(state, "one path or name, not also '%s'", value);
+    a->name = value;
+    return 0;
+  case ARGP_KEY_NO_ARGS: argp_error(state, "which folder, file or data set?"); return 0;
+  default: return ARGP_ERR_UNKNOWN;
+  }
+}
+
+static const struct argp argp = {options,
+                                 parse,
+                                 "PATH|NAME",
+                                 "Say what is in a prepared folder or token file.\v"
+                                 "Example:\n  kappa data show kjv_char --tokens 200",
+                                 0,
+                                 0,
+                                 0};
+
+static int32_t vocabulary(const kp_inspected *in) {
+  return in->tokenizer != NULL ? in->tokenizer->vocabulary : kp_tokens_vocabulary(in->parts[0].tokens);
+}
+
+static kp_status print_part(const kp_inspected *in, int i, long long wanted, kp_error *error) {
+  const kp_tokens *tokens = in->parts[i].tokens;
+  int64_t count = wanted;
+  int32_t *ids;
+  char *text, size[32];
+  KP_TRY(kp_inspected_begin(in, i, &count, &ids, &text, error));
+  printf("%-12s %lld tokens, %zu file%s of %s", in->parts[i].name, (long long)kp_tokens_count(tokens),
+         kp_tokens_files(tokens), kp_tokens_files(tokens) == 1 ? "" : "s",
+         kp_bytes_text((double)kp_tokens_file_bytes(tokens), size));
+  if (kp_tokens_text_bytes(tokens) > 0)
+    printf(", %llu bytes of text", (unsigned long long)kp_tokens_text_bytes(tokens));
+  putchar('\n');
+  if (count > 0) {
+    printf("  first %lld:", (long long)count);
+    for (int64_t t = 0; t < count; t++) printf(" %d", ids[t]);
+    putchar('\n');
+    if (text != NULL) printf("  decoded:\n%s\n", text);
+  }
+  free(ids);
+  free(text);
+  return KP_OK;
+}
+
+static kp_status print_all(const kp_inspected *in, long long tokens, kp_error *error) {
+  printf("%s\n", in->path);
+  if (in->prepared)
+    printf("name         %s\nsource       %s\nlicence      %s\ntext sha256  %s\n", in->set.name,
+           in->set.source, in->set.licence, in->set.text_sha256);
+  printf("tokenizer    %s\n", in->tokenizer != NULL ? kp_tokenizer_name(in->tokenizer) : "none");
+  if (vocabulary(in) > 0)
+    printf("vocabulary   %d\n", vocabulary(in));
+  else
+    printf("vocabulary   not said\n");
+  for (int i = 0; i < in->part_count; i++) KP_TRY(print_part(in, i, tokens, error));
+  return KP_OK;
+}
+
+static kp_status part_json(const kp_inspected *in, int i, long long wanted, json_t **json, kp_error *error) {
+  const kp_tokens *tokens = in->parts[i].tokens;
+  int64_t count = wanted;
+  int32_t *ids;
+  char *text;
+  KP_TRY(kp_inspected_begin(in, i, &count, &ids, &text, error));
+  json_t *first = json_array();
+  for (int64_t t = 0; t < count; t++) json_array_append_new(first, json_integer(ids[t]));
+  *json = json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:s?}", "name", in->parts[i].name, "tokens",
+                    (json_int_t)kp_tokens_count(tokens), "files", (json_int_t)kp_tokens_files(tokens),
+                    "file_bytes", (json_int_t)kp_tokens_file_bytes(tokens), "text_bytes",
+                    (json_int_t)kp_tokens_text_bytes(tokens), "first", first, "text", text);
+  free(ids);
+  free(text);
+  return KP_OK;
+}
+
+static kp_status print_json(const kp_inspected *in, long long tokens, kp_error *error) {
+  json_t *parts = json_array();
+  for (int i = 0; i < in->part_count; i++) {
+    json_t *part = NULL;
+    KP_TRY(part_json(in, i, tokens, &part, error));
+    json_array_append_new(parts, part);
+  }
+  json_t *json = json_pack("{s:s, s:b, s:s?, s:i, s:o}", "path", in->path, "prepared", in->prepared,
+                           "tokenizer", in->tokenizer != NULL ? kp_tokenizer_name(in->tokenizer) : NULL,
+                           "vocabulary", (int)vocabulary(in), "parts", parts);
+  if (in->prepared) {
+    json_object_set_new(json, "name", json_string(in->set.name));
+    json_object_set_new(json, "source", json_string(in->set.source));
+    json_object_set_new(json, "licence", json_string(in->set.licence));
+    json_object_set_new(json, "text_sha256", json_string(in->set.text_sha256));
+  }
+  kp_print_json(json);
+  return KP_OK;
+}
+
+int kp_data_show(int argc, char **argv) {
+  arguments a = {.tokens = 64};
+  kp_error error = {0};
+  kp_inspected inspected;
+  kp_parse(&argp, argc, argv, &a);
+  kp_status status = kp_inspect(a.name, a.data_folder, &inspected, &error);
+  if (status == KP_OK) {
+    status = a.json ? print_json(&inspected, a.tokens, &error) : print_all(&inspected, a.tokens, &error);
+    kp_inspected_clear(&inspected);
+  }
+  return status == KP_OK ? KP_EXIT_OK : kp_print_error(&error);
+}

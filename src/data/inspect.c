@@ -1,0 +1,91 @@
+#include "data/inspect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/prepare.h"
+
+/* The path that `name` stands for. */
+static kp_status find(const char *name, const char *data_folder, char out[KP_PATH_SIZE], kp_error *error) {
+  char root[KP_PATH_SIZE];
+  KP_TRY(kp_path_check(name, error));
+  if (kp_path_kind_of(name) != KP_PATH_MISSING || strpbrk(name, "*?[/") != NULL)
+    return kp_path_join(out, "", name, error);
+  if (data_folder != NULL)
+    KP_TRY(kp_path_join(root, "", data_folder, error));
+  else
+    KP_TRY(kp_data_folder(root, error));
+  KP_TRY(kp_path_join(out, root, name, error));
+  if (kp_path_kind_of(out) != KP_PATH_MISSING) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "there is neither a file or folder %s nor a data set %s", name, out);
+}
+
+static kp_status add_part(kp_inspected *in, const char *name, const char *split, kp_error *error) {
+  const char *path = in->path;
+  kp_inspected_part *part = &in->parts[in->part_count];
+  KP_TRY(kp_tokens_open(&path, 1, split, &part->tokens, error));
+  part->name = name;
+  in->part_count++;
+  return KP_OK;
+}
+
+/* The tokenizer of the folder, if it made the tokens. */
+static kp_status open_tokenizer(kp_inspected *in, const char *folder, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
+  if (kp_path_kind_of(path) != KP_PATH_FILE) return KP_OK;
+  KP_TRY(kp_tokenizer_open(path, &in->tokenizer, error));
+  const kp_tokens *tokens = in->parts[0].tokens;
+  if (kp_tokens_fingerprint(tokens) == in->tokenizer->fingerprint) return KP_OK;
+  if (in->prepared) return kp_tokens_check_tokenizer(tokens, in->tokenizer, error);
+  kp_tokenizer_destroy(in->tokenizer);
+  in->tokenizer = NULL;
+  return KP_OK;
+}
+
+static kp_status open_folder(kp_inspected *in, kp_error *error) {
+  in->prepared = kp_prepared_state_of(in->path) != KP_PREPARED_FOREIGN;
+  if (in->prepared) KP_TRY(kp_prepared_read(in->path, &in->set, error));
+  KP_TRY(add_part(in, "train", "train", error));
+  KP_TRY(add_part(in, "validation", "val", error));
+  return open_tokenizer(in, in->path, error);
+}
+
+static kp_status open_file(kp_inspected *in, kp_error *error) {
+  char folder[KP_PATH_SIZE];
+  const char *name;
+  KP_TRY(add_part(in, "tokens", NULL, error));
+  KP_TRY(kp_path_split(in->path, folder, &name, error));
+  return open_tokenizer(in, folder, error);
+}
+
+kp_status kp_inspect(const char *name, const char *data_folder, kp_inspected *in, kp_error *error) {
+  *in = (kp_inspected){0};
+  kp_status status = find(name, data_folder, in->path, error);
+  if (status == KP_OK)
+    status = kp_path_kind_of(in->path) == KP_PATH_FOLDER ? open_folder(in, error) : open_file(in, error);
+  if (status != KP_OK) kp_inspected_clear(in);
+  return status;
+}
+
+void kp_inspected_clear(kp_inspected *in) {
+  for (int i = 0; i < in->part_count; i++) kp_tokens_destroy(in->parts[i].tokens);
+  kp_tokenizer_destroy(in->tokenizer);
+  *in = (kp_inspected){0};
+}
+
+kp_status kp_inspected_begin(const kp_inspected *in, int part, int64_t *count, int32_t **ids, char **text,
+                             kp_error *error) {
+  const kp_tokens *tokens = in->parts[part].tokens;
+  size_t size;
+  *text = NULL;
+  if (*count > kp_tokens_count(tokens)) *count = kp_tokens_count(tokens);
+  *ids = malloc(((size_t)*count + 1) * sizeof **ids);
+  if (*ids == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %lld tokens", (long long)*count);
+  kp_tokens_copy(tokens, 0, *count, *ids);
+  if (in->tokenizer == NULL) return KP_OK;
+  kp_status status = kp_tokenizer_decode(in->tokenizer, *ids, (size_t)*count, text, &size, error);
+  if (status != KP_OK) free(*ids);
+  return status;
+}

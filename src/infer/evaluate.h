@@ -1,0 +1,42 @@
+/* How well a trained model predicts a text. */
+#ifndef KAPPA_INFER_EVALUATE_H
+#define KAPPA_INFER_EVALUATE_H
+
+#include "data/token_file.h"
+#include "train/run.h"
+
+typedef struct kp_evaluation_options {
+  int64_t batches; /* at most so many, from the front of the text; 0: all */
+  int threads;     /* 0: all */
+  /* After every batch, with the number done; may be NULL. */
+  void (*progress)(void *context, int64_t done, int64_t batches, double loss);
+  void *context;
+} kp_evaluation_options;
+
+typedef struct kp_evaluation {
+  double loss;           /* mean over tokens, natural logarithm */
+  double standard_error; /* of the loss, from the differences between batches; NaN with a single one */
+  double perplexity;     /* exp(loss) */
+  double bits_per_byte;  /* NaN when the bytes of the text are unknown */
+  int64_t tokens;        /* scored */
+  int64_t batches, rows; /* of rows x context tokens */
+  double seconds;
+} kp_evaluation;
+
+/* Scores the text in consecutive windows of a context each (data/batches.h), as training does to validate:
+ * tokens at the front of a window have little to go on, so a loss depends on the context.  Batches have as
+ * many rows as in training. */
+kp_status kp_evaluate(const kp_trained *trained, const kp_tokens *tokens,
+                      const kp_evaluation_options *options, kp_evaluation *evaluation, kp_error *error);
+
+/* The tokens to score: the validation tokens of the run's own data when `data` is NULL, else those of a
+ * prepared folder, a data set's name or a token file.  Tokens of another tokenizer are refused.  Destroy with
+ * kp_tokens_destroy. */
+kp_status kp_evaluation_data_open(const kp_trained *trained, const char *data, kp_tokens **tokens,
+                                  kp_error *error);
+
+/* A text file, by the run's tokenizer. */
+kp_status kp_evaluation_text_open(const kp_trained *trained, const char *path, kp_tokens **tokens,
+                                  kp_error *error);
+
+#endif

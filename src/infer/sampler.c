@@ -1,0 +1,241 @@
+/* Top-k, top-p and min-p all keep the likeliest tokens down to some bound, so the candidates are made a heap
+ * and taken from its top until a bound is met: the vocabulary is never sorted. */
+#include "infer/sampler.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "core/random.h"
+
+typedef struct candidate {
+  double logit;
+  int32_t token;
+} candidate;
+
+struct kp_token_sampler {
+  kp_token_sampler_options options;
+  int64_t vocabulary;
+  candidate *heap;        /* (V) */
+  double *probabilities;  /* (V) */
+  unsigned char *counted; /* (V) tokens that were penalised; all 0 between calls */
+};
+
+kp_token_sampler_options kp_token_sampler_defaults(void) {
+  return (kp_token_sampler_options){.temperature = 0.8,
+                                    .top_k = 200,
+                                    .top_p = 1,
+                                    .repetition_penalty = 1,
+                                    .repetition_window = 64,
+                                    .seed = 1337};
+}
+
+static kp_status check_options(const kp_token_sampler_options *o, kp_error *error) {
+  if (!(o->temperature >= 0 && isfinite(o->temperature)))
+    return kp_fail(error, KP_ERR_INPUT, "the temperature must be 0 or above, not %g", o->temperature);
+  if (o->top_k < 0)
+    return kp_fail(error, KP_ERR_INPUT, "top-k must be 0 (no bound) or above, not %lld", (long long)o->top_k);
+  if (!(o->top_p > 0 && o->top_p <= 1))
+    return kp_fail(error, KP_ERR_INPUT, "top-p must be above 0 and at most 1, not %g", o->top_p);
+  if (!(o->min_p >= 0 && o->min_p < 1))
+    return kp_fail(error, KP_ERR_INPUT, "min-p must be 0 or above and below 1, not %g", o->min_p);
+  if (!(o->repetition_penalty >= 1 && o->repetition_penalty <= 1000))
+    return kp_fail(error, KP_ERR_INPUT, "the repetition penalty must be from 1 (none) to 1000, not %g",
+                   o->repetition_penalty);
+  if (o->repetition_window < 0)
+    return kp_fail(error, KP_ERR_INPUT, "the repetition window must be 0 or above, not %lld",
+                   (long long)o->repetition_window);
+  return KP_OK;
+}
+
+kp_status kp_token_sampler_create(const kp_token_sampler_options *options, int64_t vocabulary,
+                                  kp_token_sampler **result, kp_error *error) {
+  kp_assert(vocabulary > 0 && vocabulary <= INT32_MAX, "a vocabulary of %lld", (long long)vocabulary);
+  *result = NULL;
+  KP_TRY(check_options(options, error));
+  kp_token_sampler *sampler = calloc(1, sizeof *sampler);
+  if (sampler == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a sampler");
+  sampler->options = *options;
+  sampler->vocabulary = vocabulary;
+  sampler->heap = malloc((size_t)vocabulary * sizeof *sampler->heap);
+  sampler->probabilities = malloc((size_t)vocabulary * sizeof *sampler->probabilities);
+  sampler->counted = calloc((size_t)vocabulary, 1);
+  if (sampler->heap == NULL || sampler->probabilities == NULL || sampler->counted == NULL) {
+    kp_token_sampler_destroy(sampler);
+    return kp_fail(error, KP_ERR_MEMORY, "no memory to sample from a vocabulary of %lld",
+                   (long long)vocabulary);
+  }
+  *result = sampler;
+  return KP_OK;
+}
+
+void kp_token_sampler_destroy(kp_token_sampler *sampler) {
+  if (sampler == NULL) return;
+  free(sampler->heap);
+  free(sampler->probabilities);
+  free(sampler->counted);
+  free(sampler);
+}
+
+/* ---- the heap: the first candidate comes before all others ---- */
+
+static bool before(candidate a, candidate b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+static void sift_down(candidate *heap, int64_t at, int64_t count) {
+  const candidate moved = heap[at];
+  for (int64_t child; (child = 2 * at + 1) < count; at = child) {
+    if (child + 1 < count && before(heap[child + 1], heap[child])) child++;
+    if (!before(heap[child], moved)) break;
+    heap[at] = heap[child];
+  }
+  heap[at] = moved;
+}
+
+static void make_heap(candidate *heap, int64_t count) {
+  for (int64_t at = count / 2 - 1; at >= 0; at--) sift_down(heap, at, count);
+}
+
+static candidate take_first(candidate *heap, int64_t *count) {
+  const candidate first = heap[0];
+  heap[0] = heap[--*count];
+  if (*count > 0) sift_down(heap, 0, *count);
+  return first;
+}
+
+/* ---- the stages ---- */
+
+static kp_status fill_candidates(kp_token_sampler *sampler, const double *logits, kp_error *error) {
+  for (int64_t i = 0; i < sampler->vocabulary; i++) {
+    if (!isfinite(logits[i]))
+      return kp_fail(error, KP_ERR_NUMERIC,
+                     "the logit of token %lld is %g: the model's numbers have left their range; try an "
+                     "earlier checkpoint, or backend ref to see whether precision is the cause",
+                     (long long)i, logits[i]);
+    sampler->heap[i] = (candidate){logits[i], (int32_t)i};
+  }
+  return KP_OK;
+}
+
+static void penalise(kp_token_sampler *sampler, const int32_t *sequence, int64_t length) {
+  const double penalty = sampler->options.repetition_penalty;
+  const int64_t window = sampler->options.repetition_window;
+  const int64_t first = length > window ? length - window : 0;
+  if (penalty == 1) return;
+  for (int64_t i = first; i < length; i++) {
+    const int32_t token = sequence[i];
+    kp_assert(token >= 0 && token < sampler->vocabulary, "token %d of %lld", token,
+              (long long)sampler->vocabulary);
+    double *logit = &sampler->heap[token].logit;
+    if (sampler->counted[token]) continue;
+    sampler->counted[token] = 1;
+    *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
+  }
+  for (int64_t i = first; i < length; i++) sampler->counted[sequence[i]] = 0;
+}
+
+static candidate largest(const kp_token_sampler *sampler) {
+  candidate best = sampler->heap[0];
+  for (int64_t i = 1; i < sampler->vocabulary; i++)
+    if (before(sampler->heap[i], best)) best = sampler->heap[i];
+  return best;
+}
+
+/* The probability of a candidate over that of the likeliest, whose logit is `top`. */
+static double weight_of(const kp_token_sampler *sampler, candidate c, double top) {
+  return exp((c.logit - top) / sampler->options.temperature);
+}
+
+/* No bound: every token has its probability. */
+static void keep_all(kp_token_sampler *sampler) {
+  const double top = largest(sampler).logit;
+  double sum = 0;
+  for (int64_t i = 0; i < sampler->vocabulary; i++)
+    sum += sampler->probabilities[i] = weight_of(sampler, sampler->heap[i], top);
+  for (int64_t i = 0; i < sampler->vocabulary; i++) sampler->probabilities[i] /= sum;
+}
+
+/* Candidates in their order.  Each leaves the heap for the place that the heap gives up at its end, so
+ * candidate i stands i places from the end of the memory. */
+typedef struct ranking {
+  kp_token_sampler *sampler;
+  int64_t left; /* in the heap */
+} ranking;
+
+static candidate ranked(ranking *r, int64_t i) {
+  candidate *heap = r->sampler->heap;
+  const int64_t at = r->sampler->vocabulary - 1 - i;
+  while (r->left > at) {
+    const candidate first = take_first(heap, &r->left);
+    heap[r->left] = first;
+  }
+  return heap[at];
+}
+
+/* The sum of the weights of the `limit` first candidates: what the share of top-p counts from. */
+static double total_weight(ranking *r, int64_t limit, double top) {
+  double total = 0;
+  if (r->sampler->options.top_p == 1) return 0;
+  if (limit == r->sampler->vocabulary) /* in any order: the heap need not be emptied */
+    for (int64_t i = 0; i < limit; i++) total += weight_of(r->sampler, r->sampler->heap[i], top);
+  else
+    for (int64_t i = 0; i < limit; i++) total += weight_of(r->sampler, ranked(r, i), top);
+  return total;
+}
+
+static void keep_likeliest(kp_token_sampler *sampler, int64_t limit) {
+  const kp_token_sampler_options *o = &sampler->options;
+  double *probabilities = sampler->probabilities;
+  ranking r = {sampler, sampler->vocabulary};
+  make_heap(sampler->heap, sampler->vocabulary);
+  const double top = sampler->heap[0].logit, total = total_weight(&r, limit, top);
+  memset(probabilities, 0, (size_t)sampler->vocabulary * sizeof *probabilities);
+  double sum = 0;
+  int64_t kept = 0;
+  for (; kept < limit && (o->top_p == 1 || sum < o->top_p * total); kept++) {
+    const candidate c = ranked(&r, kept);
+    const double weight = weight_of(sampler, c, top);
+    if (weight < o->min_p) break;
+    probabilities[c.token] = weight;
+    sum += weight;
+  }
+  for (int64_t i = 0; i < kept; i++) probabilities[ranked(&r, i).token] /= sum;
+}
+
+kp_status kp_token_sampler_distribution(kp_token_sampler *sampler, const double *logits,
+                                        const int32_t *sequence, int64_t length, const double **probabilities,
+                                        kp_error *error) {
+  const kp_token_sampler_options *o = &sampler->options;
+  const int64_t vocabulary = sampler->vocabulary;
+  const int64_t limit = o->top_k > 0 && o->top_k < vocabulary ? o->top_k : vocabulary;
+  KP_TRY(fill_candidates(sampler, logits, error));
+  penalise(sampler, sequence, length);
+  if (o->temperature == 0) {
+    memset(sampler->probabilities, 0, (size_t)vocabulary * sizeof *sampler->probabilities);
+    sampler->probabilities[largest(sampler).token] = 1;
+  } else if (limit == vocabulary && o->top_p == 1 && o->min_p == 0) {
+    keep_all(sampler);
+  } else {
+    keep_likeliest(sampler, limit);
+  }
+  *probabilities = sampler->probabilities;
+  return KP_OK;
+}
+
+kp_status kp_token_sampler_pick(kp_token_sampler *sampler, const double *logits, const int32_t *sequence,
+                                int64_t length, uint64_t sample, int32_t *token, kp_error *error) {
+  const double *probabilities;
+  KP_TRY(kp_token_sampler_distribution(sampler, logits, sequence, length, &probabilities, error));
+  double left = kp_random_uniform(sampler->options.seed, KP_RANDOM_SAMPLING, (uint32_t)length, sample);
+  *token = -1;
+  for (int64_t i = 0; i < sampler->vocabulary; i++) {
+    if (probabilities[i] == 0) continue;
+    *token = (int32_t)i; /* the last one stands should the probabilities sum to a little less than 1 */
+    left -= probabilities[i];
+    if (left < 0) break;
+  }
+  return KP_OK;
+}

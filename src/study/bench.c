@@ -1,0 +1,167 @@
+#include "study/bench.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "core/random.h"
+#include "train/settings.h"
+
+/* One configuration with what a step of it needs. */
+typedef struct subject {
+  kp_model_options options;
+  kp_train_settings settings;
+  kp_engine *engine;
+  int32_t *inputs, *targets;
+  double *milliseconds;
+  int64_t steps_done;
+} subject;
+
+static void subject_destroy(subject *s) {
+  kp_engine_destroy(s->engine);
+  kp_model_options_destroy(&s->options);
+  free(s->inputs);
+  free(s->targets);
+  free(s->milliseconds);
+}
+
+static kp_status subject_create(subject *s, const kp_config *config, const kp_bench_options *options,
+                                kp_error *error) {
+  KP_TRY(kp_train_settings_read(config, &s->settings, error));
+  KP_TRY(kp_model_options_read(config, 0, &s->options, error));
+  s->options.recompute = s->settings.recompute;
+  KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
+                          options->threads, &s->engine, error));
+  const int64_t tokens = s->settings.batch * s->options.context;
+  s->inputs = malloc((size_t)tokens * sizeof *s->inputs);
+  s->targets = malloc((size_t)tokens * sizeof *s->targets);
+  s->milliseconds = malloc((size_t)options->steps * sizeof *s->milliseconds);
+  kp_assert(s->inputs && s->targets && s->milliseconds, "out of memory for a batch");
+  for (int64_t i = 0; i < tokens; i++) {
+    s->inputs[i] =
+        (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 0, (uint64_t)i, (uint64_t)s->options.vocabulary);
+    s->targets[i] =
+        (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 1, (uint64_t)i, (uint64_t)s->options.vocabulary);
+  }
+  return KP_OK;
+}
+
+/* A whole training step, as the trainer makes it. */
+static kp_status step(subject *s, int threads, double *milliseconds, kp_error *error) {
+  const double start = omp_get_wtime();
+  kp_parameters *parameters = kp_engine_parameters(s->engine);
+  double loss;
+  kp_gradient_zero(parameters, threads);
+  for (int64_t m = 0; m < s->settings.accumulate; m++)
+    KP_TRY(kp_engine_accumulate(s->engine, s->inputs, s->targets, 1 / (double)s->settings.accumulate,
+                                (uint64_t)s->steps_done, &loss, error));
+  const double norm = kp_gradient_norm(parameters, threads);
+  if (!isfinite(norm))
+    return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
+  s->steps_done++;
+  kp_adamw_step(parameters, &s->settings.adamw, s->steps_done, norm > 1 ? 1 / norm : 1, threads);
+  *milliseconds = (omp_get_wtime() - start) * 1e3;
+  return KP_OK;
+}
+
+static int ascending(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static kp_bench_step summarise(subject *s, int steps) {
+  const double tokens = (double)(s->settings.batch * s->settings.accumulate * s->options.context);
+  const kp_network *network = kp_engine_network(s->engine);
+  qsort(s->milliseconds, (size_t)steps, sizeof *s->milliseconds, ascending);
+  kp_bench_step result = {.step_ms = s->milliseconds[steps / 2],
+                          .step_ms_best = s->milliseconds[0],
+                          .flops = (double)s->settings.accumulate *
+                                   kp_network_flops(network, 0, network->graph->node_count),
+                          .parameters = kp_parameters_elements(kp_engine_parameters(s->engine)),
+                          .plan = kp_engine_memory(s->engine),
+                          .resident_bytes = kp_resident_bytes()};
+  if (steps % 2 == 0) result.step_ms = (result.step_ms + s->milliseconds[steps / 2 - 1]) / 2;
+  result.tokens_per_s = tokens / result.step_ms * 1e3;
+  return result;
+}
+
+kp_status kp_bench_steps(kp_config *const *configs, int count, const kp_bench_options *options,
+                         kp_bench_step *results, kp_error *error) {
+  const int threads = kp_thread_count(options->threads);
+  subject *subjects = calloc((size_t)count, sizeof *subjects);
+  kp_assert(subjects != NULL, "out of memory");
+  kp_status status = KP_OK;
+  for (int i = 0; i < count && status == KP_OK; i++)
+    status = subject_create(&subjects[i], configs[i], options, error);
+  for (int n = -options->warmup; n < options->steps && status == KP_OK; n++)
+    for (int i = 0; i < count && status == KP_OK; i++) {
+      double milliseconds = 0;
+      status = step(&subjects[i], threads, &milliseconds, error);
+      if (n >= 0) subjects[i].milliseconds[n] = milliseconds;
+    }
+  for (int i = 0; i < count && status == KP_OK; i++) results[i] = summarise(&subjects[i], options->steps);
+  for (int i = 0; i < count; i++) subject_destroy(&subjects[i]);
+  free(subjects);
+  return status;
+}
+
+/* ---- operators ---- */
+
+static double tensor_bytes(const kp_tensor *tensor, const kp_backend *backend) {
+  return tensor == NULL ? 0 : (double)kp_tensor_count(tensor) * (double)kp_type_size(backend, tensor->type);
+}
+
+static double node_bytes(const kp_node *node, const kp_backend *backend) {
+  double bytes = 0;
+  for (int i = 0; i < node->inputs; i++) {
+    bool counted = false; /* the same tensor twice is read once */
+    for (int j = 0; j < i; j++) counted |= node->input[j] == node->input[i];
+    if (!counted) bytes += tensor_bytes(node->input[i], backend);
+  }
+  for (int i = 0; i < node->outputs; i++) bytes += tensor_bytes(node->output[i], backend);
+  return bytes;
+}
+
+static kp_bench_operator *entry_of(kp_bench_operator *results, int *count, const char *name) {
+  for (int i = 0; i < *count; i++)
+    if (results[i].name == name) return &results[i];
+  kp_assert(*count < KP_BENCH_OPERATORS, "more than %d operators", KP_BENCH_OPERATORS);
+  results[*count] = (kp_bench_operator){.name = name};
+  return &results[(*count)++];
+}
+
+static int slowest_first(const void *a, const void *b) {
+  const double x = ((const kp_bench_operator *)a)->ms, y = ((const kp_bench_operator *)b)->ms;
+  return (x < y) - (x > y);
+}
+
+kp_status kp_bench_operators(const kp_config *config, const kp_bench_options *options,
+                             kp_bench_operator *results, int *count, kp_error *error) {
+  const int threads = kp_thread_count(options->threads);
+  subject s = {0};
+  double milliseconds;
+  *count = 0;
+  kp_status status = subject_create(&s, config, options, error);
+  for (int n = 0; n < options->warmup && status == KP_OK; n++)
+    status = step(&s, threads, &milliseconds, error);
+  if (status == KP_OK) kp_executor_profile(kp_engine_executor(s.engine), true);
+  for (int n = 0; n < options->steps && status == KP_OK; n++)
+    status = step(&s, threads, &milliseconds, error);
+  if (status == KP_OK) {
+    const kp_network *network = kp_engine_network(s.engine);
+    const double *seconds = kp_executor_node_seconds(kp_engine_executor(s.engine));
+    for (int n = 0; n < network->graph->node_count; n++) {
+      const kp_node *node = network->graph->nodes[n];
+      kp_bench_operator *entry = entry_of(results, count, node->operator->name);
+      entry->nodes++;
+      entry->ms += seconds[n] * 1e3 / options->steps;
+      entry->bytes += node_bytes(node, options->backend);
+      entry->flops += kp_network_flops(network, n, n + 1);
+    }
+    qsort(results, (size_t)*count, sizeof *results, slowest_first);
+  }
+  subject_destroy(&s);
+  return status;
+}

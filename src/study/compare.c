@@ -1,0 +1,251 @@
+#include "study/compare.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/assert.h"
+#include "core/directory.h"
+#include "core/json_text.h"
+#include "study/compare_private.h"
+#include "study/run_plot.h"
+#include "train/settings.h"
+
+/* ---- rows ---- */
+
+typedef double (*value_of)(const kp_run_record *run);
+
+static const kp_evaluation_line *last_evaluation(const kp_run_record *run) {
+  return run->evaluation_count > 0 ? &run->evaluations[run->evaluation_count - 1] : NULL;
+}
+
+static const kp_evaluation_line *best_evaluation(const kp_run_record *run) {
+  const kp_evaluation_line *best = NULL;
+  for (int64_t i = 0; i < run->evaluation_count; i++)
+    if (best == NULL || run->evaluations[i].validation_loss < best->validation_loss)
+      best = &run->evaluations[i];
+  return best;
+}
+
+static const kp_step_line *last_step(const kp_run_record *run) {
+  return run->step_count > 0 ? &run->steps[run->step_count - 1] : NULL;
+}
+
+static double final_loss(const kp_run_record *run) {
+  const kp_evaluation_line *last = last_evaluation(run);
+  return last != NULL ? last->validation_loss : (double)NAN;
+}
+
+static double final_bits(const kp_run_record *run) {
+  const kp_evaluation_line *last = last_evaluation(run);
+  return last != NULL ? last->bits_per_byte : (double)NAN;
+}
+
+static double best_loss(const kp_run_record *run) {
+  const kp_evaluation_line *best = best_evaluation(run);
+  return best != NULL ? best->validation_loss : (double)NAN;
+}
+
+static double best_step(const kp_run_record *run) {
+  const kp_evaluation_line *best = best_evaluation(run);
+  return best != NULL ? best->step : (double)NAN;
+}
+
+static double quarter_loss(const kp_run_record *run) {
+  return kp_run_record_loss_at(run, (double)run->planned_steps / 4);
+}
+
+static double steps_done(const kp_run_record *run) {
+  const kp_evaluation_line *evaluation = last_evaluation(run);
+  const kp_step_line *step = last_step(run);
+  return fmax(evaluation != NULL ? evaluation->step : 0, step != NULL ? step->step : 0);
+}
+
+static double tokens_seen(const kp_run_record *run) {
+  return steps_done(run) * (double)run->tokens_per_step;
+}
+
+static double seconds_spent(const kp_run_record *run) {
+  const kp_evaluation_line *evaluation = last_evaluation(run);
+  const kp_step_line *step = last_step(run);
+  return fmax(evaluation != NULL ? evaluation->seconds : 0, step != NULL ? step->seconds : 0);
+}
+
+static double rate(const kp_run_record *run) {
+  const double seconds = seconds_spent(run);
+  return seconds > 0 ? tokens_seen(run) / seconds : (double)NAN;
+}
+
+static double boundary(const kp_run_record *run) {
+  return last_step(run) != NULL ? last_step(run)->boundary_share : (double)NAN;
+}
+
+static double skipped(const kp_run_record *run) {
+  return last_step(run) != NULL ? last_step(run)->skipped : (double)NAN;
+}
+
+static kp_statistic statistic(const kp_comparison_row *row, value_of value) {
+  kp_statistic s = {.mean = NAN, .spread = NAN};
+  double sum = 0, squares = 0;
+  for (int i = 0; i < row->count; i++) {
+    const double v = value(row->runs[i]);
+    if (!isfinite(v)) continue;
+    sum += v;
+    s.count++;
+  }
+  if (s.count == 0) return s;
+  s.mean = sum / s.count;
+  for (int i = 0; i < row->count; i++) {
+    const double distance = value(row->runs[i]) - s.mean;
+    if (isfinite(distance)) squares += distance * distance;
+  }
+  if (s.count > 1) s.spread = sqrt(squares / (s.count - 1));
+  return s;
+}
+
+static double known(int64_t value) {
+  return value >= 0 ? (double)value : (double)NAN;
+}
+
+static void fill_row(kp_comparison_row *row) {
+  const kp_run_record *first = row->runs[0];
+  row->final_loss = statistic(row, final_loss);
+  row->best_loss = statistic(row, best_loss);
+  row->quarter_loss = statistic(row, quarter_loss);
+  row->bits_per_byte = statistic(row, final_bits);
+  row->best_step = statistic(row, best_step);
+  row->steps = statistic(row, steps_done);
+  row->tokens = statistic(row, tokens_seen);
+  row->seconds = statistic(row, seconds_spent);
+  row->tokens_per_s = statistic(row, rate);
+  row->step_ms = statistic(row, kp_run_record_step_ms);
+  row->boundary_share = statistic(row, boundary);
+  row->skipped = statistic(row, skipped);
+  row->parameters = known(first->parameters);
+  row->planned_bytes = known(first->planned_bytes);
+  row->twin = -1;
+  if (row->count > 1)
+    snprintf(row->name, sizeof row->name, "%.240s (+%d)", first->name, row->count - 1);
+  else
+    snprintf(row->name, sizeof row->name, "%.250s", first->name);
+  kp_run_record_describe(first, row->model, sizeof row->model);
+}
+
+/* ---- grouping ---- */
+
+/* Whether every other key is the same. */
+static bool same_but_for_seed(const kp_run_record *a, const kp_run_record *b) {
+  if (a->settings.count != b->settings.count) return false;
+  for (size_t i = 0; i < a->settings.count; i++) {
+    const kp_yaml_entry *x = &a->settings.entries[i], *y = &b->settings.entries[i];
+    if (strcmp(x->key, "train.seed") == 0) continue;
+    if (x->count != y->count) return false;
+    for (size_t item = 0; item < x->count; item++)
+      if (strcmp(x->items[item].text, y->items[item].text) != 0) return false;
+  }
+  return true;
+}
+
+static void group_runs(kp_comparison *c) {
+  c->rows = kp_arena_take(c->arena, (size_t)c->run_count * sizeof *c->rows);
+  for (int r = 0; r < c->run_count; r++) {
+    int at = 0;
+    while (at < c->row_count && !same_but_for_seed(c->rows[at].runs[0], &c->runs[r])) at++;
+    kp_comparison_row *row = &c->rows[at];
+    if (at == c->row_count) {
+      row->runs = kp_arena_take(c->arena, (size_t)c->run_count * sizeof *row->runs);
+      c->row_count++;
+    }
+    row->runs[row->count++] = &c->runs[r];
+  }
+}
+
+/* ---- keys that differ ---- */
+
+static const char *value_text(kp_comparison *c, int row, const char *key) {
+  char text[256];
+  kp_run_record_setting(c->rows[row].runs[0], key, text, sizeof text);
+  return kp_arena_text(c->arena, text);
+}
+
+static void find_keys(kp_comparison *c) {
+  const kp_schema *schema = kp_training_schema();
+  const size_t size = kp_schema_size(schema);
+  c->keys = kp_arena_take(c->arena, size * sizeof *c->keys);
+  for (size_t i = 0; i < size; i++) {
+    const char *key = kp_schema_row(schema, i)->key;
+    bool differs = false;
+    if (strcmp(key, "train.seed") == 0) continue;
+    const char **values = kp_arena_take(c->arena, (size_t)c->row_count * sizeof *values);
+    for (int row = 0; row < c->row_count; row++) {
+      values[row] = value_text(c, row, key);
+      differs |= strcmp(values[row], values[0]) != 0;
+    }
+    if (differs) c->keys[c->key_count++] = (kp_comparison_key){.key = key, .values = values};
+  }
+}
+
+/* ---- the whole ---- */
+
+/* Folders of the same name in different places are called by their paths. */
+static void tell_names_apart(kp_comparison *c) {
+  for (int i = 0; i < c->run_count; i++)
+    for (int j = 0; j < c->run_count; j++)
+      if (i != j && strcmp(c->runs[i].name, strrchr(c->runs[j].path, '/') == NULL
+                                                ? c->runs[j].path
+                                                : strrchr(c->runs[j].path, '/') + 1) == 0)
+        c->runs[i].name = c->runs[i].path;
+}
+
+static kp_status read_runs(kp_comparison *c, const char *const *runs, size_t count, kp_error *error) {
+  c->runs = kp_arena_take(c->arena, (count + 1) * sizeof *c->runs);
+  for (size_t i = 0; i < count; i++) {
+    KP_TRY(kp_run_record_open(runs[i], &c->runs[i], error));
+    c->run_count++;
+    for (size_t earlier = 0; earlier < i; earlier++)
+      if (strcmp(c->runs[earlier].path, c->runs[i].path) == 0)
+        return kp_fail(error, KP_ERR_INPUT, "%s is given twice", c->runs[i].path);
+  }
+  return KP_OK;
+}
+
+kp_status kp_comparison_create(const char *const *runs, size_t count, kp_comparison **result,
+                               kp_error *error) {
+  kp_arena *arena = kp_arena_create();
+  kp_comparison *c = kp_arena_take(arena, sizeof *c);
+  *c = (kp_comparison){.arena = arena};
+  *result = NULL;
+  kp_assert(count > 0, "no runs to compare");
+  kp_status status = read_runs(c, runs, count, error);
+  if (status == KP_OK) {
+    tell_names_apart(c);
+    group_runs(c);
+    for (int row = 0; row < c->row_count; row++) fill_row(&c->rows[row]);
+    find_keys(c);
+    status = kp_comparison_judge(c, error);
+  }
+  if (status == KP_OK)
+    *result = c;
+  else
+    kp_comparison_destroy(c);
+  return status;
+}
+
+void kp_comparison_destroy(kp_comparison *c) {
+  if (c == NULL) return;
+  for (int i = 0; i < c->run_count; i++) kp_run_record_close(&c->runs[i]);
+  kp_arena_destroy(c->arena);
+}
+
+kp_status kp_comparison_write(const kp_comparison *c, const char *folder, bool figures, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_directory_create(folder, error));
+  KP_TRY(kp_path_join(path, folder, "comparison.json", error));
+  json_t *json = kp_comparison_json(c);
+  kp_status status = kp_json_write_file(path, json, KP_JSON_FLOAT_DIGITS, error);
+  json_decref(json);
+  if (status != KP_OK || !figures) return status;
+  return kp_plot_comparison(c, folder, error);
+}

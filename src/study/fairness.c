@@ -1,0 +1,186 @@
+/* Whether runs may be compared: their flat twins, and what else differs. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "study/compare_private.h"
+#include "study/twin.h"
+
+__attribute__((format(printf, 2, 3))) static void warn(kp_comparison *c, const char *format, ...) {
+  char text[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (c->warning_count == c->warning_capacity) {
+    const int capacity = c->warning_capacity == 0 ? 16 : 2 * c->warning_capacity;
+    const char **grown = kp_arena_take(c->arena, (size_t)capacity * sizeof *grown);
+    if (c->warning_count > 0) memcpy(grown, c->warnings, (size_t)c->warning_count * sizeof *grown);
+    c->warnings = grown;
+    c->warning_capacity = capacity;
+  }
+  c->warnings[c->warning_count++] = kp_arena_text(c->arena, text);
+}
+
+/* ---- twins ---- */
+
+static double standard_error(kp_statistic a, kp_statistic b) {
+  return sqrt(a.spread * a.spread / a.count + b.spread * b.spread / b.count); /* NaN when one stands alone */
+}
+
+static void use_twin(kp_comparison *c, int row, int twin) {
+  kp_comparison_row *r = &c->rows[row];
+  const kp_comparison_row *t = &c->rows[twin];
+  r->twin = r->reference = twin;
+  r->twin_difference = r->final_loss.mean - t->final_loss.mean;
+  r->twin_early_difference = r->quarter_loss.mean - t->quarter_loss.mean;
+  r->twin_error = standard_error(r->final_loss, t->final_loss);
+}
+
+static void warn_without_twin(kp_comparison *c, int row, int nearest, const kp_twin_difference *difference) {
+  const kp_comparison_row *r = &c->rows[row];
+  char words[256], keys[512] = "";
+  kp_twin_words(r->runs[0], words, sizeof words);
+  if (nearest < 0) {
+    warn(c,
+         "%s is curved and no flat model stands beside it: what it gains may not come from curvature; train "
+         "its "
+         "twin, the same configuration with %s",
+         r->name, words);
+    return;
+  }
+  for (int i = 0; i < difference->count && i < KP_TWIN_KEYS; i++)
+    snprintf(keys + strlen(keys), sizeof keys - strlen(keys), "%s%s", i == 0 ? "" : ", ",
+             difference->keys[i]);
+  warn(c,
+       "%s is curved and has no fair flat twin here: %s, the nearest, also differs in %s%s; train its twin, "
+       "the "
+       "same configuration with %s",
+       r->name, c->rows[nearest].name, keys, difference->count > KP_TWIN_KEYS ? ", …" : "", words);
+}
+
+static kp_status find_twin(kp_comparison *c, int row, kp_error *error) {
+  kp_twin_difference best = {0};
+  int nearest = -1;
+  for (int other = 0; other < c->row_count; other++) {
+    kp_twin_difference difference;
+    if (c->rows[other].runs[0]->family->curved) continue;
+    KP_TRY(kp_twin_compare(c->rows[row].runs[0], c->rows[other].runs[0], &difference, error));
+    if (nearest >= 0 && difference.count >= best.count) continue;
+    nearest = other;
+    best = difference;
+  }
+  if (nearest >= 0 && best.count == 0)
+    use_twin(c, row, nearest);
+  else
+    warn_without_twin(c, row, nearest, &best);
+  return KP_OK;
+}
+
+/* ---- other differences ---- */
+
+/* Warns when the value of one of the keys is not the same in all rows. */
+static void warn_of_keys(kp_comparison *c, const char *const *keys, const char *consequence) {
+  for (int i = 0; i < c->key_count; i++)
+    for (const char *const *key = keys; *key != NULL; key++) {
+      if (strcmp(c->keys[i].key, *key) != 0) continue;
+      int other = 1;
+      while (strcmp(c->keys[i].values[other], c->keys[i].values[0]) == 0) other++;
+      warn(c, "%s differs (%s has %s, %s has %s): %s", *key, c->rows[0].name, c->keys[i].values[0],
+           c->rows[other].name, c->keys[i].values[other], consequence);
+    }
+}
+
+static bool key_differs(const kp_comparison *c, const char *key) {
+  for (int i = 0; i < c->key_count; i++)
+    if (strcmp(c->keys[i].key, key) == 0) return true;
+  return false;
+}
+
+/* Data are the same when their names and their sizes are; the sizes catch a folder that was prepared anew. */
+static void judge_data(kp_comparison *c) {
+  static const char *const data[] = {"data.path", "data.train", "data.validation", NULL};
+  static const char *const vocabulary[] = {"model.vocabulary", NULL};
+  warn_of_keys(c, data, "runs on different data do not compare");
+  warn_of_keys(c, vocabulary, "losses per token do not compare; bits per byte may");
+  if (key_differs(c, "data.path") || key_differs(c, "data.train") || key_differs(c, "data.validation"))
+    return;
+  for (int i = 1; i < c->run_count; i++) {
+    const kp_run_record *a = &c->runs[0], *b = &c->runs[i];
+    if (a->training_tokens == b->training_tokens && a->validation_tokens == b->validation_tokens) continue;
+    warn(c, "%s had %lld training and %lld validation tokens, %s %lld and %lld: the data were not the same",
+         a->name, (long long)a->training_tokens, (long long)a->validation_tokens, b->name,
+         (long long)b->training_tokens, (long long)b->validation_tokens);
+    return;
+  }
+}
+
+static void judge_training(kp_comparison *c) {
+  static const char *const steps[] = {"train.steps", NULL};
+  static const char *const measure[] = {"train.evaluate_batches", "model.context", NULL};
+  warn_of_keys(c, steps, "the longer run has the advantage, and its learning rate falls later");
+  warn_of_keys(c, measure, "validation losses are of different windows of text");
+  for (int i = 1; i < c->row_count; i++) {
+    const kp_run_record *a = c->rows[0].runs[0], *b = c->rows[i].runs[0];
+    if (a->tokens_per_step == b->tokens_per_step) continue;
+    warn(c, "%s learns from %lld tokens a step, %s from %lld: compare over tokens, not over steps",
+         c->rows[0].name, (long long)a->tokens_per_step, c->rows[i].name, (long long)b->tokens_per_step);
+    return;
+  }
+}
+
+static void judge_runs(kp_comparison *c) {
+  for (int i = 0; i < c->run_count; i++) {
+    const kp_run_record *run = &c->runs[i];
+    const double done = run->evaluation_count > 0 ? run->evaluations[run->evaluation_count - 1].step : -1;
+    if (done < 0)
+      warn(c, "%s has no evaluation yet", run->name);
+    else if (done < (double)run->planned_steps)
+      warn(c, "%s was last evaluated at step %.0f of %lld: it is not finished", run->name, done,
+           (long long)run->planned_steps);
+  }
+}
+
+static void judge_machines(kp_comparison *c) {
+  for (int i = 1; i < c->run_count; i++) {
+    const kp_run_record *a = &c->runs[0], *b = &c->runs[i];
+    if (strcmp(a->backend, b->backend) == 0 && a->threads == b->threads) continue;
+    warn(c, "%s ran on backend %s with %lld threads, %s on %s with %lld: times do not compare", a->name,
+         a->backend, (long long)a->threads, b->name, b->backend, (long long)b->threads);
+    return;
+  }
+}
+
+static void judge_seeds(kp_comparison *c) {
+  bool spread = false;
+  for (int row = 0; row < c->row_count; row++) {
+    const kp_comparison_row *r = &c->rows[row];
+    spread |= r->count > 1;
+    for (int i = 0; i < r->count; i++)
+      for (int j = 0; j < i; j++)
+        if (kp_config_integer(r->runs[i]->config, "train.seed") ==
+            kp_config_integer(r->runs[j]->config, "train.seed"))
+          warn(c, "%s and %s have the same configuration and the same seed: they are one sample, not two",
+               r->runs[j]->path, r->runs[i]->path);
+  }
+  if (!spread && c->row_count > 1)
+    warn(c, "every configuration has one seed: how much seeds alone change the loss is not known");
+}
+
+kp_status kp_comparison_judge(kp_comparison *c, kp_error *error) {
+  for (int row = 0; row < c->row_count; row++) {
+    kp_comparison_row *r = &c->rows[row];
+    r->twin = -1;
+    r->twin_difference = r->twin_error = r->twin_early_difference = (double)NAN;
+    if (r->runs[0]->family->curved && r->runs[0]->family->twin != NULL) KP_TRY(find_twin(c, row, error));
+    r->step_ratio = r->step_ms.mean / c->rows[r->reference].step_ms.mean;
+  }
+  judge_data(c);
+  judge_training(c);
+  judge_runs(c);
+  judge_machines(c);
+  judge_seeds(c);
+  return KP_OK;
+}

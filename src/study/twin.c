@@ -1,0 +1,112 @@
+#include "study/twin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "train/settings.h"
+
+bool kp_key_is_bookkeeping(const char *key) {
+  static const char *const keys[] = {"train.keep",       "train.checkpoint_every", "train.log_every",
+                                     "train.skip_limit", "train.evaluate_every",   "train.recompute"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (strcmp(key, keys[i]) == 0) return true;
+  return false;
+}
+
+/* Keys that a flat model does not read. */
+static bool is_of_curvature(const char *key) {
+  static const char *const keys[] = {"model.variant", "model.wiring", "model.reference", "model.window",
+                                     "train.curvature_rate"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (strcmp(key, keys[i]) == 0) return true;
+  return strncmp(key, "model.curvature.", strlen("model.curvature.")) == 0;
+}
+
+/* With the origin as reference the tangent vector is the stream itself: no token difference is left. */
+static bool reads_origin(const kp_run_record *curved) {
+  return kp_config_choice(curved->config, "model.reference") == KP_CHOICE_ORIGIN;
+}
+
+/* Settings, separated by spaces. */
+static void twin_settings(const kp_run_record *curved, char *text, size_t size) {
+  const bool upstream = kp_config_choice(curved->config, "model.variant") == KP_VARIANT_UPSTREAM;
+  /* The published model applies no output projection, whatever the key says. */
+  snprintf(text, size, "%s%s",
+           reads_origin(curved) ? "model.family=gpt model.token_difference=false" : curved->family->twin,
+           upstream ? " model.output_projection=false" : "");
+}
+
+void kp_twin_words(const kp_run_record *curved, char *text, size_t size) {
+  char settings[256];
+  size_t length = 0;
+  twin_settings(curved, settings, sizeof settings);
+  text[0] = 0;
+  for (const char *word = settings; *word != 0 && length < size;) {
+    const int word_length = (int)strcspn(word, " ");
+    length += (size_t)snprintf(text + length, size - length, "%s--set %.*s", length == 0 ? "" : " ",
+                               word_length, word);
+    word += word_length;
+    word += strspn(word, " ");
+  }
+}
+
+static kp_status set_words(kp_config *config, const char *words, kp_error *error) {
+  while (*words != 0) {
+    char assignment[128];
+    const size_t length = strcspn(words, " ");
+    if (length >= sizeof assignment)
+      return kp_fail(error, KP_ERR_INPUT, "a twin's setting is too long: %s", words);
+    memcpy(assignment, words, length);
+    assignment[length] = 0;
+    KP_TRY(kp_config_set(config, assignment, error));
+    words += length + strspn(words + length, " ");
+  }
+  return KP_OK;
+}
+
+/* The configuration of the fair twin, resolved; for the caller to free. */
+static kp_status twin_text(const kp_run_record *curved, char **text, size_t *size, kp_error *error) {
+  kp_config *config;
+  char settings[256];
+  twin_settings(curved, settings, sizeof settings);
+  KP_TRY(kp_config_parse(curved->config_text, strlen(curved->config_text), curved->path, kp_training_schema(),
+                         NULL, 0, &config, error));
+  kp_status status = set_words(config, settings, error);
+  if (status == KP_OK) status = kp_config_text(config, text, size, error);
+  kp_config_destroy(config);
+  return status;
+}
+
+static bool same_value(const kp_yaml_entry *a, const kp_yaml_entry *b) {
+  if (a->count != b->count) return false;
+  for (size_t i = 0; i < a->count; i++)
+    if (strcmp(a->items[i].text, b->items[i].text) != 0) return false;
+  return true;
+}
+
+kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat,
+                          kp_twin_difference *difference, kp_error *error) {
+  char *text;
+  size_t size;
+  kp_yaml_document twin = {0};
+  *difference = (kp_twin_difference){0};
+  KP_TRY(twin_text(curved, &text, &size, error));
+  kp_status status = kp_yaml_read(text, size, curved->path, &twin, error);
+  /* Both texts have every key of the schema in its order. */
+  kp_assert(status != KP_OK || twin.count == flat->settings.count, "two schemas: %zu and %zu keys",
+            twin.count, flat->settings.count);
+  for (size_t i = 0; i < twin.count && status == KP_OK; i++) {
+    const char *key = twin.entries[i].key;
+    const kp_config_row *row = kp_schema_find(kp_training_schema(), key);
+    if (row == NULL || is_of_curvature(key) || kp_key_is_bookkeeping(key) || strcmp(key, "train.seed") == 0)
+      continue;
+    if (same_value(&twin.entries[i], &flat->settings.entries[i])) continue;
+    if (difference->count < KP_TWIN_KEYS) difference->keys[difference->count] = row->key;
+    difference->count++;
+  }
+  kp_yaml_clear(&twin);
+  free(text);
+  return status;
+}

@@ -1,0 +1,72 @@
+#include "train/data_source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "data/prepare.h"
+#include "data/prepared.h"
+
+/* data.path names a folder, or a set in the data folder. */
+static kp_status find_folder(const kp_config *config, char out[KP_PATH_SIZE], kp_error *error) {
+  const char *name = kp_config_string(config, "data.path");
+  char base[KP_PATH_SIZE];
+  KP_TRY(kp_path_check(name, error));
+  snprintf(out, KP_PATH_SIZE, "%s", name);
+  if (kp_path_kind_of(name) == KP_PATH_FOLDER) return KP_OK;
+  KP_TRY(kp_data_folder(base, error));
+  KP_TRY(kp_path_join(out, base, name, error));
+  if (kp_path_kind_of(out) == KP_PATH_FOLDER) return KP_OK;
+  return kp_config_fail(config, "data.path", error,
+                        "no folder %s and no data set %s; `kappa data get %s` prepares a known one, `kappa "
+                        "data prepare` your text",
+                        name, out, name);
+}
+
+static kp_status open_split(const kp_config *config, const char *key, const char *split,
+                            kp_data_source *source, kp_tokens **tokens, kp_error *error) {
+  const char *path = kp_config_string(config, key);
+  if (path[0] == 0) path = source->folder;
+  return kp_tokens_open(&path, 1, split, tokens, error);
+}
+
+static kp_status open_prepared(const kp_config *config, kp_data_source *source, kp_error *error) {
+  KP_TRY(find_folder(config, source->folder, error));
+  if (kp_prepared_state_of(source->folder) == KP_PREPARED_PARTIAL)
+    return kp_config_fail(config, "data.path", error, "%s is half prepared: prepare it again",
+                          source->folder);
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, source->folder, KP_TOKENIZER_FILE, error));
+  if (kp_path_kind_of(path) == KP_PATH_FILE) KP_TRY(kp_tokenizer_open(path, &source->tokenizer, error));
+  return KP_OK;
+}
+
+static kp_status open_all(const kp_config *config, kp_data_source *source, kp_error *error) {
+  const bool bare =
+      kp_config_string(config, "data.train")[0] != 0 && kp_config_string(config, "data.validation")[0] != 0;
+  if (!bare) KP_TRY(open_prepared(config, source, error));
+  KP_TRY(open_split(config, "data.train", "train", source, &source->train, error));
+  KP_TRY(open_split(config, "data.validation", "val", source, &source->validation, error));
+  if (source->tokenizer != NULL) {
+    KP_TRY(kp_tokens_check_tokenizer(source->train, source->tokenizer, error));
+    KP_TRY(kp_tokens_check_tokenizer(source->validation, source->tokenizer, error));
+  }
+  source->vocabulary =
+      source->tokenizer != NULL ? source->tokenizer->vocabulary : kp_tokens_vocabulary(source->train);
+  const uint64_t bytes = kp_tokens_text_bytes(source->validation);
+  if (bytes > 0) source->bytes_per_token = (double)bytes / (double)kp_tokens_count(source->validation);
+  return KP_OK;
+}
+
+kp_status kp_data_source_open(const kp_config *config, kp_data_source *source, kp_error *error) {
+  *source = (kp_data_source){0};
+  kp_status status = open_all(config, source, error);
+  if (status != KP_OK) kp_data_source_close(source);
+  return status;
+}
+
+void kp_data_source_close(kp_data_source *source) {
+  kp_tokens_destroy(source->train);
+  kp_tokens_destroy(source->validation);
+  kp_tokenizer_destroy(source->tokenizer);
+  *source = (kp_data_source){0};
+}

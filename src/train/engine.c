@@ -1,0 +1,114 @@
+/* The engine of a training step: one model, one graph, its buffers. */
+#include <stdlib.h>
+
+#include "core/assert.h"
+#include "train/trainer.h"
+
+struct kp_engine {
+  kp_parameters *parameters;
+  kp_network *network; /* of a training step */
+  kp_executor *executor;
+  kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
+  kp_executor *evaluator;
+  size_t process_bytes; /* resident before the large buffers were made */
+};
+
+/* Tokens stand at positions 0 … T-1 of their rows. */
+static void write_positions(const kp_network *network, kp_executor *executor) {
+  int32_t *positions = kp_executor_memory(executor, network->positions);
+  for (int64_t i = 0; i < kp_tensor_count(network->positions); i++)
+    positions[i] = (int32_t)(i % network->build.length);
+}
+
+static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
+                       const kp_backend *backend, int threads, kp_error *error) {
+  kp_build shape = {.mode = KP_BUILD_TRAIN, .batch = batch, .length = options->context};
+  kp_executor_options executor = {.threads = threads, .seed = seed};
+  KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
+  KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
+  KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
+  kp_parameters_initialise(engine->parameters, seed);
+  KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
+                            error));
+  write_positions(engine->network, engine->executor);
+  if (options->dropout == 0) return KP_OK;
+  shape.mode = KP_BUILD_EVALUATE;
+  KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
+  KP_TRY(kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
+                            &engine->evaluator, error));
+  write_positions(engine->evaluation, engine->evaluator);
+  return KP_OK;
+}
+
+kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
+                           const kp_backend *backend, int threads, kp_engine **result, kp_error *error) {
+  kp_engine *engine = calloc(1, sizeof *engine);
+  kp_assert(engine != NULL, "out of memory");
+  engine->parameters = kp_parameters_create();
+  kp_status status = build(engine, options, batch, seed, backend, threads, error);
+  *result = engine;
+  if (status != KP_OK) {
+    kp_engine_destroy(engine);
+    *result = NULL;
+  }
+  return status;
+}
+
+void kp_engine_destroy(kp_engine *engine) {
+  if (engine == NULL) return;
+  kp_executor_destroy(engine->executor);
+  kp_executor_destroy(engine->evaluator);
+  kp_network_destroy(engine->network);
+  kp_network_destroy(engine->evaluation);
+  kp_parameters_destroy(engine->parameters);
+  free(engine);
+}
+
+kp_parameters *kp_engine_parameters(kp_engine *engine) {
+  return engine->parameters;
+}
+
+const kp_network *kp_engine_network(const kp_engine *engine) {
+  return engine->network;
+}
+
+kp_executor *kp_engine_executor(kp_engine *engine) {
+  return engine->executor;
+}
+
+const kp_network *kp_engine_evaluation_network(const kp_engine *engine) {
+  return engine->evaluation != NULL ? engine->evaluation : engine->network;
+}
+
+kp_executor *kp_engine_evaluator(kp_engine *engine) {
+  return engine->evaluation != NULL ? engine->evaluator : engine->executor;
+}
+
+kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
+                               uint64_t micro_step, double *loss, kp_error *error) {
+  const kp_network *network = engine->network;
+  kp_executor_write_int32(engine->executor, network->tokens, inputs);
+  kp_executor_write_int32(engine->executor, network->targets, targets);
+  kp_executor_write(engine->executor, network->seed, &scale);
+  kp_executor_set_step(engine->executor, micro_step);
+  KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
+  kp_executor_read(engine->executor, network->loss, loss);
+  return KP_OK;
+}
+
+kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
+                             kp_error *error) {
+  const kp_network *network = kp_engine_evaluation_network(engine);
+  kp_executor *executor = kp_engine_evaluator(engine);
+  kp_executor_write_int32(executor, network->tokens, inputs);
+  kp_executor_write_int32(executor, network->targets, targets);
+  KP_TRY(kp_executor_run(executor, 0, network->graph->forward_count, error));
+  kp_executor_read(executor, network->loss, loss);
+  return KP_OK;
+}
+
+kp_memory_plan kp_engine_memory(const kp_engine *engine) {
+  size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
+  if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
+  return kp_memory_plan_of(engine->parameters, engine->parameters->backend, arenas, engine->process_bytes);
+}

@@ -1,0 +1,65 @@
+#include "train/memory.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend/cpu/limits.h"
+#include "ops/ops.h"
+
+size_t kp_resident_bytes(void) {
+  long pages = 0, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL) return 0;
+  if (fscanf(file, "%ld %ld", &pages, &resident) != 2) resident = 0;
+  fclose(file);
+  return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+size_t kp_peak_resident_bytes(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return (size_t)usage.ru_maxrss * 1024;
+}
+
+kp_memory_plan kp_memory_plan_of(const kp_parameters *parameters, const kp_backend *backend,
+                                 size_t arena_bytes, size_t process_bytes) {
+  const size_t flat = (size_t)parameters->total * backend->real_size;
+  kp_memory_plan plan = {.parameters = flat,
+                         .gradients = flat,
+                         .moments = 2 * flat,
+                         .activations = arena_bytes,
+                         .process = process_bytes};
+  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations + plan.process;
+  return plan;
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* The linear map with the largest weight, or NULL. */
+static const kp_node *largest_product(const kp_network *network) {
+  const kp_node *largest = NULL;
+  for (int n = 0; n < network->graph->forward_count; n++) {
+    const kp_node *node = network->graph->nodes[n];
+    if (node->operation != KP_OP_LINEAR) continue;
+    if (largest == NULL || kp_tensor_count(node->input[1]) > kp_tensor_count(largest->input[1]))
+      largest = node;
+  }
+  return largest;
+}
+
+kp_status kp_process_bytes(const kp_network *network, const kp_backend *backend, int threads, size_t *bytes,
+                           kp_error *error) {
+  /* OpenBLAS cuts what it packs: beyond these sizes its buffers do not grow. */
+  enum { ENOUGH_ROWS = 1024, ENOUGH_COLUMNS = 16384 };
+  const kp_node *node = largest_product(network);
+  if (node != NULL && backend->real_size == sizeof(float)) {
+    KP_TRY(kp_limits_warm_up(smaller(kp_tensor_rows(node->input[0]), ENOUGH_ROWS * threads),
+                             smaller(kp_tensor_columns(node->output[0]), ENOUGH_COLUMNS),
+                             kp_tensor_columns(node->input[0]), threads, error));
+  }
+  *bytes = kp_resident_bytes();
+  return KP_OK;
+}

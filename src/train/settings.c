@@ -1,0 +1,124 @@
+#include "train/settings.h"
+
+#include <math.h>
+
+static const kp_config_row train_rows[] = {
+    {"train.steps", KP_CONFIG_INTEGER, "2000", "[1, 1000000000]", "optimizer steps"},
+    {"train.batch", KP_CONFIG_INTEGER, "12", "[1, 65536]", "rows of a micro-batch"},
+    {"train.accumulate", KP_CONFIG_INTEGER, "1", "[1, 65536]", "micro-batches of a step"},
+    {"train.learning_rate", KP_CONFIG_REAL, "1e-3", "(0, 10]", "peak learning rate"},
+    {"train.schedule", KP_CONFIG_CHOICE, "cosine", "cosine|constant",
+     "after the warm-up: cosine decay, or constant with a cooldown"},
+    {"train.warmup", KP_CONFIG_INTEGER, "100", "[0, 1000000000]", "steps of linear warm-up"},
+    {"train.minimum", KP_CONFIG_REAL, "0.1", "[0, 1]", "final learning rate as a share of the peak"},
+    {"train.cooldown", KP_CONFIG_REAL, "0.2", "[0, 1]",
+     "constant schedule: the last share of the steps, falling linearly"},
+    {"train.weight_decay", KP_CONFIG_REAL, "0.1", "[0, 10]", "of matrices and embeddings"},
+    {"train.beta1", KP_CONFIG_REAL, "0.9", "[0, 1)", "AdamW's decay of the first moment"},
+    {"train.beta2", KP_CONFIG_REAL, "0.99", "[0, 1)", "AdamW's decay of the second moment"},
+    {"train.epsilon", KP_CONFIG_REAL, "1e-8", "(0, 1]", "AdamW's floor of the denominator"},
+    {"train.curvature_rate", KP_CONFIG_REAL, "1", "[0, 1000]", "multiplies the learning rate of curvatures"},
+    {"train.clip", KP_CONFIG_REAL, "1", "[0, 1e9]", "largest norm of the gradient; 0: no limit"},
+    {"train.evaluate_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between evaluations"},
+    {"train.evaluate_batches", KP_CONFIG_INTEGER, "20", "[0, 1000000000]",
+     "batches of an evaluation; 0: the whole validation text"},
+    {"train.patience", KP_CONFIG_INTEGER, "0", "[0, 1000000]",
+     "evaluations without improvement before stopping; 0: never"},
+    {"train.checkpoint_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between checkpoints"},
+    {"train.keep", KP_CONFIG_INTEGER, "2", "[1, 1000000]", "newest checkpoints to keep, beside the best"},
+    {"train.log_every", KP_CONFIG_INTEGER, "10", "[1, 1000000000]", "steps between lines of metrics"},
+    {"train.skip_limit", KP_CONFIG_INTEGER, "5", "[1, 1000000]",
+     "steps in a row whose loss or gradient is not finite before the run stops"},
+    {"train.seed", KP_CONFIG_INTEGER, "1337", "[0, 4503599627370496]", "of parameters, batches and dropout"},
+    {"train.sampling", KP_CONFIG_CHOICE, "uniform", "uniform|sequential",
+     "rows at random offsets, or every block once an epoch"},
+    {"train.recompute", KP_CONFIG_CHOICE, "none", "none|activations|linears",
+     "produced again in the backward pass instead of kept: less memory, more time"},
+};
+
+static const kp_config_row data_rows[] = {
+    {"data.path", KP_CONFIG_STRING, "kjv_char", NULL,
+     "prepared folder, or the name of a data set of `kappa data list`"},
+    {"data.train", KP_CONFIG_STRING, "", NULL,
+     "training tokens: a file, pattern or folder, instead of data.path's"},
+    {"data.validation", KP_CONFIG_STRING, "", NULL, "validation tokens, instead of data.path's"},
+};
+
+const kp_config_table kp_train_config = {train_rows, sizeof train_rows / sizeof *train_rows};
+const kp_config_table kp_data_config = {data_rows, sizeof data_rows / sizeof *data_rows};
+
+const kp_schema *kp_training_schema(void) {
+  static const kp_config_table *const tables[] = {&kp_model_config, &kp_data_config, &kp_train_config};
+  static const kp_schema schema = {tables, sizeof tables / sizeof *tables};
+  return &schema;
+}
+
+kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, kp_error *error) {
+  *s = (kp_train_settings){
+      .steps = kp_config_integer(config, "train.steps"),
+      .batch = kp_config_integer(config, "train.batch"),
+      .accumulate = kp_config_integer(config, "train.accumulate"),
+      .clip = kp_config_real(config, "train.clip"),
+      .evaluate_every = kp_config_integer(config, "train.evaluate_every"),
+      .evaluate_batches = kp_config_integer(config, "train.evaluate_batches"),
+      .patience = kp_config_integer(config, "train.patience"),
+      .checkpoint_every = kp_config_integer(config, "train.checkpoint_every"),
+      .keep = kp_config_integer(config, "train.keep"),
+      .log_every = kp_config_integer(config, "train.log_every"),
+      .skip_limit = kp_config_integer(config, "train.skip_limit"),
+      .seed = (uint64_t)kp_config_integer(config, "train.seed"),
+      .sampling = (kp_sampling)kp_config_choice(config, "train.sampling"),
+      .recompute = (kp_recompute)kp_config_choice(config, "train.recompute"),
+  };
+  s->schedule = (kp_schedule){.kind = (kp_schedule_kind)kp_config_choice(config, "train.schedule"),
+                              .steps = s->steps,
+                              .warmup = kp_config_integer(config, "train.warmup"),
+                              .minimum = kp_config_real(config, "train.minimum"),
+                              .cooldown = kp_config_real(config, "train.cooldown")};
+  s->adamw = (kp_adamw_options){.learning_rate = kp_config_real(config, "train.learning_rate"),
+                                .beta1 = kp_config_real(config, "train.beta1"),
+                                .beta2 = kp_config_real(config, "train.beta2"),
+                                .epsilon = kp_config_real(config, "train.epsilon"),
+                                .weight_decay = kp_config_real(config, "train.weight_decay"),
+                                .curvature_rate_multiplier = kp_config_real(config, "train.curvature_rate")};
+  if (s->schedule.warmup < s->steps) return KP_OK;
+  if (kp_config_is_set(config, "train.warmup"))
+    return kp_config_fail(config, "train.warmup", error,
+                          "%lld steps of warm-up leave nothing of train.steps %lld",
+                          (long long)s->schedule.warmup, (long long)s->steps);
+  s->schedule.warmup = s->steps / 10;
+  return KP_OK;
+}
+
+static bool learns_curvature(const kp_config *config) {
+  return kp_family_at(kp_config_choice(config, "model.family"))->curved &&
+         ((kp_config_choice(config, "model.curvature.mode") != KP_CURVATURE_FIXED &&
+           !kp_config_boolean(config, "model.curvature.dynamic")) ||
+          kp_config_boolean(config, "model.curvature.embedding"));
+}
+
+size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room) {
+  const bool cosine = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_COSINE;
+  const struct {
+    const char *key;
+    bool unused;
+  } rows[] = {{"train.cooldown", cosine}, {"train.curvature_rate", !learns_curvature(config)}};
+  size_t count = kp_model_unused_keys(config, keys, room);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)
+      keys[count++] = rows[i].key;
+  return count;
+}
+
+double kp_schedule_factor(const kp_schedule *s, int64_t step) {
+  if (step < s->warmup) return (double)(step + 1) / (double)(s->warmup + 1);
+  if (s->kind == KP_SCHEDULE_COSINE) {
+    const double span = (double)(s->steps > s->warmup ? s->steps - s->warmup : 1);
+    const double share = fmin((double)(step - s->warmup) / span, 1);
+    return s->minimum + 0.5 * (1 - s->minimum) * (1 + cos(acos(-1.0) * share));
+  }
+  const double start = (double)s->steps * (1 - s->cooldown);
+  if ((double)step < start || s->cooldown == 0) return 1;
+  const double share = fmin(((double)step - start) / ((double)s->steps * s->cooldown), 1);
+  return 1 + (s->minimum - 1) * share;
+}

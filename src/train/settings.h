@@ -1,0 +1,49 @@
+/* The train and data sections of a configuration. */
+#ifndef KAPPA_TRAIN_SETTINGS_H
+#define KAPPA_TRAIN_SETTINGS_H
+
+#include "core/config.h"
+#include "data/batches.h"
+#include "models/model.h"
+#include "optim/adamw.h"
+
+typedef enum kp_schedule_kind { KP_SCHEDULE_COSINE, KP_SCHEDULE_CONSTANT } kp_schedule_kind;
+
+typedef struct kp_schedule {
+  kp_schedule_kind kind;
+  int64_t steps, warmup;
+  double minimum;  /* final learning rate over the peak */
+  double cooldown; /* constant: the last share of the steps falls linearly to the minimum */
+} kp_schedule;
+
+typedef struct kp_train_settings {
+  int64_t steps, batch, accumulate;
+  kp_schedule schedule;
+  kp_adamw_options adamw; /* learning_rate is the peak */
+  double clip;            /* 0: none */
+  int64_t evaluate_every, evaluate_batches;
+  int64_t patience; /* evaluations without improvement before stopping; 0: never */
+  int64_t checkpoint_every, keep;
+  int64_t log_every;
+  int64_t skip_limit; /* steps in a row that are not finite before the run stops */
+  uint64_t seed;
+  kp_sampling sampling;
+  kp_recompute recompute;
+} kp_train_settings;
+
+extern const kp_config_table kp_train_config, kp_data_config;
+
+/* All tables of a training configuration: model, data, train. */
+const kp_schema *kp_training_schema(void);
+
+/* A warm-up that was not asked for and does not fit into the steps becomes a tenth of them. */
+kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *settings, kp_error *error);
+
+/* kp_model_unused_keys, and those of the train section. */
+size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);
+
+/* The factor of the peak learning rate at `step`, counted from 0: linear warm-up to 1 over the first `warmup`
+ * steps, then the schedule (Loshchilov and Hutter 2017 for the cosine). */
+double kp_schedule_factor(const kp_schedule *schedule, int64_t step);
+
+#endif

@@ -1,0 +1,362 @@
+/* The training loop. */
+#include "train/trainer.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "core/assert.h"
+#include "core/directory.h"
+#include "core/file.h"
+#include "core/atomic_file.h"
+#include "core/json_text.h"
+#include "core/random.h"
+#include "train/data_source.h"
+#include "train/metrics.h"
+#include "train/settings.h"
+
+typedef struct trainer {
+  const char *run;
+  const kp_train_options *options;
+  kp_config *config;
+  int threads;
+  kp_train_settings settings;
+  kp_model_options model;
+  kp_data_source data;
+  kp_sampler sampler;
+  kp_validation validation;
+  kp_engine *engine;
+  kp_metrics metrics;
+  kp_run_state state;
+  kp_lock *lock;
+  int32_t *inputs, *targets; /* (B, T) */
+  double seconds_now;        /* of this process's training, for the rate */
+  int64_t steps_now;
+  bool restarted; /* a resumed run that had no checkpoint yet */
+} trainer;
+
+/* ---- setting up ---- */
+
+static kp_status refuse_existing(const trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
+  if (kp_path_kind_of(path) == KP_PATH_MISSING) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT,
+                 "%s holds a run already: go on with --resume, or choose another folder with --out", t->run);
+}
+
+static kp_status lock_run(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, t->run, "lock", error));
+  return kp_lock_acquire(path, &t->lock, error);
+}
+
+/* Refused before the lock, so that an existing run is not touched, and again under it: another process may
+ * have been first. */
+static kp_status open_new_run(trainer *t, kp_error *error) {
+  KP_TRY(refuse_existing(t, error));
+  KP_TRY(kp_directory_create(t->run, error));
+  KP_TRY(lock_run(t, error));
+  return refuse_existing(t, error);
+}
+
+static kp_status open_old_run(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
+  if (kp_path_kind_of(path) != KP_PATH_FILE)
+    return kp_fail(error, KP_ERR_INPUT, "there is no run %s to resume", t->run);
+  KP_TRY(lock_run(t, error));
+  KP_TRY(kp_directory_remove_temporaries(t->run, error));
+  KP_TRY(kp_path_join(path, t->run, "checkpoints", error));
+  return kp_path_kind_of(path) == KP_PATH_FOLDER ? kp_directory_remove_temporaries(path, error) : KP_OK;
+}
+
+static kp_status read_config(trainer *t, kp_error *error) {
+  if (t->options->resume) {
+    char path[KP_PATH_SIZE];
+    KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
+    KP_TRY(kp_config_load(path, kp_training_schema(), NULL, 0, &t->config, error));
+  }
+  KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
+  KP_TRY(kp_data_source_open(t->config, &t->data, error));
+  KP_TRY(kp_model_options_read(t->config, t->data.vocabulary, &t->model, error));
+  t->model.recompute = t->settings.recompute;
+  return KP_OK;
+}
+
+static kp_status open_data(trainer *t, kp_error *error) {
+  const kp_sampler_options options = {.rule = t->settings.sampling,
+                                      .seed = t->settings.seed,
+                                      .rows = t->settings.batch,
+                                      .context = t->model.context,
+                                      .micro_batches = t->settings.accumulate,
+                                      .vocabulary = (int32_t)t->model.vocabulary};
+  const size_t bytes = (size_t)(t->settings.batch * t->model.context) * sizeof(int32_t);
+  KP_TRY(kp_sampler_init(&t->sampler, t->data.train, &options, error));
+  KP_TRY(kp_validation_init(&t->validation, t->data.validation, t->settings.batch, t->model.context,
+                            (int32_t)t->model.vocabulary, t->settings.evaluate_batches, error));
+  t->inputs = malloc(bytes);
+  t->targets = malloc(bytes);
+  return t->inputs == NULL || t->targets == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for a batch")
+                                                 : KP_OK;
+}
+
+/* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
+ * configuration reads the same without them. */
+static kp_status resolve_config(trainer *t, kp_error *error) {
+  char assignment[64];
+  snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
+  KP_TRY(kp_config_set(t->config, assignment, error));
+  /* The upstream variant turns the projection off, and would refuse the default when it is read again. */
+  snprintf(assignment, sizeof assignment, "model.output_projection=%s",
+           t->model.output_projection ? "true" : "false");
+  KP_TRY(kp_config_set(t->config, assignment, error));
+  snprintf(assignment, sizeof assignment, "train.warmup=%lld", (long long)t->settings.schedule.warmup);
+  return kp_config_set(t->config, assignment, error);
+}
+
+static kp_status write_config(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE], *text;
+  size_t size;
+  KP_TRY(resolve_config(t, error));
+  KP_TRY(kp_config_text(t->config, &text, &size, error));
+  kp_status status = kp_path_join(path, t->run, "config.yaml", error);
+  if (status == KP_OK) status = kp_file_write_atomic(path, text, size, error);
+  free(text);
+  return status;
+}
+
+static kp_status write_description(trainer *t, kp_error *error) {
+  char path[KP_PATH_SIZE], hash[32];
+  struct utsname machine;
+  uname(&machine);
+  snprintf(hash, sizeof hash, "%016llx", (unsigned long long)kp_config_hash(t->config));
+  kp_memory_plan memory = kp_engine_memory(t->engine);
+  json_t *json = json_pack(
+      "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "program", "kappa", "family",
+      t->model.family->name, "config_hash", hash, "seed", (json_int_t)t->settings.seed, "parameters",
+      (json_int_t)kp_parameters_elements(kp_engine_parameters(t->engine)), "system", machine.sysname,
+      "machine", machine.machine, "backend", t->options->backend->name, "threads", t->threads, "data",
+      t->data.folder, "training_tokens", (json_int_t)kp_tokens_count(t->data.train), "validation_tokens",
+      (json_int_t)kp_tokens_count(t->data.validation), "planned_bytes", (json_int_t)memory.total);
+  kp_status status = kp_path_join(path, t->run, "run.json", error);
+  if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
+  json_decref(json);
+  if (status != KP_OK || t->data.tokenizer == NULL) return status;
+  KP_TRY(kp_path_join(path, t->run, KP_TOKENIZER_FILE, error));
+  return kp_tokenizer_save(t->data.tokenizer, path, error);
+}
+
+static kp_status start_or_resume(trainer *t, kp_error *error) {
+  kp_parameters *parameters = kp_engine_parameters(t->engine);
+  t->state = (kp_run_state){.best_loss = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
+  if (!t->options->resume) {
+    KP_TRY(write_description(t, error));
+    return write_config(t, error); /* last: a folder with a configuration is a run that can be resumed */
+  }
+  int64_t step;
+  if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK) {
+    t->restarted = true; /* stopped before its first checkpoint */
+    return KP_OK;
+  }
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) return KP_OK;
+  return kp_context(error,
+                    "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
+                    (long long)step, t->run, (long long)step);
+}
+
+static kp_status set_up(trainer *t, kp_error *error) {
+  if (t->options->resume)
+    KP_TRY(open_old_run(t, error));
+  else
+    KP_TRY(refuse_existing(t, error));
+  KP_TRY(read_config(t, error));
+  KP_TRY(open_data(t, error));
+  KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
+                          &t->engine, error));
+  if (!t->options->resume)
+    KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
+  KP_TRY(start_or_resume(t, error));
+  return kp_metrics_open(t->run, t->restarted ? -1 : t->state.step, &t->metrics, error);
+}
+
+static void tear_down(trainer *t) {
+  kp_metrics_close(&t->metrics);
+  kp_engine_destroy(t->engine);
+  kp_model_options_destroy(&t->model);
+  kp_data_source_close(&t->data);
+  if (t->options->resume) kp_config_destroy(t->config);
+  free(t->inputs);
+  free(t->targets);
+  kp_lock_release(t->lock);
+}
+
+/* ---- a step ---- */
+
+/* All micro-batches of the present step; the mean of their losses. */
+static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
+  const int64_t micro = t->settings.accumulate;
+  kp_gradient_zero(kp_engine_parameters(t->engine), t->threads);
+  *loss = 0;
+  for (int64_t m = 0; m < micro; m++) {
+    double part;
+    KP_TRY(kp_batch_fill(&t->sampler, t->state.step, m, t->inputs, t->targets, error));
+    KP_TRY(kp_engine_accumulate(t->engine, t->inputs, t->targets, 1 / (double)micro,
+                                (uint64_t)(t->state.step * micro + m), &part, error));
+    *loss += part / (double)micro;
+  }
+  return KP_OK;
+}
+
+/* Runs the present step again and stops at the first operator whose output is not finite. */
+static kp_status explain(trainer *t, kp_error *error) {
+  double loss;
+  kp_executor *executor = kp_engine_executor(t->engine);
+  kp_executor_set_trap(executor, true);
+  kp_status status = accumulate(t, &loss, error);
+  kp_executor_set_trap(executor, false);
+  if (status == KP_OK)
+    status = kp_fail(error, KP_ERR_NUMERIC,
+                     "the sum of the gradients overflows although each operator's output is finite");
+  return kp_context(
+      error,
+      "%lld steps in a row were not finite, the last being step %lld; try a smaller train.learning_rate",
+      (long long)t->state.skipped_in_a_row, (long long)t->state.step + 1);
+}
+
+/* A step whose loss or gradient is not finite changes nothing and is counted. */
+static kp_status skip(trainer *t, kp_error *error) {
+  t->state.skipped++;
+  t->state.skipped_in_a_row++;
+  return t->state.skipped_in_a_row >= t->settings.skip_limit ? explain(t, error) : KP_OK;
+}
+
+static void update(trainer *t, double norm, double rate) {
+  kp_adamw_options adamw = t->settings.adamw;
+  const double clip = t->settings.clip;
+  adamw.learning_rate = rate;
+  t->state.skipped_in_a_row = 0;
+  kp_adamw_step(kp_engine_parameters(t->engine), &adamw, ++t->state.adam_steps,
+                clip > 0 && norm > clip ? clip / norm : 1, t->threads);
+}
+
+static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
+  const double start = omp_get_wtime();
+  p->learning_rate =
+      t->settings.adamw.learning_rate * kp_schedule_factor(&t->settings.schedule, t->state.step);
+  KP_TRY(accumulate(t, &p->loss, error));
+  p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->threads);
+  const bool finite = isfinite(p->loss) && isfinite(p->gradient_norm);
+  if (finite)
+    update(t, p->gradient_norm, p->learning_rate);
+  else
+    KP_TRY(skip(t, error));
+  const double seconds = omp_get_wtime() - start;
+  t->state.step++;
+  t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;
+  t->state.seconds += seconds;
+  t->seconds_now += seconds;
+  t->steps_now++;
+  p->step = t->state.step;
+  p->step_ms = seconds * 1e3;
+  return KP_OK;
+}
+
+/* ---- evaluation, checkpoints, progress ---- */
+
+static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
+  double total = 0, scored = 0;
+  for (int64_t b = 0; b < t->validation.batches; b++) {
+    int64_t count;
+    double loss;
+    KP_TRY(kp_validation_fill(&t->validation, b, t->inputs, t->targets, &count, error));
+    KP_TRY(kp_engine_evaluate(t->engine, t->inputs, t->targets, &loss, error));
+    total += loss * (double)count;
+    scored += (double)count;
+  }
+  p->evaluated = true;
+  p->validation_loss = total / scored;
+  p->bits_per_byte =
+      t->data.bytes_per_token > 0 ? p->validation_loss / log(2) / t->data.bytes_per_token : (double)NAN;
+  p->best = p->validation_loss < t->state.best_loss;
+  t->state.evaluated_step = t->state.step;
+  t->state.since_best = p->best ? 0 : t->state.since_best + 1;
+  if (p->best) {
+    t->state.best_loss = p->validation_loss;
+    t->state.best_step = t->state.step;
+  }
+  return KP_OK;
+}
+
+static void complete_progress(const trainer *t, kp_progress *p) {
+  const double tokens_per_step = (double)(t->settings.batch * t->settings.accumulate * t->model.context);
+  p->step = t->state.step;
+  p->steps = t->settings.steps;
+  p->seconds = t->state.seconds;
+  p->skipped = t->state.skipped;
+  p->tokens_per_s =
+      t->seconds_now > 0 ? tokens_per_step * (double)t->steps_now / t->seconds_now : (double)NAN;
+  p->seconds_left =
+      t->steps_now > 0 ? t->seconds_now / (double)t->steps_now * (double)(p->steps - p->step) : (double)NAN;
+  p->resident_bytes = kp_resident_bytes();
+  p->boundary_share = t->steps_now > 0
+                          ? kp_boundary_share(kp_engine_network(t->engine), kp_engine_executor(t->engine))
+                          : (double)NAN;
+}
+
+static kp_status save(trainer *t, kp_error *error) {
+  return kp_checkpoint_write(t->run, kp_engine_parameters(t->engine), &t->state, t->settings.keep, error);
+}
+
+/* What is due after a step (or before the first): evaluation, metrics, checkpoint. */
+static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
+  const int64_t step = t->state.step;
+  const bool last = step == t->settings.steps, first = t->steps_now == 0;
+  p->evaluated = false;
+  complete_progress(t, p);
+  if (!first && (step % t->settings.log_every == 0 || last)) KP_TRY(kp_metrics_step(&t->metrics, p, error));
+  const bool due = step % t->settings.evaluate_every == 0 || last;
+  if (due && t->state.evaluated_step != step) {
+    KP_TRY(evaluate(t, p, error));
+    KP_TRY(kp_metrics_evaluation(&t->metrics, p, t->state.tokens, kp_engine_evaluation_network(t->engine),
+                                 kp_engine_evaluator(t->engine), error));
+  }
+  if (last || (p->evaluated && p->best && step > 0) || (step > 0 && step % t->settings.checkpoint_every == 0))
+    KP_TRY(save(t, error));
+  if (t->options->progress != NULL && (p->evaluated || (!first && step % t->settings.log_every == 0)))
+    t->options->progress(t->options->context, p);
+  return KP_OK;
+}
+
+static kp_status interrupted(trainer *t, kp_error *error) {
+  KP_TRY(save(t, error));
+  return kp_fail(error, KP_ERR_INTERRUPTED,
+                 "stopped after step %lld of %lld; go on with: kappa train --resume %s",
+                 (long long)t->state.step, (long long)t->settings.steps, t->run);
+}
+
+static kp_status loop(trainer *t, kp_error *error) {
+  kp_progress progress = {.loss = (double)NAN, .gradient_norm = (double)NAN};
+  KP_TRY(after_step(t, &progress, error));
+  while (t->state.step < t->settings.steps) {
+    if (t->options->stop != NULL && *t->options->stop) return interrupted(t, error);
+    if (t->settings.patience > 0 && t->state.since_best >= t->settings.patience) return save(t, error);
+    KP_TRY(train_step(t, &progress, error));
+    KP_TRY(after_step(t, &progress, error));
+  }
+  return KP_OK;
+}
+
+kp_status kp_train(kp_config *config, const char *run, const kp_train_options *options, kp_error *error) {
+  trainer t = {
+      .run = run, .options = options, .config = config, .threads = kp_thread_count(options->threads)};
+  KP_TRY(kp_path_check(run, error));
+  kp_status status = set_up(&t, error);
+  if (status == KP_OK) status = loop(&t, error);
+  tear_down(&t);
+  return status;
+}

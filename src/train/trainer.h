@@ -1,0 +1,66 @@
+/* Training: from a configuration to a run. */
+#ifndef KAPPA_TRAIN_TRAINER_H
+#define KAPPA_TRAIN_TRAINER_H
+
+#include <signal.h>
+
+#include "core/config.h"
+#include "core/executor.h"
+#include "train/memory.h"
+#include "train/run.h"
+
+/* What is known after a step that is worth a line. */
+typedef struct kp_progress {
+  int64_t step, steps;
+  double loss, gradient_norm, learning_rate;
+  double tokens_per_s, step_ms;
+  double seconds, seconds_left;
+  double boundary_share; /* share of rows · groups at the boundary; NaN for flat models */
+  size_t resident_bytes;
+  bool evaluated;                        /* the next three hold an evaluation */
+  double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
+  bool best;
+  int64_t skipped; /* steps so far that were not finite */
+} kp_progress;
+
+typedef struct kp_train_options {
+  const kp_backend *backend;
+  int threads; /* 0: all */
+  bool resume;
+  void (*progress)(void *context, const kp_progress *progress);
+  void *context;
+  const volatile sig_atomic_t *stop; /* set: finish the step, save, return KP_ERR_INTERRUPTED */
+} kp_train_options;
+
+/* Trains in the folder `run`, which is created, or gone on with when `resume` is set.  With `resume` the
+ * run's own configuration counts and `config` is NULL. */
+kp_status kp_train(kp_config *config, const char *run, const kp_train_options *options, kp_error *error);
+
+/* ---- The engine of a step, shared with benchmarks ---- */
+
+typedef struct kp_engine kp_engine;
+
+/* A model with its parameters, initialised, and the graph of a training step of `batch` rows. */
+kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
+                           const kp_backend *backend, int threads, kp_engine **engine, kp_error *error);
+void kp_engine_destroy(kp_engine *engine);
+kp_parameters *kp_engine_parameters(kp_engine *engine);
+const kp_network *kp_engine_network(const kp_engine *engine);
+kp_executor *kp_engine_executor(kp_engine *engine);
+
+/* What kp_engine_evaluate runs: the same two without dropout, a graph of its own with it. */
+const kp_network *kp_engine_evaluation_network(const kp_engine *engine);
+kp_executor *kp_engine_evaluator(kp_engine *engine);
+
+/* One micro-batch (inputs and targets (B, T)): adds to the gradients and returns the mean loss.  `scale` is 1
+ * over the number of micro-batches of the step. */
+kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
+                               uint64_t micro_step, double *loss, kp_error *error);
+/* The forward pass alone, without dropout. */
+kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
+                             kp_error *error);
+
+/* What this engine holds, and the announced resident memory of the process. */
+kp_memory_plan kp_engine_memory(const kp_engine *engine);
+
+#endif
