@@ -39,36 +39,53 @@ size_t KP_SCRATCH(residual_norm)(const kp_node *node, int threads) {
   return scratch.used;
 }
 
-/* out = c_0 a + c_1 b on one group of a row; `a` is subtracted from b first with `difference`. */
+/* out = first a + second b. */
+static inline void combine_pair_step(double first, double second, const float *a, const float *b,
+                                     int64_t count, float *out) {
+  kp_doubles p, q;
+  kp_widen(a, count, &p), kp_widen(b, count, &q);
+  p = first * p + second * q;
+  kp_narrow(&p, count, out);
+}
+
+/* out = c_0 a + c_1 b on one group of a row. */
 static void combine_pair(const float *a, const float *b, int64_t D, const kp_lanes *lanes, int lane,
                          float *out) {
   const double first = lanes->coefficients[0][lane], second = lanes->coefficients[1][lane];
-#pragma omp simd
-  for (int64_t d = 0; d < D; d++) out[d] = (float)(first * (double)a[d] + second * (double)b[d]);
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES)
+    combine_pair_step(first, second, a + d, b + d, KP_DOUBLES, out + d);
+  if (whole < D) combine_pair_step(first, second, a + whole, b + whole, D - whole, out + whole);
 }
 
 static void combine_triple(const float *a, const float *b, const float *c, int64_t D, const kp_lanes *lanes,
                            int lane, float *out) {
   const double first = lanes->coefficients[0][lane], second = lanes->coefficients[1][lane],
                third = lanes->coefficients[2][lane];
-#pragma omp simd
-  for (int64_t d = 0; d < D; d++)
-    out[d] = (float)(first * (double)a[d] + second * (double)b[d] + third * (double)c[d]);
+  for (int64_t d = 0; d < D; d += KP_DOUBLES) {
+    kp_doubles p, q, r;
+    kp_widen(a + d, D - d, &p), kp_widen(b + d, D - d, &q), kp_widen(c + d, D - d, &r);
+    p = first * p + second * q + third * r;
+    kp_narrow(&p, D - d, out + d);
+  }
 }
 
-/* z = c_0 r + c_1 (h - r); returns the sum of z. */
-static float combine_difference(const float *r, const float *h, int64_t D, const kp_lanes *lanes, int lane,
-                                float *z) {
+static inline void combine_difference_step(double first, double second, const float *r, const float *h,
+                                           int64_t count, float *z) {
+  kp_doubles p, q;
+  kp_widen(r, count, &p), kp_widen(h, count, &q);
+  p = first * p + second * (q - p);
+  kp_narrow(&p, count, z);
+}
+
+/* z = c_0 r + c_1 (h - r). */
+static void combine_difference(const float *r, const float *h, int64_t D, const kp_lanes *lanes, int lane,
+                               float *z) {
   const double first = lanes->coefficients[0][lane], second = lanes->coefficients[1][lane];
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t d = 0; d < D; d++) {
-    const double p = (double)r[d];
-    const float value = (float)(first * p + second * ((double)h[d] - p));
-    z[d] = value;
-    sum += value;
-  }
-  return sum;
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES)
+    combine_difference_step(first, second, r + d, h + d, KP_DOUBLES, z + d);
+  if (whole < D) combine_difference_step(first, second, r + whole, h + whole, D - whole, z + whole);
 }
 
 static void run_programs(int program, kp_lanes *lanes, int64_t groups, int rows, double *events) {
@@ -108,35 +125,51 @@ static void update_curved(worker *w, int64_t first, int count, float *out, doubl
   }
 }
 
-/* out = a + b; returns its sum. */
-static float add_rows(const float *a, const float *b, int64_t C, float *out) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < C; c++) {
-    const float value = a[c] + b[c];
-    out[c] = value;
-    sum += value;
-  }
-  return sum;
+/* out = a + sign b; adds out to sum. */
+static inline void add_step(const float *a, const float *b, float sign, int64_t count, float *out,
+                            kp_floats *sum) {
+  kp_floats p, q;
+  kp_load(a, count, &p), kp_load(b, count, &q);
+  p += sign * q;
+  kp_store(&p, count, out);
+  *sum += p;
 }
 
-/* out = a - b; returns its sum. */
-static float subtract_rows(const float *a, const float *b, int64_t C, float *out) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < C; c++) {
-    const float value = a[c] - b[c];
-    out[c] = value;
-    sum += value;
-  }
-  return sum;
+/* out = a + sign b; returns its sum. */
+static inline float add_rows(const float *a, const float *b, float sign, int64_t C, float *out) {
+  kp_floats sum = {0};
+  const int64_t whole = C / KP_FLOATS * KP_FLOATS;
+  for (int64_t c = 0; c < whole; c += KP_FLOATS) add_step(a + c, b + c, sign, KP_FLOATS, out + c, &sum);
+  if (whole < C) add_step(a + whole, b + whole, sign, C - whole, out + whole, &sum);
+  return kp_total_float(&sum);
 }
 
 static float sum_row(const float *a, int64_t C) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < C; c++) sum += a[c];
-  return sum;
+  kp_floats sum = {0};
+  const int64_t whole = C / KP_FLOATS * KP_FLOATS;
+  for (int64_t c = 0; c < whole; c += KP_FLOATS) {
+    kp_floats p;
+    kp_load(a + c, KP_FLOATS, &p);
+    sum += p;
+  }
+  float rest = 0;
+  for (int64_t c = whole; c < C; c++) rest += a[c];
+  return kp_total_float(&sum) + rest;
+}
+
+/* The sum of (z - mean)². */
+static float centred_squares(const float *z, float mean, int64_t C) {
+  kp_floats sum = {0};
+  const int64_t whole = C / KP_FLOATS * KP_FLOATS;
+  for (int64_t c = 0; c < whole; c += KP_FLOATS) {
+    kp_floats p;
+    kp_load(z + c, KP_FLOATS, &p);
+    p -= mean;
+    sum += p * p;
+  }
+  float rest = 0;
+  for (int64_t c = whole; c < C; c++) rest += (z[c] - mean) * (z[c] - mean);
+  return kp_total_float(&sum) + rest;
 }
 
 /* Mean and 1 / deviation of a row whose squares leave the range of float. */
@@ -154,9 +187,7 @@ static void normalise(const worker *w, const float *z, float sum, float *y, floa
   const kp_seam_call *s = w->seam;
   const int64_t C = s->C;
   const float mean = s->arguments->norm == KP_NORM_LAYER ? sum / (float)C : 0;
-  float squares = 0;
-#pragma omp simd reduction(+ : squares)
-  for (int64_t c = 0; c < C; c++) squares += (z[c] - mean) * (z[c] - mean);
+  const float squares = centred_squares(z, mean, C);
   statistics[0] = mean;
   statistics[1] = (float)(1 / sqrt((double)squares / (double)C + s->arguments->epsilon));
   if (!isfinite(squares)) moments_in_double(s, z, statistics);
@@ -192,12 +223,11 @@ static void tangent_programs(worker *w, const float *stream, int64_t first, int 
 /* z of row n into y's place; returns its sum. */
 static float tangent_row(const worker *w, const float *h, const float *r, int lane, float *z) {
   const kp_seam_call *s = w->seam;
-  if (!kp_seam_tangent_is_curved(s)) return subtract_rows(h, r, s->C, z);
+  if (!kp_seam_tangent_is_curved(s)) return add_rows(h, r, -1, s->C, z);
   const int64_t groups = s->tangent.groups, D = s->C / groups;
-  float sum = 0;
   for (int64_t g = 0; g < groups; g++)
-    sum += combine_difference(r + g * D, h + g * D, D, &w->tangent[g], lane, z + g * D);
-  return sum;
+    combine_difference(r + g * D, h + g * D, D, &w->tangent[g], lane, z + g * D);
+  return sum_row(z, s->C);
 }
 
 static void tile(worker *w, int64_t first, int count, int64_t first_of_worker) {
@@ -210,7 +240,7 @@ static void tile(worker *w, int64_t first, int count, int64_t first_of_worker) {
   if (curved_update) update_curved(w, first, count, w->stream + first * C, &w->events);
   for (int lane = 0; lane < count && flat_add; lane++) {
     const int64_t at = (first + lane) * C;
-    sums[lane] = add_rows(s->x + at, s->u + at, C, w->stream + at);
+    sums[lane] = add_rows(s->x + at, s->u + at, 1, C, w->stream + at);
   }
   if (w->y == NULL) return;
   if (kp_seam_tangent_is_curved(s)) tangent_programs(w, stream, first, count, first_of_worker);
@@ -239,7 +269,7 @@ static void row_before(worker *w, int64_t first) {
   else if (kp_seam_update_is_curved(s))
     update_curved(w, first - 1, 1, w->before, &ignored);
   else
-    add_rows(s->x + at, s->u + at, s->C, w->before);
+    add_rows(s->x + at, s->u + at, 1, s->C, w->before);
 }
 
 static void work(worker *w, kp_range range) {

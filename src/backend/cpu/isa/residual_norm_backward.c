@@ -82,48 +82,85 @@ static const float *row_or_origin(const worker *w, const float *rows, int64_t n)
   return rows == NULL ? w->origin : rows + n * w->seam->C;
 }
 
+/* s = own + direct + next, the whole gradient of x'. */
+static inline void add_parts(const float *const part[3], int64_t d, int64_t count, float *whole,
+                             kp_doubles *sum) {
+  kp_half_floats own, direct, next;
+  kp_load_half(part[0] + d, count, &own);
+  kp_load_half(part[1] + d, count, &direct);
+  kp_load_half(part[2] + d, count, &next);
+  own += direct + next;
+  kp_store_half(&own, count, whole + d);
+  kp_widen_half(&own, sum);
+}
+
+typedef struct update_sums {
+  kp_doubles xx, xu, uu, sx, su;
+} update_sums;
+
+static inline void update_sums_step(const float *const part[3], const float *x, const float *u, int64_t d,
+                                    int64_t count, float *whole, update_sums *sums) {
+  kp_doubles s, a, b;
+  add_parts(part, d, count, whole, &s);
+  kp_widen(x + d, count, &a), kp_widen(u + d, count, &b);
+  sums->xx += a * a, sums->xu += a * b, sums->uu += b * b;
+  sums->sx += s * a, sums->su += s * b;
+}
+
 /* s of one row, its inner products with x and u, and the Gram entries of these, over D channels. */
 static void sum_and_gram_pair(const float *const part[3], const float *x, const float *u, int64_t D,
-                              kp_lanes *lanes, int lane, float *whole) {
-  const float *own = part[0], *direct = part[1], *next = part[2];
-  double xx = 0, xu = 0, uu = 0, sx = 0, su = 0;
-#pragma omp simd reduction(+ : xx, xu, uu, sx, su)
-  for (int64_t d = 0; d < D; d++) {
-    const float s = own[d] + direct[d] + next[d];
-    whole[d] = s;
-    const double g = (double)s, a = (double)x[d], b = (double)u[d];
-    xx += a * a, xu += a * b, uu += b * b, sx += g * a, su += g * b;
-  }
-  lanes->gram[0][lane] = xx, lanes->gram[1][lane] = xu, lanes->gram[2][lane] = uu;
-  lanes->coefficients_bar[0][lane] = sx, lanes->coefficients_bar[1][lane] = su;
+                              kp_lanes *lanes, int lane, float *s) {
+  update_sums sums = {{0}, {0}, {0}, {0}, {0}};
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES) update_sums_step(part, x, u, d, KP_DOUBLES, s, &sums);
+  if (whole < D) update_sums_step(part, x, u, whole, D - whole, s, &sums);
+  lanes->gram[0][lane] = kp_total(&sums.xx);
+  lanes->gram[1][lane] = kp_total(&sums.xu);
+  lanes->gram[2][lane] = kp_total(&sums.uu);
+  lanes->coefficients_bar[0][lane] = kp_total(&sums.sx);
+  lanes->coefficients_bar[1][lane] = kp_total(&sums.su);
 }
 
 /* The same with x, r and u. */
 static void sum_and_gram_triple(const float *const part[3], const float *x, const float *r, const float *u,
                                 int64_t D, kp_lanes *lanes, int lane, float *whole) {
-  const float *own = part[0], *direct = part[1], *next = part[2];
-  double sx = 0, sr = 0, su = 0;
-#pragma omp simd reduction(+ : sx, sr, su)
-  for (int64_t d = 0; d < D; d++) {
-    const float s = own[d] + direct[d] + next[d];
-    whole[d] = s;
-    sx += (double)s * (double)x[d], sr += (double)s * (double)r[d], su += (double)s * (double)u[d];
+  kp_doubles sx = {0}, sr = {0}, su = {0};
+  for (int64_t d = 0; d < D; d += KP_DOUBLES) {
+    kp_doubles s, a, b, c;
+    add_parts(part, d, D - d < KP_DOUBLES ? D - d : KP_DOUBLES, whole, &s);
+    kp_widen(x + d, D - d, &a), kp_widen(r + d, D - d, &b), kp_widen(u + d, D - d, &c);
+    sx += s * a, sr += s * b, su += s * c;
   }
   kp_gram_triple(x, r, u, D, lanes, lane);
-  lanes->coefficients_bar[0][lane] = sx;
-  lanes->coefficients_bar[1][lane] = sr;
-  lanes->coefficients_bar[2][lane] = su;
+  lanes->coefficients_bar[0][lane] = kp_total(&sx);
+  lanes->coefficients_bar[1][lane] = kp_total(&sr);
+  lanes->coefficients_bar[2][lane] = kp_total(&su);
 }
 
-/* to = extra + a_0 s + a_1 v_1 + a_2 v_2 over D channels. */
-static void combine(const double a[3], const float *extra, const float *s, const float *v1, const float *v2,
-                    int64_t D, float *to) {
-  const double a0 = a[0], a1 = a[1], a2 = a[2];
-#pragma omp simd
-  for (int64_t d = 0; d < D; d++)
-    to[d] = extra[d] + (float)(a0 * (double)s[d] + a1 * (double)v1[d] + a2 * (double)v2[d]);
+/* to = extra + a_0 s + a_1 x + a_2 u. */
+static inline void combine_pair_step(const double a[3], const float *extra, const float *s, const float *x,
+                                     const float *u, int64_t count, float *to) {
+  kp_doubles p, q, r, e;
+  kp_widen(s, count, &p), kp_widen(x, count, &q), kp_widen(u, count, &r), kp_widen(extra, count, &e);
+  p = a[0] * p + a[1] * q + a[2] * r + e;
+  kp_narrow(&p, count, to);
 }
 
+/* gx = extra + for_x · (s, x, u) and, where gu is not NULL, gu = for_u · (s, x, u), over D channels. */
+static void combine_pair(const double for_x[3], const double for_u[3], const float *extra,
+                         const float *origin, const float *s, const float *x, const float *u, int64_t D,
+                         float *gx, float *gu) {
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES) {
+    combine_pair_step(for_x, extra + d, s + d, x + d, u + d, KP_DOUBLES, gx + d);
+    if (gu != NULL) combine_pair_step(for_u, origin, s + d, x + d, u + d, KP_DOUBLES, gu + d);
+  }
+  if (whole == D) return;
+  combine_pair_step(for_x, extra + whole, s + whole, x + whole, u + whole, D - whole, gx + whole);
+  if (gu != NULL) combine_pair_step(for_u, origin, s + whole, x + whole, u + whole, D - whole, gu + whole);
+}
+
+/* to = extra + a_0 s + a_1 v_1 + a_2 v_2 + a_3 v_3 over D channels. */
 static void combine_four(const double a[4], const float *extra, const float *s, const float *v1,
                          const float *v2, const float *v3, int64_t D, float *to) {
   const double a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
@@ -154,11 +191,11 @@ static void update_pair(worker *w, int64_t first, int lane, const float *next) {
   for (int64_t g = 0; g < s->update.groups; g++) {
     const kp_lanes *lanes = &w->update[g];
     const float *x = s->x + n * C + g * D, *u = s->u + n * C + g * D, *whole = w->whole + lane * C + g * D;
-    const double *bar[3] = {lanes->gram_bar[0], lanes->gram_bar[1], lanes->gram_bar[2]};
-    const double for_x[3] = {lanes->coefficients[0][lane], 2 * bar[0][lane], bar[1][lane]};
-    const double for_u[3] = {lanes->coefficients[1][lane], bar[1][lane], 2 * bar[2][lane]};
-    if (w->gu != NULL) combine(for_u, w->origin, whole, x, u, D, w->gu + n * C + g * D);
-    combine(for_x, next + g * D, whole, x, u, D, w->gx + n * C + g * D);
+    const double xx = lanes->gram_bar[0][lane], xu = lanes->gram_bar[1][lane], uu = lanes->gram_bar[2][lane];
+    const double for_x[3] = {lanes->coefficients[0][lane], 2 * xx, xu};
+    const double for_u[3] = {lanes->coefficients[1][lane], xu, 2 * uu};
+    combine_pair(for_x, for_u, next + g * D, w->origin, whole, x, u, D, w->gx + n * C + g * D,
+                 w->gu == NULL ? NULL : w->gu + n * C + g * D);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "backend/cpu/isa/curvature_table.h"
 #include "backend/cpu/isa/lanes.h"
+#include "backend/cpu/isa/row_vectors.h"
 
 enum { KP_TILE = KP_LANES };
 
@@ -81,39 +82,63 @@ static inline kp_scratch kp_scratch_at(void *memory) {
   return (kp_scratch){(char *)((address + 63) / 64 * 64), 0};
 }
 
+/* Sums over a row come as a step of `count` <= KP_DOUBLES channels and the loop over it, so that all steps
+ * but the last are free of branches. */
+typedef struct kp_pair_sums {
+  kp_doubles aa, ab, bb;
+} kp_pair_sums;
+
+static inline void kp_gram_pair_step(const float *a, const float *b, int64_t count, kp_pair_sums *sums) {
+  kp_doubles p, q;
+  kp_widen(a, count, &p), kp_widen(b, count, &q);
+  sums->aa += p * p, sums->ab += p * q, sums->bb += q * q;
+}
+
+static inline void kp_gram_difference_step(const float *r, const float *h, int64_t count,
+                                           kp_pair_sums *sums) {
+  kp_doubles p, q;
+  kp_widen(r, count, &p), kp_widen(h, count, &q);
+  q -= p;
+  sums->aa += p * p, sums->ab += p * q, sums->bb += q * q;
+}
+
+static inline void kp_gram_store(const kp_pair_sums *sums, kp_lanes *lanes, int lane) {
+  lanes->gram[0][lane] = kp_total(&sums->aa);
+  lanes->gram[1][lane] = kp_total(&sums->ab);
+  lanes->gram[2][lane] = kp_total(&sums->bb);
+}
+
 /* Gram entries over D channels of (a, b). */
 static inline void kp_gram_pair(const float *a, const float *b, int64_t D, kp_lanes *lanes, int lane) {
-  double aa = 0, ab = 0, bb = 0;
-#pragma omp simd reduction(+ : aa, ab, bb)
-  for (int64_t d = 0; d < D; d++) {
-    const double p = (double)a[d], q = (double)b[d];
-    aa += p * p, ab += p * q, bb += q * q;
-  }
-  lanes->gram[0][lane] = aa, lanes->gram[1][lane] = ab, lanes->gram[2][lane] = bb;
+  kp_pair_sums sums = {{0}, {0}, {0}};
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES) kp_gram_pair_step(a + d, b + d, KP_DOUBLES, &sums);
+  if (whole < D) kp_gram_pair_step(a + whole, b + whole, D - whole, &sums);
+  kp_gram_store(&sums, lanes, lane);
 }
 
 /* Of (r, h - r). */
 static inline void kp_gram_difference(const float *r, const float *h, int64_t D, kp_lanes *lanes, int lane) {
-  double rr = 0, rd = 0, dd = 0;
-#pragma omp simd reduction(+ : rr, rd, dd)
-  for (int64_t c = 0; c < D; c++) {
-    const double p = (double)r[c], q = (double)h[c] - p;
-    rr += p * p, rd += p * q, dd += q * q;
-  }
-  lanes->gram[0][lane] = rr, lanes->gram[1][lane] = rd, lanes->gram[2][lane] = dd;
+  kp_pair_sums sums = {{0}, {0}, {0}};
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t d = 0; d < whole; d += KP_DOUBLES) kp_gram_difference_step(r + d, h + d, KP_DOUBLES, &sums);
+  if (whole < D) kp_gram_difference_step(r + whole, h + whole, D - whole, &sums);
+  kp_gram_store(&sums, lanes, lane);
 }
 
 /* Of (a, b, c). */
 static inline void kp_gram_triple(const float *a, const float *b, const float *c, int64_t D, kp_lanes *lanes,
                                   int lane) {
-  double aa = 0, ab = 0, ac = 0, bb = 0, bc = 0, cc = 0;
-#pragma omp simd reduction(+ : aa, ab, ac, bb, bc, cc)
-  for (int64_t d = 0; d < D; d++) {
-    const double p = (double)a[d], q = (double)b[d], r = (double)c[d];
+  kp_doubles aa = {0}, ab = {0}, ac = {0}, bb = {0}, bc = {0}, cc = {0};
+  for (int64_t d = 0; d < D; d += KP_DOUBLES) {
+    kp_doubles p, q, r;
+    kp_widen(a + d, D - d, &p), kp_widen(b + d, D - d, &q), kp_widen(c + d, D - d, &r);
     aa += p * p, ab += p * q, ac += p * r, bb += q * q, bc += q * r, cc += r * r;
   }
-  const double gram[6] = {aa, ab, ac, bb, bc, cc};
-  for (int i = 0; i < 6; i++) lanes->gram[i][lane] = gram[i];
+  lanes->gram[0][lane] = kp_total(&aa), lanes->gram[1][lane] = kp_total(&ab),
+  lanes->gram[2][lane] = kp_total(&ac);
+  lanes->gram[3][lane] = kp_total(&bb), lanes->gram[4][lane] = kp_total(&bc),
+  lanes->gram[5][lane] = kp_total(&cc);
 }
 
 /* Lanes that no row of the tile fills are computed too. */

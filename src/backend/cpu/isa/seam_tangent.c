@@ -48,30 +48,41 @@ typedef struct means {
   float g, gn; /* of gw and gw n */
 } means;
 
-/* The means over one row; adds to the tile's gradients of weight and bias. */
-static inline means flat_means(kp_seam_tangent *t, int64_t n, const float *reference) {
-  const int64_t C = t->seam->C;
-  const float *h = t->stream + n * C, *gy = t->gy + n * C, *weight = t->weight;
-  const float mean = t->statistics[2 * n], scale = t->statistics[2 * n + 1];
-  float *gweight = t->tile_gweight, *gbias = t->tile_gbias, sum_g = 0, sum_gn = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gn)
-  for (int64_t c = 0; c < C; c++) {
-    const float z = reference == NULL ? h[c] : h[c] - reference[c];
-    const float normal = (z - mean) * scale, g = gy[c] * weight[c];
-    gweight[c] += gy[c] * normal;
-    gbias[c] += gy[c];
-    sum_g += g;
-    sum_gn += g * normal;
-  }
+typedef struct flat_sums {
+  kp_floats g, gn;
+} flat_sums;
+
+static inline void flat_sums_step(const kp_seam_tangent *t, const float *h, const float *r, const float *gy,
+                                  const float statistics[2], int64_t c, int64_t count, flat_sums *sums) {
+  kp_floats z, from, g, weight, gweight, gbias;
+  kp_load(h + c, count, &z), kp_load(r + c, count, &from);
+  kp_load(gy + c, count, &g), kp_load(t->weight + c, count, &weight);
+  kp_load(t->tile_gweight + c, count, &gweight), kp_load(t->tile_gbias + c, count, &gbias);
+  const kp_floats normal = (z - from - statistics[0]) * statistics[1];
+  gweight += g * normal, gbias += g;
+  kp_store(&gweight, count, t->tile_gweight + c), kp_store(&gbias, count, t->tile_gbias + c);
+  g *= weight;
+  sums->g += g, sums->gn += g * normal;
+}
+
+/* The means over one row with z = h - r; adds to the tile's gradients of weight and bias. */
+static means flat_means(const kp_seam_tangent *t, int64_t n, const float *r) {
+  const int64_t C = t->seam->C, whole = C / KP_FLOATS * KP_FLOATS;
+  const float *h = t->stream + n * C, *gy = t->gy + n * C, *statistics = t->statistics + 2 * n;
   const bool layer = t->seam->arguments->norm == KP_NORM_LAYER;
-  return (means){layer ? sum_g / (float)C : 0, sum_gn / (float)C};
+  const kp_seam_tangent own = *t; /* a copy that no store can change */
+  flat_sums sums = {{0}, {0}};
+  for (int64_t c = 0; c < whole; c += KP_FLOATS)
+    flat_sums_step(&own, h, r, gy, statistics, c, KP_FLOATS, &sums);
+  if (whole < C) flat_sums_step(&own, h, r, gy, statistics, whole, C - whole, &sums);
+  return (means){layer ? kp_total_float(&sums.g) / (float)C : 0, kp_total_float(&sums.gn) / (float)C};
 }
 
 void kp_seam_plain_row(kp_seam_tangent *t, int64_t n, const float *direct, float *gx) {
   const int64_t C = t->seam->C;
   const float *h = t->stream + n * C, *gy = t->gy + n * C, *weight = t->weight;
   const float mean = t->statistics[2 * n], scale = t->statistics[2 * n + 1];
-  const means m = flat_means(t, n, NULL);
+  const means m = flat_means(t, n, t->origin);
 #pragma omp simd
   for (int64_t c = 0; c < C; c++)
     gx[c] = direct[c] + scale * (gy[c] * weight[c] - m.g - (h[c] - mean) * scale * m.gn);
@@ -96,26 +107,45 @@ static void flat_row(kp_seam_tangent *t, int64_t n, int lane) {
 
 /* ---- curved ---- */
 
+typedef struct curved_sums {
+  kp_doubles rr, rd, dd, gr, gd, g, r, d;
+} curved_sums;
+
+static inline void curved_sums_step(const float *r, const float *h, const float *gy, const float *weight,
+                                    int64_t count, curved_sums *sums) {
+  kp_doubles a, b, g;
+  kp_widen(r, count, &a), kp_widen(h, count, &b), kp_widen_product(gy, weight, count, &g);
+  b -= a;
+  sums->rr += a * a, sums->rd += a * b, sums->dd += b * b;
+  sums->gr += g * a, sums->gd += g * b;
+  sums->g += g, sums->r += a, sums->d += b;
+}
+
+static void sum_group(const float *r, const float *h, const float *gy, const float *weight, int64_t D,
+                      int lane, kp_lanes *lanes, kp_seam_sums *to) {
+  curved_sums sums = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}};
+  const int64_t whole = D / KP_DOUBLES * KP_DOUBLES;
+  for (int64_t c = 0; c < whole; c += KP_DOUBLES)
+    curved_sums_step(r + c, h + c, gy + c, weight + c, KP_DOUBLES, &sums);
+  if (whole < D) curved_sums_step(r + whole, h + whole, gy + whole, weight + whole, D - whole, &sums);
+  lanes->gram[0][lane] = kp_total(&sums.rr);
+  lanes->gram[1][lane] = kp_total(&sums.rd);
+  lanes->gram[2][lane] = kp_total(&sums.dd);
+  to->gw_r[lane] = kp_total(&sums.gr);
+  to->gw_d[lane] = kp_total(&sums.gd);
+  to->gw[lane] = kp_total(&sums.g);
+  to->r[lane] = kp_total(&sums.r);
+  to->d[lane] = kp_total(&sums.d);
+}
+
 static void sum_row(kp_seam_tangent *t, int64_t n, int lane) {
   const kp_seam_call *s = t->seam;
   const int64_t groups = s->tangent.groups, D = s->C / groups;
-  const float *reference = reference_of(t, n);
+  const float *r = reference_of(t, n), *h = t->stream + n * s->C, *gy = t->gy + n * s->C;
   for (int64_t group = 0; group < groups; group++) {
-    const float *r = reference + group * D, *h = t->stream + n * s->C + group * D;
-    const float *gy = t->gy + n * s->C + group * D, *weight = t->weight + group * D;
-    double rr = 0, rd = 0, dd = 0, gr = 0, gd = 0, sum_g = 0, sum_r = 0, sum_d = 0;
-#pragma omp simd reduction(+ : rr, rd, dd, gr, gd, sum_g, sum_r, sum_d)
-    for (int64_t c = 0; c < D; c++) {
-      const double a = (double)r[c], b = (double)h[c] - a, g = (double)(gy[c] * weight[c]);
-      rr += a * a, rd += a * b, dd += b * b, gr += g * a, gd += g * b;
-      sum_g += g, sum_r += a, sum_d += b;
-    }
-    kp_lanes *lanes = &t->lanes[group];
-    kp_seam_sums *sums = &t->sums[group];
-    lanes->kappa[lane] = kp_curvature_of_row(&s->tangent, n, group);
-    lanes->gram[0][lane] = rr, lanes->gram[1][lane] = rd, lanes->gram[2][lane] = dd;
-    sums->gw_r[lane] = gr, sums->gw_d[lane] = gd, sums->gw[lane] = sum_g;
-    sums->r[lane] = sum_r, sums->d[lane] = sum_d;
+    const int64_t at = group * D;
+    t->lanes[group].kappa[lane] = kp_curvature_of_row(&s->tangent, n, group);
+    sum_group(r + at, h + at, gy + at, t->weight + at, D, lane, &t->lanes[group], &t->sums[group]);
   }
 }
 
@@ -162,33 +192,65 @@ static combination along(double c, combination gz, double bar_r, double bar_d) {
   return (combination){c * gz.gw, c * gz.one, c * gz.r + bar_r, c * gz.d + bar_d};
 }
 
-static void combine_row(kp_seam_tangent *t, int64_t n, int lane) {
-  const kp_seam_call *s = t->seam;
-  const int64_t groups = s->tangent.groups, D = s->C / groups;
+/* What one group of a row becomes, and where it stands. */
+typedef struct group_work {
+  combination to_stream, to_reference, normal;
+  const float *r, *h, *gy, *weight;
+  float *stream, *reference, *gweight, *gbias;
+} group_work;
+
+static inline void evaluate(combination f, const kp_doubles *g, const kp_doubles *r, const kp_doubles *d,
+                            kp_doubles *out) {
+  *out = f.gw * *g + f.r * *r + f.d * *d + f.one;
+}
+
+static inline void combine_step(const group_work *w, int64_t c, int64_t count) {
+  kp_doubles r, d, g, out;
+  kp_widen(w->r + c, count, &r), kp_widen(w->h + c, count, &d);
+  kp_widen_product(w->gy + c, w->weight + c, count, &g);
+  d -= r;
+  evaluate(w->to_stream, &g, &r, &d, &out);
+  kp_narrow(&out, count, w->stream + c);
+  evaluate(w->to_reference, &g, &r, &d, &out);
+  kp_narrow(&out, count, w->reference + c);
+  out = w->normal.r * r + w->normal.d * d + w->normal.one;
+  kp_half_floats gy, gweight, gbias;
+  kp_load_half(w->gy + c, count, &gy);
+  kp_load_half(w->gweight + c, count, &gweight), kp_load_half(w->gbias + c, count, &gbias);
+  gweight += gy * __builtin_convertvector(out, kp_half_floats);
+  gbias += gy;
+  kp_store_half(&gweight, count, w->gweight + c), kp_store_half(&gbias, count, w->gbias + c);
+}
+
+static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t group, int lane) {
+  const kp_lanes *lanes = &t->lanes[group];
+  const int64_t D = t->seam->C / t->seam->tangent.groups, at = n * t->seam->C + group * D;
   const double mean = (double)t->statistics[2 * n], scale = (double)t->statistics[2 * n + 1];
-  const float *reference = reference_of(t, n);
+  const double first = lanes->coefficients[0][lane], second = lanes->coefficients[1][lane];
+  const double fall = scale * scale * t->mean_gn[lane];
+  const combination gz = {scale, fall * mean - scale * t->mean_g[lane], -fall * first, -fall * second};
+  const combination gd = along(second, gz, lanes->gram_bar[1][lane], 2 * lanes->gram_bar[2][lane]);
+  const combination all = along(first, gz, 2 * lanes->gram_bar[0][lane], lanes->gram_bar[1][lane]);
+  return (group_work){.to_stream = gd,
+                      .to_reference = {all.gw - gd.gw, all.one - gd.one, all.r - gd.r, all.d - gd.d},
+                      .normal = {0, -scale * mean, scale * first, scale * second},
+                      .r = reference_of(t, n) + group * D,
+                      .h = t->stream + at,
+                      .gy = t->gy + at,
+                      .weight = t->weight + group * D,
+                      .stream = t->to_stream + lane * t->seam->C + group * D,
+                      .reference = t->to_reference + lane * t->seam->C + group * D,
+                      .gweight = t->tile_gweight + group * D,
+                      .gbias = t->tile_gbias + group * D};
+}
+
+static void combine_row(kp_seam_tangent *t, int64_t n, int lane) {
+  const int64_t groups = t->seam->tangent.groups, D = t->seam->C / groups,
+                whole = D / KP_DOUBLES * KP_DOUBLES;
   for (int64_t group = 0; group < groups; group++) {
-    const kp_lanes *lanes = &t->lanes[group];
-    const double first = lanes->coefficients[0][lane], second = lanes->coefficients[1][lane];
-    const double fall = scale * scale * t->mean_gn[lane];
-    const combination gz = {scale, fall * mean - scale * t->mean_g[lane], -fall * first, -fall * second};
-    const combination gd = along(second, gz, lanes->gram_bar[1][lane], 2 * lanes->gram_bar[2][lane]);
-    const combination all = along(first, gz, 2 * lanes->gram_bar[0][lane], lanes->gram_bar[1][lane]);
-    const combination gr = {all.gw - gd.gw, all.one - gd.one, all.r - gd.r, all.d - gd.d};
-    const double n_r = scale * first, n_d = scale * second, n_one = -scale * mean;
-    const float *r = reference + group * D, *h = t->stream + n * s->C + group * D;
-    const float *gy = t->gy + n * s->C + group * D, *weight = t->weight + group * D;
-    float *to_stream = t->to_stream + lane * s->C + group * D;
-    float *to_reference = t->to_reference + lane * s->C + group * D;
-    float *gweight = t->tile_gweight + group * D, *gbias = t->tile_gbias + group * D;
-#pragma omp simd
-    for (int64_t c = 0; c < D; c++) {
-      const double a = (double)r[c], b = (double)h[c] - a, g = (double)(gy[c] * weight[c]);
-      to_stream[c] = (float)(gd.gw * g + gd.one + gd.r * a + gd.d * b);
-      to_reference[c] = (float)(gr.gw * g + gr.one + gr.r * a + gr.d * b);
-      gweight[c] += gy[c] * (float)(n_r * a + n_d * b + n_one);
-      gbias[c] += gy[c];
-    }
+    const group_work w = group_work_of(t, n, group, lane);
+    for (int64_t c = 0; c < whole; c += KP_DOUBLES) combine_step(&w, c, KP_DOUBLES);
+    if (whole < D) combine_step(&w, whole, D - whole);
   }
 }
 
