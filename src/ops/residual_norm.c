@@ -64,6 +64,10 @@ void kp_backward_residual_norm(kp_graph *graph, kp_node *node) {
   for (int i = 0; i < 9; i++) input[i] = kp_saved(graph, in[i]);
   input[9] = kp_saved(graph, x_new);
   input[10] = node->output[0] == NULL ? NULL : kp_gradient(node->output[0]);
+  if (x_new == x && x->role == KP_ROLE_ACTIVATION) { /* what has arrived at x joins the kernel's own sum */
+    input[10] = kp_gradient(x);
+    x->gradient = NULL;
+  }
   input[11] = kp_gradient(node->output[1]);
   input[12] = kp_saved(graph, node->output[2]);
   if (flat) input[1] = NULL; /* gradients of a plain sum do not need the branch: let it die */
