@@ -3,7 +3,7 @@
 # Labels, by the name of the test:
 #   long           takes more than some ten seconds
 #   release-only   not run under the sanitizers: what it looks at is the same there, or too slow
-set(KAPPA_TESTS_LONG "")
+set(KAPPA_TESTS_LONG test_operator_gradients)
 set(KAPPA_TESTS_RELEASE_ONLY "")
 
 # Threads that wait must not spin: several tests share the cores.  Under the sanitizers an allocation that is
@@ -13,10 +13,10 @@ set(KAPPA_TEST_ENVIRONMENT OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
 
 function(kappa_describe_test name)
   set(labels ${ARGN})
-  set(timeout 120)
+  set(timeout 300)
   if(name IN_LIST KAPPA_TESTS_LONG)
     list(APPEND labels long)
-    set(timeout 600)
+    set(timeout 900)
   endif()
   if(name IN_LIST KAPPA_TESTS_RELEASE_ONLY)
     list(APPEND labels release-only)
