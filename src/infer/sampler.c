@@ -1,5 +1,6 @@
-/* Top-k, top-p and min-p all keep the likeliest tokens down to some bound, so the candidates are made a heap
- * and taken from its top until a bound is met: the vocabulary is never sorted. */
+/* Top-k, top-p and min-p all keep the likeliest tokens down to some bound.  Top-k keeps its k in a heap with
+ * the last of them on top, against which nearly every other token fails in one comparison; top-p and min-p
+ * take tokens from the top of a heap until their bound is met.  The vocabulary is never sorted. */
 #include "infer/sampler.h"
 
 #include <math.h>
@@ -79,31 +80,41 @@ void kp_token_sampler_destroy(kp_token_sampler *sampler) {
   free(sampler);
 }
 
-/* ---- the heap: the first candidate comes before all others ---- */
+/* ---- heaps ---- */
 
 static bool before(candidate a, candidate b) {
   return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-static void sift_down(candidate *heap, int64_t at, int64_t count) {
+/* What stands on top of a heap. */
+typedef enum heap_order { FIRST_ON_TOP, LAST_ON_TOP } heap_order;
+
+static bool above(candidate a, candidate b, heap_order order) {
+  return order == FIRST_ON_TOP ? before(a, b) : before(b, a);
+}
+
+static void sift_down(candidate *heap, int64_t at, int64_t count, heap_order order) {
   const candidate moved = heap[at];
   for (int64_t child; (child = 2 * at + 1) < count; at = child) {
-    if (child + 1 < count && before(heap[child + 1], heap[child])) child++;
-    if (!before(heap[child], moved)) break;
+    if (child + 1 < count && above(heap[child + 1], heap[child], order)) child++;
+    if (!above(heap[child], moved, order)) break;
     heap[at] = heap[child];
   }
   heap[at] = moved;
 }
 
-static void make_heap(candidate *heap, int64_t count) {
-  for (int64_t at = count / 2 - 1; at >= 0; at--) sift_down(heap, at, count);
+static void make_heap(candidate *heap, int64_t count, heap_order order) {
+  for (int64_t at = count / 2 - 1; at >= 0; at--) sift_down(heap, at, count, order);
 }
 
-static candidate take_first(candidate *heap, int64_t *count) {
-  const candidate first = heap[0];
-  heap[0] = heap[--*count];
-  if (*count > 0) sift_down(heap, 0, *count);
-  return first;
+/* Brings the first `kept` of all candidates to the front, in any order. */
+static void bring_forward(candidate *candidates, int64_t count, int64_t kept) {
+  make_heap(candidates, kept, LAST_ON_TOP);
+  for (int64_t i = kept; i < count; i++) {
+    if (!before(candidates[i], candidates[0])) continue;
+    candidates[0] = candidates[i];
+    sift_down(candidates, 0, kept, LAST_ON_TOP);
+  }
 }
 
 /* ---- the stages ---- */
@@ -159,41 +170,33 @@ static void keep_all(kp_token_sampler *sampler) {
 }
 
 /* Candidates in their order.  Each leaves the heap for the place that the heap gives up at its end, so
- * candidate i stands i places from the end of the memory. */
+ * candidate i stands i places from the end. */
 typedef struct ranking {
-  kp_token_sampler *sampler;
-  int64_t left; /* in the heap */
+  candidate *heap;
+  int64_t count, left; /* all of them; those that are still in the heap */
 } ranking;
 
 static candidate ranked(ranking *r, int64_t i) {
-  candidate *heap = r->sampler->heap;
-  const int64_t at = r->sampler->vocabulary - 1 - i;
+  const int64_t at = r->count - 1 - i;
   while (r->left > at) {
-    const candidate first = take_first(heap, &r->left);
-    heap[r->left] = first;
+    const candidate first = r->heap[0];
+    r->heap[0] = r->heap[--r->left];
+    sift_down(r->heap, 0, r->left, FIRST_ON_TOP);
+    r->heap[r->left] = first;
   }
-  return heap[at];
+  return r->heap[at];
 }
 
-/* The sum of the weights of the `limit` first candidates: what the share of top-p counts from. */
-static double total_weight(ranking *r, int64_t limit, double top) {
-  double total = 0;
-  if (r->sampler->options.top_p == 1) return 0;
-  if (limit == r->sampler->vocabulary) /* in any order: the heap need not be emptied */
-    for (int64_t i = 0; i < limit; i++) total += weight_of(r->sampler, r->sampler->heap[i], top);
-  else
-    for (int64_t i = 0; i < limit; i++) total += weight_of(r->sampler, ranked(r, i), top);
-  return total;
-}
-
+/* The `limit` first candidates, cut by top-p and min-p. */
 static void keep_likeliest(kp_token_sampler *sampler, int64_t limit) {
   const kp_token_sampler_options *o = &sampler->options;
-  double *probabilities = sampler->probabilities;
-  ranking r = {sampler, sampler->vocabulary};
-  make_heap(sampler->heap, sampler->vocabulary);
-  const double top = sampler->heap[0].logit, total = total_weight(&r, limit, top);
+  double *probabilities = sampler->probabilities, total = 0, sum = 0;
+  ranking r = {sampler->heap, limit, limit};
+  if (limit < sampler->vocabulary) bring_forward(sampler->heap, sampler->vocabulary, limit);
+  make_heap(sampler->heap, limit, FIRST_ON_TOP);
+  const double top = sampler->heap[0].logit;
+  for (int64_t i = 0; i < limit; i++) total += weight_of(sampler, sampler->heap[i], top);
   memset(probabilities, 0, (size_t)sampler->vocabulary * sizeof *probabilities);
-  double sum = 0;
   int64_t kept = 0;
   for (; kept < limit && (o->top_p == 1 || sum < o->top_p * total); kept++) {
     const candidate c = ranked(&r, kept);

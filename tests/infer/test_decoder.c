@@ -168,8 +168,8 @@ static const char *const models[] = {
     "model.family=gpt model.token_difference=true",
     "model.family=mixed model.wiring=e1",
     "model.family=mixed model.wiring=e2 model.curvature.value=[0.3]",
-    "model.family=mixed model.wiring=e3 model.curvature.per_head=true "
-    "model.curvature.value=[-0.5,0.2,-1,0.7,0.1,-0.2]",
+    ("model.family=mixed model.wiring=e3 model.curvature.per_head=true "
+     "model.curvature.value=[-0.5,0.2,-1,0.7,0.1,-0.2]"),
     "model.family=mixed model.reference=origin",
     "model.family=mixed model.reference=mean",
     "model.family=mixed model.reference=midpoint model.window=3",
