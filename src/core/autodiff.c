@@ -82,7 +82,8 @@ static bool any_output_gradient(const kp_node *node) {
 }
 
 kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed, kp_error *error) {
-  kp_assert(kp_tensor_count(output) == kp_tensor_count(seed), "the seed of %s has another size", output->name);
+  kp_assert(kp_tensor_count(output) == kp_tensor_count(seed), "the seed of %s has another size",
+            output->name);
   const int forward_count = graph->node_count;
   output->gradient = seed;
   for (int i = forward_count - 1; i >= 0; i--) {

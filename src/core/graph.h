@@ -127,9 +127,9 @@ const char *kp_tensor_shape_text(const kp_tensor *tensor, char text[64]);
 
 /* ---- Differentiation (core/autodiff.c) ---- */
 
-/* Appends the backward pass of `output`, whose gradient is `seed` (as many elements): an input or a constant.  For a
- * loss it is one number: 1 / (number of micro-batches) when gradients are accumulated.  Fails when a gradient would
- * have to pass an operator that is not differentiable. */
+/* Appends the backward pass of `output`, whose gradient is `seed` (as many elements): an input or a constant.
+ * For a loss it is one number: 1 / (number of micro-batches) when gradients are accumulated.  Fails when a
+ * gradient would have to pass an operator that is not differentiable. */
 kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed, kp_error *error);
 
 /* For backward rules. ---------------------------------------------------- */

@@ -54,8 +54,9 @@ extern const kp_row_program kp_row_programs[KP_PROGRAM_COUNT];
 /* The program of that name, or NULL. */
 const kp_row_program *kp_row_program_find(const char *name);
 
-/* Runs a program on one row in double, in the plainest way.  inputs: `inputs` vectors of length n, NULL for the
- * origin; output: n numbers, or one for a scalar program.  output may be one of the inputs.  Returns the event of the forward.
+/* Runs a program on one row in double, in the plainest way.  inputs: `inputs` vectors of length n, NULL for
+ * the origin; output: n numbers, or one for a scalar program.  output may be one of the inputs.  Returns the
+ * event of the forward.
  */
 int kp_row_program_apply(const kp_row_program *program, size_t n, const double *const *inputs, double kappa,
                          double p, double *output);

@@ -18,7 +18,7 @@ static kp_tensor *like_if_needed(kp_graph *graph, const kp_tensor *tensor, const
 /* ---- row_program ---- */
 
 kp_tensor *kp_curved_map(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
-                                kp_tensor *curvature) {
+                         kp_tensor *curvature) {
   const kp_row_program *row = &kp_row_programs[program];
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, v[0]->shape, sizeof shape);

@@ -66,7 +66,7 @@ kp_tensor *kp_normalise(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_ten
 
 /* inputs v_1 … v_m (N, C) and curvature (K, G) -> (N, C), or (N, G) for a scalar program */
 kp_tensor *kp_curved_map(kp_graph *graph, int program, double parameter, kp_tensor *const v[3],
-                                kp_tensor *curvature);
+                         kp_tensor *curvature);
 /* points (N, M, C), weights (N, M), curvature (K, G) -> (N, C) */
 kp_tensor *kp_midpoint(kp_graph *graph, kp_tensor *points, kp_tensor *weights, kp_tensor *curvature);
 /* stream (B, T, C) -> (B, T, C); history and seen are NULL in training. */

@@ -10,7 +10,7 @@
 
 #include "backend/operators.h"
 
-#define KP_ISA_PASTE(name, isa) name##_##isa
+#define KP_ISA_PASTE(name, isa)  name##_##isa
 #define KP_ISA_EXPAND(name, isa) KP_ISA_PASTE(name, isa)
 /* The name of an external symbol of this folder: KP_ISA_NAME(kp_cpu_table) is kp_cpu_table_avx2. */
 #define KP_ISA_NAME(name) KP_ISA_EXPAND(name, KP_ISA)
