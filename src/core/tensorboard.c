@@ -123,7 +123,7 @@ static kp_status repair(const kp_tensorboard *board, size_t *kept, kp_error *err
   kp_file_map map;
   KP_TRY(kp_file_map_open(board->path, KP_EMPTY_ALLOWED, &map, error));
   size_t size = map.size, whole = 0;
-  for (size_t next; (next = record_size(map.data + whole, size - whole)) > 0;) whole += next;
+  for (size_t next; whole < size && (next = record_size(map.data + whole, size - whole)) > 0;) whole += next;
   kp_file_map_close(&map);
   *kept = whole;
   if (whole == size) return KP_OK;
