@@ -37,8 +37,6 @@ static double normal(void) {
 
 /* ---- one node on two backends ---- */
 
-enum { MAX_TENSORS = 24 };
-
 typedef struct bench {
   kp_graph *graph;
   kp_tensor *input[KP_MAX_INPUTS], *output[KP_MAX_OUTPUTS];
@@ -132,6 +130,19 @@ static void compare(const bench *b, int slot, double tolerance, const char *what
 
 static const char *const isas[] = {"sse", "avx2", "avx512", "plain"};
 
+/* Results (not sums of gradients) are the same to the last bit with one thread and with two. */
+static void check_thread_count(bench *b, const kp_backend *backend, const char *what) {
+  double *alone[KP_MAX_OUTPUTS] = {NULL};
+  run_on(b, backend, 1, alone);
+  for (int slot = 0; slot < KP_MAX_OUTPUTS; slot++) {
+    if (b->output[slot] == NULL) continue;
+    const size_t size = (size_t)kp_tensor_count(b->output[slot]) * sizeof(double);
+    if (memcmp(alone[slot], b->actual[slot], size) != 0)
+      fail_msg("%s, %s: output %d depends on the number of threads", what, backend->name, slot);
+    free(alone[slot]);
+  }
+}
+
 /* Runs the graph's node on ref and, with 1 and 2 threads, on every fast backend.  Slots of `exact` must agree
  * to the last digit; those of `skip` are not looked at. */
 static void check_node(bench *b, double tolerance, unsigned exact, unsigned skip, const char *what) {
@@ -148,6 +159,7 @@ static void check_node(bench *b, double tolerance, unsigned exact, unsigned skip
         if (b->output[slot] != NULL && (skip >> slot & 1) == 0)
           compare(b, slot, (exact >> slot & 1) != 0 ? 0 : tolerance, name);
     }
+    if (tolerance == result_tolerance) check_thread_count(b, backend, what);
   }
 }
 
@@ -438,12 +450,216 @@ static void shared_seams_agree(void **state) {
     }
 }
 
+/* ---- row programs ---- */
+
+/* A parameter that each program with one can use. */
+static double some_parameter(int program) {
+  if (program == KP_PROGRAM_PROJECT) return 1e-3;
+  return program == KP_PROGRAM_GEODESIC ? 0.3 : 1.7;
+}
+
+static void check_row_program(int program, int64_t N, int64_t D, int64_t G, int64_t K, bool backward) {
+  const kp_row_program *row = &kp_row_programs[program];
+  const int64_t C = D * G, width = row->scalar ? G : C;
+  char what[128];
+  snprintf(what, sizeof what, "%s%s, N %d D %d G %d K %d", row->name, backward ? " backward" : "", (int)N,
+           (int)D, (int)G, (int)K);
+  bench b = bench_create();
+  for (int i = 0; i < row->inputs; i++) fill_rows(give_matrix(&b, i, KP_TYPE_REAL, N, C), N, C, 0.6, 0);
+  double *kappa = give_matrix(&b, 3, KP_TYPE_STATISTIC, K, G);
+  for (int64_t i = 0; i < K * G; i++) kappa[i] = some_curvature(&(seam_case){.hostility = ORDINARY});
+  kp_row_program_arguments arguments = {program, some_parameter(program)};
+  if (backward) {
+    fill_rows(give_matrix(&b, 4, KP_TYPE_REAL, N, width), N, width, 1, 0);
+    for (int i = 0; i < row->inputs; i++)
+      if (row->inputs == 1 || choose(4) > 0) want(&b, i, KP_TYPE_REAL, N, C);
+    want_sum(&b, 3, b.input[3]);
+  } else {
+    want(&b, 0, KP_TYPE_REAL, N, width);
+  }
+  round_inputs(&b);
+  kp_graph_node(b.graph, backward ? KP_OP_ROW_PROGRAM_BACKWARD : KP_OP_ROW_PROGRAM, &arguments,
+                sizeof arguments, backward ? 5 : 4, b.input, backward ? 4 : 1, b.output);
+  check_node(&b, backward ? gradient_tolerance : result_tolerance, 0, 0, what);
+  bench_destroy(&b);
+}
+
+static void row_programs_agree(void **state) {
+  (void)state;
+  static const int64_t sizes[] = {3, 8, 21};
+  for (int program = 0; program < KP_PROGRAM_COUNT; program++)
+    for (int k = 0; k < 6; k++) {
+      const int64_t N = 1 + choose(40), D = sizes[choose(3)], G = 1 + choose(3);
+      const int64_t K = choose(2) == 0 ? 1 : N;
+      check_row_program(program, N, D, G, K, false);
+      check_row_program(program, N, D, G, K, true);
+    }
+  check_row_program(KP_PROGRAM_TRANSPORT, 200, 32, 4, 1, false);
+  check_row_program(KP_PROGRAM_TRANSPORT, 200, 32, 4, 1, true);
+}
+
+/* ---- midpoints ---- */
+
+static void check_midpoint(int64_t N, int64_t M, int64_t D, int64_t G, int64_t K, bool backward) {
+  const int64_t C = D * G;
+  char what[128];
+  snprintf(what, sizeof what, "midpoint%s, N %d M %d D %d G %d K %d", backward ? " backward" : "", (int)N,
+           (int)M, (int)D, (int)G, (int)K);
+  bench b = bench_create();
+  fill_rows(give(&b, 0, KP_TYPE_REAL, 3, (int64_t[]){N, M, C}), N * M, C, 0.6, 0);
+  double *weights = give_matrix(&b, 1, KP_TYPE_REAL, N, M);
+  for (int64_t i = 0; i < N * M; i++) weights[i] = between(0.1, 1);
+  double *kappa = give_matrix(&b, 2, KP_TYPE_STATISTIC, K, G);
+  for (int64_t i = 0; i < K * G; i++) kappa[i] = some_curvature(&(seam_case){.hostility = ORDINARY});
+  if (backward) {
+    fill_rows(give_matrix(&b, 3, KP_TYPE_REAL, N, C), N, C, 1, 0);
+    want(&b, 0, KP_TYPE_REAL, N * M, C);
+    want(&b, 1, KP_TYPE_REAL, N, M);
+    want_sum(&b, 2, b.input[2]);
+  } else {
+    want(&b, 0, KP_TYPE_REAL, N, C);
+  }
+  round_inputs(&b);
+  kp_graph_node(b.graph, backward ? KP_OP_MIDPOINT_BACKWARD : KP_OP_MIDPOINT, NULL, 0, backward ? 4 : 3,
+                b.input, backward ? 3 : 1, b.output);
+  check_node(&b, backward ? gradient_tolerance : result_tolerance, 0, 0, what);
+  bench_destroy(&b);
+}
+
+static void midpoints_agree(void **state) {
+  (void)state;
+  static const int64_t sizes[] = {1, 5, 16, 21};
+  for (int k = 0; k < 30; k++) {
+    const int64_t N = 1 + choose(20), M = 2 + choose(8), D = sizes[choose(4)], G = 1 + choose(3);
+    const int64_t K = choose(2) == 0 ? 1 : N;
+    check_midpoint(N, M, D, G, K, false);
+    check_midpoint(N, M, D, G, K, true);
+  }
+  check_midpoint(60, 8, 48, 1, 1, false);
+  check_midpoint(60, 8, 48, 1, 1, true);
+}
+
+/* ---- reference points ---- */
+
+typedef struct reference_case {
+  kp_reference_kind kind;
+  int64_t B, T, D, G, K;
+  int window;
+  int32_t seen; /* in decoding; -1: no history */
+} reference_case;
+
+static void check_reference(const reference_case *r, bool backward) {
+  const int64_t N = r->B * r->T, C = r->D * r->G;
+  char what[160];
+  snprintf(what, sizeof what, "reference %d%s, B %d T %d D %d G %d K %d, window %d, seen %d", (int)r->kind,
+           backward ? " backward" : "", (int)r->B, (int)r->T, (int)r->D, (int)r->G, (int)r->K, r->window,
+           (int)r->seen);
+  bench b = bench_create();
+  int32_t seen = r->seen;
+  fill_rows(give_matrix(&b, 0, KP_TYPE_REAL, N, C), N, C, 1.2, 0);
+  double *kappa = give_matrix(&b, 1, KP_TYPE_STATISTIC, r->K, r->G);
+  for (int64_t i = 0; i < r->K * r->G; i++) kappa[i] = some_curvature(&(seam_case){.hostility = ORDINARY});
+  if (backward) {
+    fill_rows(give_matrix(&b, 2, KP_TYPE_REAL, N, C), N, C, 1, 0);
+    want_sum(&b, 1, b.input[1]);
+  } else if (r->seen >= 0) {
+    const int64_t held = r->kind == KP_REFERENCE_MIDPOINT ? r->window : 1;
+    fill_rows(give(&b, 2, KP_TYPE_REAL, 3, (int64_t[]){r->B, held, C}), r->B * held, C, 1.2, 0);
+    b.input[3] = kp_graph_input(b.graph, "seen", KP_TYPE_INT32, 1, (int64_t[]){1});
+    b.tokens = &seen;
+  }
+  want(&b, 0, KP_TYPE_REAL, N, C);
+  round_inputs(&b);
+  const kp_reference_arguments arguments = {r->kind, r->T, r->window};
+  kp_graph_node(b.graph, backward ? KP_OP_REFERENCE_BACKWARD : KP_OP_REFERENCE, &arguments, sizeof arguments,
+                backward ? 3 : 4, b.input, backward ? 2 : 1, b.output);
+  check_node(&b, backward ? gradient_tolerance : result_tolerance, 0, 0, what);
+  bench_destroy(&b);
+}
+
+static void references_agree(void **state) {
+  (void)state;
+  static const int64_t lengths[] = {1, 2, 9, 20}, sizes[] = {1, 5, 16, 70};
+  for (int k = 0; k < 60; k++) {
+    reference_case r = {(kp_reference_kind)(k % 3),
+                        1 + choose(3),
+                        lengths[choose(4)],
+                        sizes[choose(4)],
+                        1 + choose(2),
+                        1,
+                        1 + choose(6),
+                        -1};
+    if (choose(2) == 0) r.K = r.B * r.T;
+    check_reference(&r, false);
+    check_reference(&r, true);
+    r.seen = choose(12);
+    check_reference(&r, false);
+  }
+  for (int kind = 0; kind < 3; kind++) {
+    const reference_case large = {(kp_reference_kind)kind, 3, 70, 48, 2, 1, 4, -1};
+    check_reference(&large, false);
+    check_reference(&large, true);
+  }
+}
+
+/* ---- whole graphs ---- */
+
+/* Two seams in a row, differentiated and planned as in training: g x' is overwritten by g x. */
+static void gradients_through_two_seams_agree(void **state) {
+  (void)state;
+  const int64_t B = 2, T = 48, C = 192;
+  bench b = bench_create();
+  kp_tensor *tensor[6];
+  for (int i = 0; i < 6; i++) {
+    fill_rows(give_matrix(&b, i, KP_TYPE_REAL, B * T, C), B * T, C, i == 0 ? 1.2 : 0.4, 0);
+    tensor[i] = b.input[i];
+    tensor[i]->needs_gradient = i < 3;
+  }
+  give_matrix(&b, 6, KP_TYPE_STATISTIC, 1, 3);
+  for (int i = 0; i < 3; i++) b.value[6][i] = -0.5 - 0.3 * i;
+  b.input[6]->needs_gradient = true;
+  give_matrix(&b, 7, KP_TYPE_STATISTIC, 1, 1)[0] = 1;
+  round_inputs(&b);
+  kp_residual_norm_arguments arguments = {.update = KP_PROGRAM_UPDATE_E3,
+                                          .tangent = KP_PROGRAM_TANGENT_TRANSPORTED,
+                                          .own = true,
+                                          .length = T,
+                                          .norm = KP_NORM_LAYER,
+                                          .epsilon = 1e-5};
+  kp_seam seam = {.stream = tensor[0],
+                  .branch = tensor[1],
+                  .update_curvature = b.input[6],
+                  .tangent_curvature = b.input[6]};
+  const kp_seam_result first = kp_residual_norm(b.graph, seam, arguments);
+  seam.stream = first.stream, seam.branch = tensor[2];
+  const kp_seam_result second = kp_residual_norm(b.graph, seam, arguments);
+  kp_tensor *loss = NULL, *part[3] = {first.normalised, second.normalised, second.stream};
+  for (int i = 0; i < 3; i++) { /* a random weight for each element */
+    kp_tensor *sum = kp_sum(b.graph, kp_gated_activation(b.graph, part[i], tensor[3 + i], KP_SILU), 1);
+    loss = loss == NULL ? sum : kp_add(b.graph, loss, sum);
+  }
+  kp_error error = {0};
+  kp_tensor *seed = kp_graph_constant(b.graph, "seed", 1, (int64_t[]){1}, (double[]){1});
+  check_ok(kp_graph_backward(b.graph, loss, seed, &error), &error);
+  for (int i = 0; i < 4; i++) {
+    b.output[i] = b.input[i < 3 ? i : 6]->gradient;
+    assert_non_null(b.output[i]);
+    kp_graph_keep(b.output[i]);
+  }
+  check_node(&b, gradient_tolerance, 0, 0, "two seams");
+  bench_destroy(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(seams_of_random_shapes_agree),
       cmocka_unit_test(seams_near_the_boundary_agree),
       cmocka_unit_test(hostile_seams_agree),
       cmocka_unit_test(shared_seams_agree),
+      cmocka_unit_test(row_programs_agree),
+      cmocka_unit_test(midpoints_agree),
+      cmocka_unit_test(references_agree),
+      cmocka_unit_test(gradients_through_two_seams_agree),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
