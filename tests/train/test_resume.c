@@ -144,9 +144,14 @@ static void test_killed_runs_ref(void **state) {
   check_backend(*state, "ref");
 }
 
+static void test_killed_runs_cpu(void **state) {
+  check_backend(*state, "cpu");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       with_fixture(test_killed_runs_ref),
+      with_fixture(test_killed_runs_cpu),
   };
   setenv("OMP_WAIT_POLICY", "passive", 1);
   return cmocka_run_group_tests(tests, NULL, NULL);
