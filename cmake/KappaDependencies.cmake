@@ -20,3 +20,13 @@ add_library(kappa::blas INTERFACE IMPORTED)
 target_include_directories(kappa::blas SYSTEM INTERFACE ${OPENBLAS_INCLUDE})
 target_link_libraries(kappa::blas INTERFACE ${OPENBLAS_LIBRARY})
 target_link_options(kappa::blas INTERFACE -Wl,-rpath,${OPENBLAS_DIRECTORY})
+
+# oneDNN's sgemm, where it is there: faster than OpenBLAS on most shapes (docs/dependencies.md).
+option(KAPPA_ONEDNN "Matrix products by oneDNN when it is found" ON)
+find_library(ONEDNN_LIBRARY NAMES dnnl)
+find_path(ONEDNN_INCLUDE oneapi/dnnl/dnnl.h)
+if(KAPPA_ONEDNN AND ONEDNN_LIBRARY AND ONEDNN_INCLUDE)
+  target_include_directories(kappa::blas SYSTEM INTERFACE ${ONEDNN_INCLUDE})
+  target_link_libraries(kappa::blas INTERFACE ${ONEDNN_LIBRARY})
+  target_compile_definitions(kappa::blas INTERFACE KP_ONEDNN=1)
+endif()

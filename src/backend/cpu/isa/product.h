@@ -1,8 +1,8 @@
 /* Matrix products on all threads.
  *
- * OpenBLAS runs single-threaded inside a parallel region, and the output is
- * cut into one tile a thread: that is up to twice as fast at small sizes as OpenBLAS's
- * own threads, as fast at large ones, and the same bits from run to run. */
+ * The library (oneDNN or OpenBLAS) runs single-threaded inside a parallel region, and the output is cut into
+ * one tile a thread: that is up to twice as fast at small sizes as the library's own threads, as fast at
+ * large ones, and the same bits from run to run. */
 #ifndef KAPPA_BACKEND_CPU_PRODUCT_H
 #define KAPPA_BACKEND_CPU_PRODUCT_H
 
@@ -31,7 +31,7 @@ typedef struct kp_grid {
   int row_parts, column_parts;
 } kp_grid;
 
-/* Threads for a product of this size: below it OpenBLAS uses one thread as well. */
+/* Threads for a product of this size: below it a second thread costs more than it brings. */
 static inline int kp_product_threads(int64_t rows, int64_t columns, int64_t depth, int threads) {
   return rows * columns * depth <= 262144 ? 1 : threads;
 }
