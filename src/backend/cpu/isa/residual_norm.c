@@ -95,33 +95,36 @@ static void run_programs(int program, kp_lanes *lanes, int64_t groups, int rows,
   }
 }
 
-/* x' = update(x, [r,] u) of rows [first, first + count), written from `out` on. */
-static void update_curved(worker *w, int64_t first, int count, float *out, double *events) {
+/* The coefficients of x' of rows [first, first + count). */
+static void update_programs(worker *w, int64_t first, int count, double *events) {
   const kp_seam_call *s = w->seam;
   const int64_t C = s->C, groups = s->update.groups, D = C / groups;
   if (count < KP_TILE) kp_lanes_clear(w->update, groups);
   for (int lane = 0; lane < count; lane++) {
     const float *x = s->x + (first + lane) * C, *u = s->u + (first + lane) * C;
-    const float *r = kp_seam_given(s, first + lane, w->origin);
+    const float *r = s->update_reads_reference ? kp_seam_given(s, first + lane, w->origin) : NULL;
     for (int64_t g = 0; g < groups; g++) {
       w->update[g].kappa[lane] = kp_curvature_of_row(&s->update, first + lane, g);
-      if (s->update_reads_reference)
+      if (r != NULL)
         kp_gram_triple(x + g * D, r + g * D, u + g * D, D, &w->update[g], lane);
       else
         kp_gram_pair(x + g * D, u + g * D, D, &w->update[g], lane);
     }
   }
   run_programs(s->arguments->update, w->update, groups, count, events);
-  for (int lane = 0; lane < count; lane++) {
-    const float *x = s->x + (first + lane) * C, *u = s->u + (first + lane) * C;
-    const float *r = kp_seam_given(s, first + lane, w->origin);
-    for (int64_t g = 0; g < groups; g++) {
-      float *to = out + lane * C + g * D;
-      if (s->update_reads_reference)
-        combine_triple(x + g * D, r + g * D, u + g * D, D, &w->update[g], lane, to);
-      else
-        combine_pair(x + g * D, u + g * D, D, &w->update[g], lane, to);
-    }
+}
+
+/* x' = update(x, [r,] u) of row n. */
+static void update_row(const worker *w, int64_t n, int lane, float *out) {
+  const kp_seam_call *s = w->seam;
+  const int64_t C = s->C, groups = s->update.groups, D = C / groups;
+  const float *x = s->x + n * C, *u = s->u + n * C;
+  const float *r = s->update_reads_reference ? kp_seam_given(s, n, w->origin) : NULL;
+  for (int64_t g = 0; g < groups; g++) {
+    if (r != NULL)
+      combine_triple(x + g * D, r + g * D, u + g * D, D, &w->update[g], lane, out + g * D);
+    else
+      combine_pair(x + g * D, u + g * D, D, &w->update[g], lane, out + g * D);
   }
 }
 
@@ -197,7 +200,7 @@ static void normalise(const worker *w, const float *z, float sum, float *y, floa
   for (int64_t c = 0; c < C; c++) y[c] = (z[c] - centre) * scale * weight[c] + bias[c];
 }
 
-/* The rows that [first, first + count) refer to: x' of their own, or the given reference. */
+/* What row n refers to: the row of x' before it, or the given reference. */
 static const float *tangent_reference(const worker *w, const float *stream, int64_t n,
                                       int64_t first_of_worker) {
   if (!w->seam->arguments->own) return kp_seam_given(w->seam, n, w->origin);
@@ -205,19 +208,13 @@ static const float *tangent_reference(const worker *w, const float *stream, int6
   return kp_seam_own(w->seam, stream, n, w->origin);
 }
 
-static void tangent_programs(worker *w, const float *stream, int64_t first, int count,
-                             int64_t first_of_worker) {
+static void tangent_gram(worker *w, int64_t n, int lane, const float *r, const float *h) {
   const kp_seam_call *s = w->seam;
-  const int64_t C = s->C, groups = s->tangent.groups, D = C / groups;
-  if (count < KP_TILE) kp_lanes_clear(w->tangent, groups);
-  for (int lane = 0; lane < count; lane++) {
-    const float *r = tangent_reference(w, stream, first + lane, first_of_worker);
-    for (int64_t g = 0; g < groups; g++) {
-      w->tangent[g].kappa[lane] = kp_curvature_of_row(&s->tangent, first + lane, g);
-      kp_gram_difference(r + g * D, stream + (first + lane) * C + g * D, D, &w->tangent[g], lane);
-    }
+  const int64_t groups = s->tangent.groups, D = s->C / groups;
+  for (int64_t g = 0; g < groups; g++) {
+    w->tangent[g].kappa[lane] = kp_curvature_of_row(&s->tangent, n, g);
+    kp_gram_difference(r + g * D, h + g * D, D, &w->tangent[g], lane);
   }
-  run_programs(s->arguments->tangent, w->tangent, groups, count, &w->events);
 }
 
 /* z of row n into y's place; returns its sum. */
@@ -233,23 +230,28 @@ static float tangent_row(const worker *w, const float *h, const float *r, int la
 static void tile(worker *w, int64_t first, int count, int64_t first_of_worker) {
   const kp_seam_call *s = w->seam;
   const int64_t C = s->C;
-  const bool flat_add = s->arguments->update == KP_PROGRAM_FLAT_ADD,
-             curved_update = kp_seam_update_is_curved(s);
-  const float *stream = w->stream != NULL ? w->stream : s->x;
+  const bool curved_update = kp_seam_update_is_curved(s);
+  const bool flat_add = s->arguments->update >= 0 && !curved_update;
+  const bool curved_tangent = w->y != NULL && kp_seam_tangent_is_curved(s);
+  const float *stream = w->stream != NULL ? w->stream : s->x, *reference[KP_TILE];
   float sums[KP_TILE];
-  if (curved_update) update_curved(w, first, count, w->stream + first * C, &w->events);
-  for (int lane = 0; lane < count && flat_add; lane++) {
-    const int64_t at = (first + lane) * C;
-    sums[lane] = add_rows(s->x + at, s->u + at, 1, C, w->stream + at);
+  if (curved_update) update_programs(w, first, count, &w->events);
+  if (curved_tangent && count < KP_TILE) kp_lanes_clear(w->tangent, s->tangent.groups);
+  for (int lane = 0; lane < count; lane++) {
+    const int64_t n = first + lane;
+    if (curved_update) update_row(w, n, lane, w->stream + n * C);
+    if (flat_add) sums[lane] = add_rows(s->x + n * C, s->u + n * C, 1, C, w->stream + n * C);
+    if (s->arguments->tangent >= 0) reference[lane] = tangent_reference(w, stream, n, first_of_worker);
+    if (curved_tangent) tangent_gram(w, n, lane, reference[lane], stream + n * C);
   }
   if (w->y == NULL) return;
-  if (kp_seam_tangent_is_curved(s)) tangent_programs(w, stream, first, count, first_of_worker);
+  if (curved_tangent) run_programs(s->arguments->tangent, w->tangent, s->tangent.groups, count, &w->events);
   for (int lane = 0; lane < count; lane++) {
     const int64_t n = first + lane;
     const float *z = stream + n * C;
     float *y = w->y + n * C, sum;
     if (s->arguments->tangent >= 0) {
-      sum = tangent_row(w, z, tangent_reference(w, stream, n, first_of_worker), lane, y);
+      sum = tangent_row(w, z, reference[lane], lane, y);
       z = y;
     } else {
       sum = flat_add ? sums[lane] : sum_row(z, C);
@@ -264,12 +266,15 @@ static void row_before(worker *w, int64_t first) {
   if (!s->arguments->own || first % s->T == 0) return;
   const int64_t at = (first - 1) * s->C;
   double ignored = 0;
-  if (w->stream == NULL)
+  if (w->stream == NULL) {
+
     memcpy(w->before, s->x + at, (size_t)s->C * sizeof(float));
-  else if (kp_seam_update_is_curved(s))
-    update_curved(w, first - 1, 1, w->before, &ignored);
-  else
+  } else if (kp_seam_update_is_curved(s)) {
+    update_programs(w, first - 1, 1, &ignored);
+    update_row(w, first - 1, 0, w->before);
+  } else {
     add_rows(s->x + at, s->u + at, 1, s->C, w->before);
+  }
 }
 
 static void work(worker *w, kp_range range) {

@@ -75,7 +75,7 @@ static bool reaches_stream(const worker *w) {
 /* The gradient that row n = first + lane gets as the reference of row n + 1. */
 static const float *from_next(const worker *w, int64_t first, int lane, int count) {
   if ((first + lane + 1) % w->seam->T == 0) return w->origin;
-  return lane + 1 < count ? w->tangent.to_reference + (lane + 1) * w->seam->C : w->next;
+  return lane + 1 < count ? kp_seam_reference_gradient(&w->tangent, lane + 1) : w->next;
 }
 
 static const float *row_or_origin(const worker *w, const float *rows, int64_t n) {
@@ -204,7 +204,7 @@ static void update_triple(worker *w, int64_t first, int lane) {
   const int64_t n = first + lane, C = s->C, D = C / s->update.groups;
   const float *given = kp_seam_given(s, n, w->origin);
   const float *tangent = w->tangent.gy != NULL && s->arguments->tangent >= 0 && !s->arguments->own
-                             ? w->tangent.to_reference + lane * C
+                             ? kp_seam_reference_gradient(&w->tangent, lane)
                              : w->origin;
   float *gr = given_gradient(w, n);
   for (int64_t g = 0; g < s->update.groups; g++) {
@@ -223,27 +223,30 @@ static void update_triple(worker *w, int64_t first, int lane) {
   }
 }
 
-/* Steps 2 and 3 with a curved update. */
+/* Step 2 of one row, with the inner products that a curved update needs. */
+static void sum_row(worker *w, int64_t first, int lane, int count) {
+  const kp_seam_call *s = w->seam;
+  const int64_t C = s->C, groups = s->update.groups, D = C / groups, n = first + lane;
+  const float *x = s->x + n * C, *u = s->u + n * C;
+  const float *r = s->update_reads_reference ? kp_seam_given(s, n, w->origin) : NULL;
+  const float *own = w->tangent.gy == NULL ? w->origin : w->tangent.to_stream;
+  const float *direct = row_or_origin(w, w->gstream, n);
+  const float *next = reaches_own(w) ? from_next(w, first, lane, count) : w->origin;
+  for (int64_t g = 0; g < groups; g++) {
+    const float *part[3] = {own + g * D, direct + g * D, next + g * D};
+    float *whole = w->whole + lane * C + g * D;
+    w->update[g].kappa[lane] = kp_curvature_of_row(&s->update, n, g);
+    if (r != NULL)
+      sum_and_gram_triple(part, x + g * D, r + g * D, u + g * D, D, &w->update[g], lane, whole);
+    else
+      sum_and_gram_pair(part, x + g * D, u + g * D, D, &w->update[g], lane, whole);
+  }
+}
+
+/* Step 3 with a curved update. */
 static void update_curved(worker *w, int64_t first, int count) {
   const kp_seam_call *s = w->seam;
-  const int64_t C = s->C, groups = s->update.groups, D = C / groups;
-  if (count < KP_TILE) kp_lanes_clear(w->update, groups);
-  for (int lane = 0; lane < count; lane++) {
-    const int64_t n = first + lane;
-    const float *x = s->x + n * C, *u = s->u + n * C, *r = kp_seam_given(s, n, w->origin);
-    const float *part[3] = {w->tangent.gy == NULL ? w->origin : w->tangent.to_stream + lane * C,
-                            row_or_origin(w, w->gstream, n),
-                            reaches_own(w) ? from_next(w, first, lane, count) : w->origin};
-    for (int64_t g = 0; g < groups; g++) {
-      const float *piece[3] = {part[0] + g * D, part[1] + g * D, part[2] + g * D};
-      float *whole = w->whole + lane * C + g * D;
-      w->update[g].kappa[lane] = kp_curvature_of_row(&s->update, n, g);
-      if (s->update_reads_reference)
-        sum_and_gram_triple(piece, x + g * D, r + g * D, u + g * D, D, &w->update[g], lane, whole);
-      else
-        sum_and_gram_pair(piece, x + g * D, u + g * D, D, &w->update[g], lane, whole);
-    }
-  }
+  const int64_t groups = s->update.groups;
   for (int64_t g = 0; g < groups; g++) {
     KP_ISA_NAME(kp_lanes_backward)(s->arguments->update, 0, &w->update[g]);
     for (int lane = 0; lane < count; lane++)
@@ -260,7 +263,7 @@ static void update_curved(worker *w, int64_t first, int count) {
 /* Steps 2 and 3 with a flat update or none: gradients of x and u are s. */
 static void update_flat(worker *w, int64_t first, int lane, int count) {
   const int64_t n = first + lane, C = w->seam->C;
-  const float *own = w->tangent.gy == NULL ? w->origin : w->tangent.to_stream + lane * C;
+  const float *own = w->tangent.gy == NULL ? w->origin : w->tangent.to_stream;
   const float *direct = row_or_origin(w, w->gstream, n);
   const float *next = reaches_own(w) ? from_next(w, first, lane, count) : w->origin;
   const float *reference = reaches_stream(w) ? from_next(w, first, lane, count) : w->origin;
@@ -280,21 +283,28 @@ static void give_reference(const worker *w, int64_t first, int count) {
     float *gr = given_gradient(w, first + lane);
     if (gr == NULL || s->update_reads_reference) continue;
     const bool reached = w->tangent.gy != NULL && s->arguments->tangent >= 0 && !s->arguments->own;
-    memcpy(gr, reached ? w->tangent.to_reference + lane * s->C : w->origin, (size_t)s->C * sizeof(float));
+    memcpy(gr, reached ? kp_seam_reference_gradient(&w->tangent, lane) : w->origin,
+           (size_t)s->C * sizeof(float));
   }
   for (int lane = 0; lane < count; lane++) clear_last_given(w, first + lane);
 }
 
 static void tile(worker *w, int64_t first, int count) {
   const kp_seam_call *s = w->seam;
-  if (w->tangent.gy != NULL) kp_seam_tangent_rows(&w->tangent, first, count, w->tangent_bars);
-  if (kp_seam_update_is_curved(s))
-    update_curved(w, first, count);
-  else
-    for (int lane = 0; lane < count; lane++) update_flat(w, first, lane, count);
+  const bool curved = kp_seam_update_is_curved(s);
+  if (w->tangent.gy != NULL) kp_seam_tangent_programs(&w->tangent, first, count, w->tangent_bars);
+  if (curved && count < KP_TILE) kp_lanes_clear(w->update, s->update.groups);
+  for (int lane = count - 1; lane >= 0; lane--) {
+    if (w->tangent.gy != NULL) kp_seam_tangent_row(&w->tangent, first + lane, lane);
+    if (curved)
+      sum_row(w, first, lane, count);
+    else
+      update_flat(w, first, lane, count);
+  }
+  if (curved) update_curved(w, first, count);
   give_reference(w, first, count);
   if (reaches_own(w) || reaches_stream(w))
-    memcpy(w->next, w->tangent.to_reference, (size_t)s->C * sizeof(float));
+    memcpy(w->next, kp_seam_reference_gradient(&w->tangent, 0), (size_t)s->C * sizeof(float));
 }
 
 /* A flat seam without a reference: no row reaches another, and step 1 writes g x itself. */
@@ -319,8 +329,8 @@ static void work(worker *w, kp_range range) {
     return;
   }
   if ((reaches_own(w) || reaches_stream(w)) && range.last % s->T != 0) {
-    kp_seam_tangent_rows_again(&w->tangent, range.last);
-    memcpy(w->next, w->tangent.to_reference, (size_t)s->C * sizeof(float));
+    kp_seam_tangent_row_again(&w->tangent, range.last);
+    memcpy(w->next, kp_seam_reference_gradient(&w->tangent, 0), (size_t)s->C * sizeof(float));
   }
   const int64_t tiles = (range.last - range.first + KP_TILE - 1) / KP_TILE;
   for (int64_t i = tiles - 1; i >= 0; i--) {

@@ -8,7 +8,7 @@ void kp_seam_tangent_lay_out(const kp_seam_call *seam, kp_scratch *scratch, kp_s
   const size_t C = (size_t)seam->C, groups = (size_t)seam->tangent.groups;
   t->lanes = kp_scratch_take(scratch, groups, sizeof(kp_lanes));
   t->sums = kp_scratch_take(scratch, groups, sizeof(kp_seam_sums));
-  t->to_stream = kp_scratch_take(scratch, KP_TILE * C, sizeof(float));
+  t->to_stream = kp_scratch_take(scratch, C, sizeof(float));
   t->to_reference = kp_scratch_take(scratch, KP_TILE * C, sizeof(float));
   t->gweight = kp_scratch_take(scratch, C, sizeof(double));
   t->gbias = kp_scratch_take(scratch, C, sizeof(double));
@@ -94,7 +94,7 @@ static void flat_row(kp_seam_tangent *t, int64_t n, int lane) {
   const float mean = t->statistics[2 * n], scale = t->statistics[2 * n + 1];
   const bool difference = t->seam->arguments->tangent >= 0;
   const float *r = difference ? reference_of(t, n) : t->origin;
-  float *to_stream = t->to_stream + lane * C, *to_reference = t->to_reference + lane * C;
+  float *to_stream = t->to_stream, *to_reference = kp_seam_reference_gradient(t, lane);
   const means m = flat_means(t, n, r);
 #pragma omp simd
   for (int64_t c = 0; c < C; c++) {
@@ -238,8 +238,8 @@ static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t gro
                       .h = t->stream + at,
                       .gy = t->gy + at,
                       .weight = t->weight + group * D,
-                      .stream = t->to_stream + lane * t->seam->C + group * D,
-                      .reference = t->to_reference + lane * t->seam->C + group * D,
+                      .stream = t->to_stream + group * D,
+                      .reference = kp_seam_reference_gradient(t, lane) + group * D,
                       .gweight = t->tile_gweight + group * D,
                       .gbias = t->tile_gbias + group * D};
 }
@@ -254,9 +254,10 @@ static void combine_row(kp_seam_tangent *t, int64_t n, int lane) {
   }
 }
 
-static void curved_rows(kp_seam_tangent *t, int64_t first, int count, double *bars) {
+void kp_seam_tangent_programs(kp_seam_tangent *t, int64_t first, int count, double *bars) {
   const kp_seam_call *s = t->seam;
   const int64_t groups = s->tangent.groups;
+  if (!kp_seam_tangent_is_curved(s)) return;
   if (count < KP_TILE) kp_lanes_clear(t->lanes, groups);
   for (int lane = 0; lane < count; lane++) sum_row(t, first + lane, lane);
   for (int64_t g = 0; g < groups; g++) KP_ISA_NAME(kp_lanes_forward)(s->arguments->tangent, 0, &t->lanes[g]);
@@ -269,20 +270,19 @@ static void curved_rows(kp_seam_tangent *t, int64_t first, int count, double *ba
     for (int lane = 0; lane < count && bars != NULL; lane++)
       bars[(first + lane) * groups + g] = t->lanes[g].kappa_bar[lane];
   }
-  for (int lane = 0; lane < count; lane++) combine_row(t, first + lane, lane);
 }
 
-void kp_seam_tangent_rows(kp_seam_tangent *t, int64_t first, int count, double *bars) {
-  if (kp_seam_tangent_is_curved(t->seam)) {
-    curved_rows(t, first, count, bars);
-    return;
-  }
-  for (int lane = 0; lane < count; lane++) flat_row(t, first + lane, lane);
+void kp_seam_tangent_row(kp_seam_tangent *t, int64_t n, int lane) {
+  if (kp_seam_tangent_is_curved(t->seam))
+    combine_row(t, n, lane);
+  else
+    flat_row(t, n, lane);
 }
 
-void kp_seam_tangent_rows_again(kp_seam_tangent *t, int64_t n) {
+void kp_seam_tangent_row_again(kp_seam_tangent *t, int64_t n) {
   const size_t C = (size_t)t->seam->C;
-  kp_seam_tangent_rows(t, n, 1, NULL);
+  kp_seam_tangent_programs(t, n, 1, NULL);
+  kp_seam_tangent_row(t, n, 0);
   memset(t->tile_gweight, 0, C * sizeof(float));
   memset(t->tile_gbias, 0, C * sizeof(float));
 }
