@@ -1,10 +1,10 @@
 #include "backend/cpu/limits.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <stdbool.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/sgemm.h"
 #include "core/arena.h"
 
 /* Repeats until this time has passed, and at least so often. */
@@ -54,9 +54,8 @@ static void product_pass(const kp_probe *probe, int part, int parts) {
   const float *x = by_rows ? probe->x + first * probe->depth : probe->x;
   const float *w = by_rows ? probe->w : probe->w + first * probe->depth;
   float *y = probe->y + (by_rows ? first * probe->columns : first);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)(by_rows ? size : probe->rows),
-              (blasint)(by_rows ? probe->columns : size), (blasint)probe->depth, 1.0f, x,
-              (blasint)probe->depth, w, (blasint)probe->depth, 0.0f, y, (blasint)probe->columns);
+  kp_sgemm(false, true, by_rows ? size : probe->rows, by_rows ? probe->columns : size, probe->depth, 1.0f, x,
+           probe->depth, w, probe->depth, 0.0f, y, probe->columns);
 }
 
 /* Measures `probe` with fresh buffers of x, w and y of so many floats. */

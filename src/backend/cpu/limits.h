@@ -16,7 +16,7 @@ kp_status kp_limits_copy(size_t bytes, int threads, double *gigabytes, kp_error 
 /* Bytes read a second from a buffer of `bytes`. */
 kp_status kp_limits_read(size_t bytes, int threads, double *gigabytes, kp_error *error);
 
-/* Floating-point operations (2 · rows · columns · depth) a second of OpenBLAS's sgemm in the layout of a
+/* Floating-point operations (2 · rows · columns · depth) a second of the library's sgemm in the layout of a
  * linear layer, x (rows, depth) · W (columns, depth)ᵀ, the rows or columns shared among the threads. */
 kp_status kp_limits_product(int64_t rows, int64_t columns, int64_t depth, int threads, double *gigaflops,
                             kp_error *error);

@@ -1,0 +1,35 @@
+/* The matrix product of the library that the build found: oneDNN's where it is there, else OpenBLAS's.
+ *
+ * c (rows, columns) = alpha · op(a) op(b) + beta · c, row-major, on the calling thread when it stands in a
+ * parallel region.  op transposes where asked; the steps are those of the stored rows. */
+#ifndef KAPPA_BACKEND_CPU_SGEMM_H
+#define KAPPA_BACKEND_CPU_SGEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef KP_ONEDNN
+#include <oneapi/dnnl/dnnl.h>
+#else
+#include <cblas.h>
+#endif
+
+#include "core/assert.h"
+
+static inline void kp_sgemm(bool a_transposed, bool b_transposed, int64_t rows, int64_t columns,
+                            int64_t depth, float alpha, const float *a, int64_t a_step, const float *b,
+                            int64_t b_step, float beta, float *c, int64_t c_step) {
+#ifdef KP_ONEDNN
+  const dnnl_status_t status = dnnl_sgemm(a_transposed ? 'T' : 'N', b_transposed ? 'T' : 'N', rows, columns,
+                                          depth, alpha, a, a_step, b, b_step, beta, c, c_step);
+  kp_assert(status == dnnl_success, "dnnl_sgemm returned %d", (int)status);
+#else
+  kp_assert(rows <= INT32_MAX && columns <= INT32_MAX && depth <= INT32_MAX,
+            "a matrix larger than the BLAS can index");
+  cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
+              b_transposed ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns, (blasint)depth,
+              alpha, a, (blasint)a_step, b, (blasint)b_step, beta, c, (blasint)c_step);
+#endif
+}
+
+#endif
