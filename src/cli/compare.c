@@ -14,13 +14,15 @@
 typedef struct arguments {
   kp_texts runs;
   const char *out;
-  bool json, no_plot;
+  bool json, no_plot, best;
 } arguments;
 
 static const struct argp_option options[] = {
     {"out", 'o', "DIR", 0,
      "folder for figures and comparison.json (default: comparison/ beside the first run)", 0},
     {"no-plot", 'n', 0, 0, "draw no figures", 0},
+    {"best", 'b', 0, 0, "print only the folder of the run with the lowest validation loss, and write nothing",
+     0},
     {"json", 'j', 0, 0, "print one JSON object", 0},
     {0},
 };
@@ -30,6 +32,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   switch (key) {
   case 'o': a->out = value; return 0;
   case 'n': a->no_plot = true; return 0;
+  case 'b': a->best = true; return 0;
   case 'j': a->json = true; return 0;
   case ARGP_KEY_ARG: kp_texts_add(&a->runs, value); return 0;
   case ARGP_KEY_END:
@@ -183,6 +186,27 @@ static kp_status default_folder(const char *run, char out[KP_PATH_SIZE], kp_erro
   return kp_path_join(out, folder, "comparison", error);
 }
 
+/* The first run of the row with the lowest best loss; NULL when none was evaluated. */
+static const char *best_run(const kp_comparison *c) {
+  const kp_comparison_row *best = NULL;
+  for (int i = 0; i < c->row_count; i++)
+    if (c->rows[i].best_loss.count > 0 && (best == NULL || c->rows[i].best_loss.mean < best->best_loss.mean))
+      best = &c->rows[i];
+  return best == NULL ? NULL : best->runs[0]->path;
+}
+
+static int print_best(kp_comparison *comparison) {
+  const char *best = best_run(comparison);
+  kp_error error = {0};
+  if (best != NULL)
+    puts(best);
+  else
+    kp_fail(&error, KP_ERR_INPUT, "none of the runs has been evaluated");
+  const int code = best != NULL ? KP_EXIT_OK : kp_print_error(&error);
+  kp_comparison_destroy(comparison);
+  return code;
+}
+
 int kp_command_compare(int argc, char **argv) {
   arguments a = {0};
   kp_error error = {0};
@@ -190,6 +214,10 @@ int kp_command_compare(int argc, char **argv) {
   char folder[KP_PATH_SIZE];
   kp_parse(&argp, argc, argv, &a);
   kp_status status = kp_comparison_create(a.runs.list, a.runs.count, &comparison, &error);
+  if (status == KP_OK && a.best) {
+    kp_texts_clear(&a.runs);
+    return print_best(comparison);
+  }
   if (status == KP_OK && a.out == NULL) {
     status = default_folder(comparison->runs[0].path, folder, &error);
     a.out = folder;
