@@ -120,7 +120,7 @@ KP_HD static inline kp_radial kp_radial_of(kp_real z) {
     return radial;
   }
   kp_real s = kp_sqrt(kp_abs(z));
-  if (z > 0) {
+  if (kp_positive(z)) {
     radial.clamped = s > KP_TANGENT_POLE;
     kp_real tangent = kp_tan(kp_min(s, KP_TANGENT_POLE));
     radial.ratio = tangent / s;
@@ -185,13 +185,13 @@ KP_HD static inline kp_tan_difference kp_tan_ratio_difference(kp_real t, const k
   kp_real to = kappa * t, from = kappa * f;
   if (kp_max(kp_abs(to), kp_abs(from)) < KP_SERIES_RADIUS)
     return kp_tan_difference_series(to, from, step, kappa);
-  kp_real limit = kappa > 0 ? KP_TANGENT_POLE : KP_TANGENT_LIMIT;
+  kp_real limit = kp_positive(kappa) ? KP_TANGENT_POLE : KP_TANGENT_LIMIT;
   kp_real s_to = kp_sqrt(kp_abs(to)), s_from = kp_sqrt(kp_abs(from));
   kp_real gap = kp_abs(kappa) * step / (s_to + s_from);
   int clamped = at_t->clamped || at_f->clamped;
   kp_real inner = clamped ? kp_min(s_to, limit) - kp_min(s_from, limit) : gap;
   kp_real rise =
-      (kappa > 0 ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_t->complement) * kp_sqrt(at_f->complement);
+      (kp_positive(kappa) ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_t->complement) * kp_sqrt(at_f->complement);
   kp_tan_difference result;
   result.value = s_to > s_from ? (rise - at_f->ratio * gap) / s_to : (rise - at_t->ratio * gap) / s_from;
   if (clamped) {
@@ -223,7 +223,7 @@ KP_HD static inline kp_atan_split kp_atan_ratio_split(kp_real z, kp_real complem
     return result;
   }
   kp_real s = kp_sqrt(kp_abs(z));
-  if (z > 0) {
+  if (kp_positive(z)) {
     result.value = kp_atan(s) / s;
     result.by_z = (1 / (1 + z) - result.value) / (2 * z);
     result.by_complement = 0;
@@ -255,7 +255,7 @@ KP_HD static inline kp_slope kp_asin_ratio_complement(kp_real z, kp_real complem
   if (kp_abs(z) < KP_SERIES_RADIUS) return kp_asin_ratio_series(z);
   kp_real s = kp_sqrt(kp_abs(z)), root = kp_sqrt(complement);
   kp_slope result;
-  result.value = (z > 0 ? kp_atan2(s, root) : kp_asinh(s)) / s;
+  result.value = (kp_positive(z) ? kp_atan2(s, root) : kp_asinh(s)) / s;
   result.derivative = (1 / root - result.value) / (2 * z);
   return result;
 }
@@ -291,8 +291,8 @@ KP_HD static inline kp_sine_cosine kp_sine_cosine_of(kp_real z) {
   kp_real s = kp_sqrt(kp_abs(z));
   result.clamped = z < 0 && s > KP_SINE_LIMIT;
   kp_real stop = kp_min(s, KP_SINE_LIMIT);
-  result.sine_ratio.value = (z > 0 ? kp_sin(s) : kp_sinh(stop)) / s;
-  result.cosine.value = z > 0 ? kp_cos(s) : kp_cosh(stop);
+  result.sine_ratio.value = (kp_positive(z) ? kp_sin(s) : kp_sinh(stop)) / s;
+  result.cosine.value = kp_positive(z) ? kp_cos(s) : kp_cosh(stop);
   kp_real growth = result.clamped ? 0 : result.cosine.value;
   result.sine_ratio.derivative = (growth - result.sine_ratio.value) / (2 * z);
   result.cosine.derivative = result.clamped ? 0 : (kp_real)-0.5 * result.sine_ratio.value;

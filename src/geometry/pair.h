@@ -37,7 +37,7 @@ KP_HD static inline kp_pair kp_pair_of(kp_real xx, kp_real xy, kp_real yy, kp_re
   pair.y_complement = y_complement;
   pair.sum = kp_max(xx + 2 * xy + yy, 0);
   kp_real floor = KP_REAL_EPSILON * KP_REAL_EPSILON;
-  if (kappa > 0) {
+  if (kp_positive(kappa)) {
     kp_real product = kappa * kappa * xx * yy;
     floor = KP_REAL_EPSILON * (1 + product);
     pair.denominator = 1 - 2 * kappa * xy + product;
@@ -52,7 +52,7 @@ KP_HD static inline kp_pair kp_pair_of(kp_real xx, kp_real xy, kp_real yy, kp_re
 /* Carries bar->sum and bar->denominator on to the inputs of kp_pair_of. */
 KP_HD static inline void kp_pair_backward(const kp_pair *pair, kp_real kappa, kp_pair_bar *bar) {
   kp_real d = pair->floored ? 0 : bar->denominator;
-  if (kappa > 0) {
+  if (kp_positive(kappa)) {
     bar->xx += kappa * kappa * pair->yy * d;
     bar->yy += kappa * kappa * pair->xx * d;
     bar->xy -= 2 * kappa * d;
@@ -83,7 +83,7 @@ typedef struct kp_mobius_bar {
 KP_HD static inline kp_mobius kp_mobius_of(const kp_pair *pair, kp_real kappa) {
   kp_mobius sum;
   kp_real numerator =
-      kappa > 0 ? 1 - 2 * kappa * pair->xy - kappa * pair->yy : pair->x_complement - kappa * pair->sum;
+      kp_positive(kappa) ? 1 - 2 * kappa * pair->xy - kappa * pair->yy : pair->x_complement - kappa * pair->sum;
   sum.first = numerator / pair->denominator;
   sum.second = pair->x_complement / pair->denominator;
   sum.complement = kp_max(sum.second * pair->y_complement, KP_REAL_TINY);
@@ -105,7 +105,7 @@ KP_HD static inline void kp_mobius_backward(const kp_pair *pair, const kp_mobius
   kp_real numerator_bar = first_bar / pair->denominator;
   bar->x_complement += second_bar / pair->denominator;
   bar->denominator -= (first_bar * sum->first + second_bar * sum->second) / pair->denominator;
-  if (kappa > 0) {
+  if (kp_positive(kappa)) {
     bar->xy -= 2 * kappa * numerator_bar;
     bar->yy -= kappa * numerator_bar;
     bar->kappa -= (2 * pair->xy + pair->yy) * numerator_bar;

@@ -3,8 +3,8 @@
  * A translation unit that defines KP_GEOMETRY_FLOAT before including a header of
  * this folder gets the formulas in float (device code); all others get double.
  * KP_HD marks a function for host and device when CUDA compiles it.
- * KP_GEOMETRY_FUNCTIONS names a header with kp_exp ... kp_atan2 in double of the includer's own: the fast
- * kernels have some that vectorise.
+ * KP_GEOMETRY_FUNCTIONS names a header with kp_positive and kp_exp ... kp_atan2 in double of the includer's
+ * own: the fast kernels have some that vectorise, and are compiled for each sign of kappa.
  *
  * Two rules hold for all constants below.  An epsilon is a floor, max(x, e),
  * and never a shift, x + e, except where published code is reproduced.  And a
@@ -178,6 +178,13 @@ KP_HD static inline kp_real kp_atan2(kp_real y, kp_real x) {
   return atan2(y, x);
 }
 #endif
+#endif
+
+#if !defined(KP_GEOMETRY_FUNCTIONS)
+/* Which of the two geometries applies: asked of kappa, or of z = kappa r^2 where that is not 0. */
+KP_HD static inline int kp_positive(kp_real z) {
+  return z > 0;
+}
 #endif
 
 /* asinh(t) for t >= 0 without the cancellation of log(t + sqrt(1 + t^2)) at small t. */

@@ -44,37 +44,49 @@ static void run(kp_lanes_program *hyperbolic, kp_lanes_program *spherical, kp_la
 }
 
 /* A program without a vector form. */
-static void run_lane(const kp_row_program *program, double parameter, kp_lanes *lanes, int lane,
-                     bool backward) {
-  double gram[KP_ROW_PROGRAM_MAX_GRAM], gram_bar[KP_ROW_PROGRAM_MAX_GRAM];
-  double coefficients[KP_ROW_PROGRAM_MAX_INPUTS], bar[KP_ROW_PROGRAM_MAX_INPUTS], p_bar;
-  const int inputs = program->inputs, entries = inputs * (inputs + 1) / 2;
-  for (int i = 0; i < entries; i++) gram[i] = lanes->gram[i][lane];
+static void forward_lane(const kp_row_program *program, double parameter, kp_lanes *lanes, int lane) {
+  const int outputs = program->scalar ? 1 : program->inputs;
+  double gram[KP_ROW_PROGRAM_MAX_GRAM], coefficients[KP_ROW_PROGRAM_MAX_INPUTS];
+  for (int i = 0; i < KP_ROW_PROGRAM_MAX_GRAM; i++) gram[i] = lanes->gram[i][lane];
   lanes->event[lane] = program->forward(gram, lanes->kappa[lane], parameter, coefficients);
-  const int outputs = program->scalar ? 1 : inputs;
   for (int i = 0; i < outputs; i++) lanes->coefficients[i][lane] = coefficients[i];
-  if (!backward) return;
-  for (int i = 0; i < inputs; i++) bar[i] = lanes->coefficients_bar[i][lane];
+}
+
+static void backward_lane(const kp_row_program *program, double parameter, kp_lanes *lanes, int lane) {
+  const int entries = program->inputs * (program->inputs + 1) / 2;
+  double gram[KP_ROW_PROGRAM_MAX_GRAM], gram_bar[KP_ROW_PROGRAM_MAX_GRAM], bar[KP_ROW_PROGRAM_MAX_INPUTS],
+      p_bar;
+  for (int i = 0; i < KP_ROW_PROGRAM_MAX_GRAM; i++) gram[i] = lanes->gram[i][lane];
+  for (int i = 0; i < KP_ROW_PROGRAM_MAX_INPUTS; i++) bar[i] = lanes->coefficients_bar[i][lane];
   program->backward(gram, lanes->kappa[lane], parameter, bar, gram_bar, &lanes->kappa_bar[lane], &p_bar);
   for (int i = 0; i < entries; i++) lanes->gram_bar[i][lane] = gram_bar[i];
 }
 
 void KP_ISA_NAME(kp_lanes_forward)(int program, double parameter, kp_lanes *lanes) {
-  const kp_lanes_pair hyperbolic = KP_ISA_NAME(kp_lanes_hyperbolic)[program];
+  const kp_lanes_forms hyperbolic = KP_ISA_NAME(kp_lanes_hyperbolic)[program];
   if (hyperbolic.forward != NULL) {
     run(hyperbolic.forward, KP_ISA_NAME(kp_lanes_spherical)[program].forward, lanes);
     return;
   }
-  for (int lane = 0; lane < KP_LANES; lane++)
-    run_lane(&kp_row_programs[program], parameter, lanes, lane, false);
+  for (int lane = 0; lane < KP_LANES; lane++) forward_lane(&kp_row_programs[program], parameter, lanes, lane);
 }
 
 void KP_ISA_NAME(kp_lanes_backward)(int program, double parameter, kp_lanes *lanes) {
-  const kp_lanes_pair hyperbolic = KP_ISA_NAME(kp_lanes_hyperbolic)[program];
-  if (hyperbolic.forward != NULL) {
+  const kp_lanes_forms hyperbolic = KP_ISA_NAME(kp_lanes_hyperbolic)[program];
+  if (hyperbolic.backward != NULL) {
     run(hyperbolic.backward, KP_ISA_NAME(kp_lanes_spherical)[program].backward, lanes);
     return;
   }
   for (int lane = 0; lane < KP_LANES; lane++)
-    run_lane(&kp_row_programs[program], parameter, lanes, lane, true);
+    backward_lane(&kp_row_programs[program], parameter, lanes, lane);
+}
+
+void KP_ISA_NAME(kp_lanes_both)(int program, double parameter, kp_lanes *lanes) {
+  const kp_lanes_forms hyperbolic = KP_ISA_NAME(kp_lanes_hyperbolic)[program];
+  if (hyperbolic.both != NULL) {
+    run(hyperbolic.both, KP_ISA_NAME(kp_lanes_spherical)[program].both, lanes);
+    return;
+  }
+  KP_ISA_NAME(kp_lanes_forward)(program, parameter, lanes);
+  KP_ISA_NAME(kp_lanes_backward)(program, parameter, lanes);
 }

@@ -2,7 +2,7 @@
  * lanes is to KP_LANES of them, one in each lane of the vector registers.
  *
  * The formulas are those of geometry/, included with elementary functions that vectorise.  They are compiled
- * twice, for κ <= 0 and for κ > 0, so that no lane pays for the functions of the other sign; a block with
+ * twice, for κ <= 0 and for κ > 0, so that no lane pays for the branches of the other sign; a block with
  * both runs both and picks.  Programs outside of the residual stream run lane by lane through the table of
  * geometry/row_program.h.
  *
@@ -28,18 +28,21 @@ typedef struct kp_lanes {
 
 typedef void kp_lanes_program(kp_lanes *lanes);
 
-typedef struct kp_lanes_pair {
+typedef struct kp_lanes_forms {
   kp_lanes_program *forward, *backward;
-} kp_lanes_pair;
+  kp_lanes_program *both; /* shares what they have in common; NULL: run one after the other */
+} kp_lanes_forms;
 
 /* By program; NULL where there is no vector form.  The spherical table lacks the published programs, which
  * clamp κ to negative values and stand in the hyperbolic one for both signs. */
-extern const kp_lanes_pair KP_ISA_NAME(kp_lanes_hyperbolic)[KP_PROGRAM_COUNT];
-extern const kp_lanes_pair KP_ISA_NAME(kp_lanes_spherical)[KP_PROGRAM_COUNT];
+extern const kp_lanes_forms KP_ISA_NAME(kp_lanes_hyperbolic)[KP_PROGRAM_COUNT];
+extern const kp_lanes_forms KP_ISA_NAME(kp_lanes_spherical)[KP_PROGRAM_COUNT];
 
 /* Coefficients and events from the Gram entries and κ. */
 void KP_ISA_NAME(kp_lanes_forward)(int program, double parameter, kp_lanes *lanes);
-/* Coefficients, and the gradients of Gram entries and κ from those of the coefficients. */
+/* The gradients of Gram entries and κ from those of the coefficients. */
 void KP_ISA_NAME(kp_lanes_backward)(int program, double parameter, kp_lanes *lanes);
+/* Coefficients and gradients. */
+void KP_ISA_NAME(kp_lanes_both)(int program, double parameter, kp_lanes *lanes);
 
 #endif

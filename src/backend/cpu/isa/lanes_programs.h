@@ -11,42 +11,68 @@
 #include "backend/cpu/isa/lanes.h"
 #include "geometry/programs.h"
 
-static inline void load(int inputs, const kp_lanes *lanes, int lane, double *gram, double *coefficients_bar) {
+static inline void load_gram(int inputs, const kp_lanes *lanes, int lane, double *gram) {
   for (int i = 0; i < inputs * (inputs + 1) / 2; i++) gram[i] = lanes->gram[i][lane];
+}
+static inline void load_bars(int inputs, const kp_lanes *lanes, int lane, double *coefficients_bar) {
   for (int i = 0; i < inputs; i++) coefficients_bar[i] = lanes->coefficients_bar[i][lane];
 }
-
-static inline void store(int inputs, kp_lanes *lanes, int lane, const double *coefficients,
-                         const double *gram_bar) {
+static inline void store_coefficients(int inputs, kp_lanes *lanes, int lane, const double *coefficients) {
   for (int i = 0; i < inputs; i++) lanes->coefficients[i][lane] = coefficients[i];
+}
+static inline void store_gradients(int inputs, kp_lanes *lanes, int lane, const double *gram_bar,
+                                   double kappa_bar) {
   for (int i = 0; i < inputs * (inputs + 1) / 2; i++) lanes->gram_bar[i][lane] = gram_bar[i];
+  lanes->kappa_bar[lane] = kappa_bar;
 }
 
-#define KP_LANES_PROGRAM(name, inputs)                                                                       \
+#define KP_LANES_FORWARD(name, inputs)                                                                       \
   static inline void forward_lane_##name(kp_lanes *lanes, int lane) {                                        \
-    double gram[6], bar[3], coefficients[3];                                                                 \
-    load(inputs, lanes, lane, gram, bar);                                                                    \
+    double gram[6], coefficients[3];                                                                         \
+    load_gram(inputs, lanes, lane, gram);                                                                    \
     lanes->event[lane] = kp_##name##_forward(gram, lanes->kappa[lane], 0, coefficients);                     \
-    for (int i = 0; i < inputs; i++) lanes->coefficients[i][lane] = coefficients[i];                         \
-  }                                                                                                          \
-  static inline void backward_lane_##name(kp_lanes *lanes, int lane) {                                       \
-    double gram[6], bar[3], coefficients[3], gram_bar[6], kappa_bar, p_bar;                                  \
-    load(inputs, lanes, lane, gram, bar);                                                                    \
-    kp_##name##_forward(gram, lanes->kappa[lane], 0, coefficients);                                          \
-    kp_##name##_backward(gram, lanes->kappa[lane], 0, bar, gram_bar, &kappa_bar, &p_bar);                    \
-    store(inputs, lanes, lane, coefficients, gram_bar);                                                      \
-    lanes->kappa_bar[lane] = kappa_bar;                                                                      \
+    store_coefficients(inputs, lanes, lane, coefficients);                                                   \
   }                                                                                                          \
   __attribute__((flatten)) static void forward_##name(kp_lanes *lanes) {                                     \
     _Pragma("omp simd") for (int lane = 0; lane < KP_LANES; lane++) forward_lane_##name(lanes, lane);        \
+  }
+
+#define KP_LANES_BACKWARD(name, inputs)                                                                      \
+  static inline void backward_lane_##name(kp_lanes *lanes, int lane) {                                       \
+    double gram[6], bar[3], gram_bar[6], kappa_bar, p_bar;                                                   \
+    load_gram(inputs, lanes, lane, gram);                                                                    \
+    load_bars(inputs, lanes, lane, bar);                                                                     \
+    kp_##name##_backward(gram, lanes->kappa[lane], 0, bar, gram_bar, &kappa_bar, &p_bar);                    \
+    store_gradients(inputs, lanes, lane, gram_bar, kappa_bar);                                               \
   }                                                                                                          \
   __attribute__((flatten)) static void backward_##name(kp_lanes *lanes) {                                    \
     _Pragma("omp simd") for (int lane = 0; lane < KP_LANES; lane++) backward_lane_##name(lanes, lane);       \
   }
-KP_LANES_PROGRAM(update_e1, 3)
-KP_LANES_PROGRAM(update_e2, 3)
-KP_LANES_PROGRAM(update_e3, 2)
-KP_LANES_PROGRAM(tangent_log, 2)
-KP_LANES_PROGRAM(tangent_transported, 2)
+
+#define KP_LANES_BOTH(name, inputs)                                                                          \
+  static inline void both_lane_##name(kp_lanes *lanes, int lane) {                                           \
+    double gram[6], bar[3], coefficients[3], gram_bar[6], kappa_bar, p_bar;                                  \
+    load_gram(inputs, lanes, lane, gram);                                                                    \
+    load_bars(inputs, lanes, lane, bar);                                                                     \
+    kp_##name##_forward(gram, lanes->kappa[lane], 0, coefficients);                                          \
+    kp_##name##_backward(gram, lanes->kappa[lane], 0, bar, gram_bar, &kappa_bar, &p_bar);                    \
+    store_coefficients(inputs, lanes, lane, coefficients);                                                   \
+    store_gradients(inputs, lanes, lane, gram_bar, kappa_bar);                                               \
+  }                                                                                                          \
+  __attribute__((flatten)) static void both_##name(kp_lanes *lanes) {                                        \
+    _Pragma("omp simd") for (int lane = 0; lane < KP_LANES; lane++) both_lane_##name(lanes, lane);           \
+  }
+
+KP_LANES_FORWARD(update_e1, 3)
+KP_LANES_FORWARD(update_e2, 3)
+KP_LANES_FORWARD(update_e3, 2)
+KP_LANES_FORWARD(tangent_log, 2)
+KP_LANES_FORWARD(tangent_transported, 2)
+KP_LANES_BACKWARD(update_e1, 3)
+KP_LANES_BACKWARD(update_e2, 3)
+KP_LANES_BACKWARD(update_e3, 2)
+KP_LANES_BACKWARD(tangent_log, 2)
+KP_LANES_BACKWARD(tangent_transported, 2)
+KP_LANES_BOTH(update_e3, 2)
 
 #endif

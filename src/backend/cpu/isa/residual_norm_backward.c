@@ -248,7 +248,7 @@ static void update_curved(worker *w, int64_t first, int count) {
   const kp_seam_call *s = w->seam;
   const int64_t groups = s->update.groups;
   for (int64_t g = 0; g < groups; g++) {
-    KP_ISA_NAME(kp_lanes_backward)(s->arguments->update, 0, &w->update[g]);
+    KP_ISA_NAME(kp_lanes_both)(s->arguments->update, 0, &w->update[g]);
     for (int lane = 0; lane < count; lane++)
       w->update_bars[(first + lane) * groups + g] = w->update[g].kappa_bar[lane];
   }

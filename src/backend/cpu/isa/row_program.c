@@ -190,7 +190,7 @@ static void backward_tile(const programs *p, kp_lanes *lanes, int64_t first, int
       coefficient_gradients(p, first + lane, group, &lanes[group], lane);
   }
   for (int64_t group = 0; group < groups; group++) {
-    KP_ISA_NAME(kp_lanes_backward)(p->program->id, p->parameter, &lanes[group]);
+    KP_ISA_NAME(kp_lanes_both)(p->program->id, p->parameter, &lanes[group]);
     for (int lane = 0; lane < count; lane++)
       bars[(first + lane) * groups + group] = lanes[group].kappa_bar[lane];
   }
