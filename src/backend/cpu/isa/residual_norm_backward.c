@@ -1,14 +1,14 @@
 /* The seam between two sub-layers, backward.
  *
- * A thread goes through its rows tile by tile (seam.h), the last tile first, because a row of x' may be the
- * reference of the row after it.  For a tile, in this order:
+ * A thread goes through its rows tile by tile (seam.h), and for each tile:
  *
  *   1. norm and tangent: from g y, each row's gradient of its own x' and of its reference;
  *   2. s = g x' + those, the whole gradient of x';
  *   3. update: g x, g u and the given reference's gradient from s.
  *
- * Only step 1 of a row reaches another row, the one before, and it needs x' and g y alone: a thread does
- * it again for the row behind its last.  Gradients of κ are kept by row, those of weight and bias by thread;
+ * Only step 1 of a row reaches another row: where the reference is the stream itself, the row before takes a
+ * part.  There step 1 runs one row ahead of the others.  It needs x' and g y alone, so a thread does it
+ * again for the row behind its last.  Gradients of κ are kept by row, those of weight and bias by thread;
  * both are summed in a fixed order at the end. */
 #include <string.h>
 
@@ -18,12 +18,13 @@
 
 typedef struct worker {
   const kp_seam_call *seam;
-  kp_seam_tangent tangent;            /* step 1, with its results */
+  kp_seam_tangent tangent;            /* step 1 */
   const float *stream, *gstream;      /* x', g x' (or NULL) */
   const float *origin;                /* (C) zeros */
   kp_lanes *update;                   /* one block a group */
   float *whole;                       /* (KP_TILE, C): s */
-  float *next;                        /* (C): gradient of the reference of the row behind the tile */
+  float *to_stream[2];                /* (C): step 1's gradient of x', of even and of odd rows */
+  float *to_reference;                /* (KP_TILE, C): step 1's gradients of references */
   double *update_bars, *tangent_bars; /* (N, G): gradients of κ by row */
   float *gx, *gu, *gr;                /* outputs; gx may be gstream's memory */
 } worker;
@@ -33,7 +34,8 @@ static void lay_out(const kp_seam_call *s, kp_scratch *scratch, worker *w) {
   kp_seam_tangent_lay_out(s, scratch, &w->tangent);
   w->update = kp_scratch_take(scratch, (size_t)s->update.groups, sizeof(kp_lanes));
   w->whole = kp_scratch_take(scratch, KP_TILE * C, sizeof(float));
-  w->next = kp_scratch_take(scratch, C, sizeof(float));
+  for (int i = 0; i < 2; i++) w->to_stream[i] = kp_scratch_take(scratch, C, sizeof(float));
+  w->to_reference = kp_scratch_take(scratch, KP_TILE * C, sizeof(float));
 }
 
 /* What all threads share. */
@@ -64,7 +66,7 @@ size_t KP_SCRATCH(residual_norm_backward)(const kp_node *node, int threads) {
   return scratch.used;
 }
 
-/* Whether step 1 gives the row before a gradient, and whether that row's x' (or its x) takes it. */
+/* Whether step 1 gives the row before a gradient, and whether that row's x' or its x takes it. */
 static bool reaches_own(const worker *w) {
   return w->tangent.gy != NULL && w->seam->arguments->own;
 }
@@ -72,10 +74,10 @@ static bool reaches_stream(const worker *w) {
   return w->tangent.gy != NULL && w->seam->arguments->stream_reference && w->seam->arguments->tangent >= 0;
 }
 
-/* The gradient that row n = first + lane gets as the reference of row n + 1. */
-static const float *from_next(const worker *w, int64_t first, int lane, int count) {
-  if ((first + lane + 1) % w->seam->T == 0) return w->origin;
-  return lane + 1 < count ? kp_seam_reference_gradient(&w->tangent, lane + 1) : w->next;
+/* The place of a gradient of a reference.  That of an own reference is taken at once: one place, in the
+ * nearest cache, is enough. */
+static float *reference_gradient(const worker *w, int lane) {
+  return w->to_reference + (reaches_own(w) ? 0 : lane * w->seam->C);
 }
 
 static const float *row_or_origin(const worker *w, const float *rows, int64_t n) {
@@ -204,7 +206,7 @@ static void update_triple(worker *w, int64_t first, int lane) {
   const int64_t n = first + lane, C = s->C, D = C / s->update.groups;
   const float *given = kp_seam_given(s, n, w->origin);
   const float *tangent = w->tangent.gy != NULL && s->arguments->tangent >= 0 && !s->arguments->own
-                             ? kp_seam_reference_gradient(&w->tangent, lane)
+                             ? reference_gradient(w, lane)
                              : w->origin;
   float *gr = given_gradient(w, n);
   for (int64_t g = 0; g < s->update.groups; g++) {
@@ -223,17 +225,39 @@ static void update_triple(worker *w, int64_t first, int lane) {
   }
 }
 
+/* What row n takes from step 1: the gradient of its x', and that of row n + 1's reference, which it is. */
+typedef struct parts {
+  const float *own, *next;
+} parts;
+
+/* Step 1 for row n, or, where the row before takes a part, for row n + 1 after row n. */
+static parts step_one(worker *w, kp_range range, int64_t n, int lane) {
+  float **to_stream = w->to_stream, *to_reference = reference_gradient(w, lane);
+  parts p = {w->origin, w->origin};
+  if (w->tangent.gy == NULL) return p;
+  p.own = to_stream[n % 2];
+  if (!reaches_own(w) && !reaches_stream(w)) {
+    kp_seam_tangent_row(&w->tangent, n, lane, to_stream[n % 2], to_reference);
+    return p;
+  }
+  const bool last = (n + 1) % w->seam->T == 0; /* of its sequence */
+  if (n + 1 < range.last)
+    kp_seam_tangent_row(&w->tangent, n + 1, lane, to_stream[(n + 1) % 2], to_reference);
+  else if (!last)
+    kp_seam_tangent_row_again(&w->tangent, n + 1, to_stream[(n + 1) % 2], to_reference);
+  if (!last) p.next = to_reference;
+  return p;
+}
+
 /* Step 2 of one row, with the inner products that a curved update needs. */
-static void sum_row(worker *w, int64_t first, int lane, int count) {
+static void sum_row(worker *w, parts p, int64_t n, int lane) {
   const kp_seam_call *s = w->seam;
-  const int64_t C = s->C, groups = s->update.groups, D = C / groups, n = first + lane;
+  const int64_t C = s->C, groups = s->update.groups, D = C / groups;
   const float *x = s->x + n * C, *u = s->u + n * C;
   const float *r = s->update_reads_reference ? kp_seam_given(s, n, w->origin) : NULL;
-  const float *own = w->tangent.gy == NULL ? w->origin : w->tangent.to_stream;
-  const float *direct = row_or_origin(w, w->gstream, n);
-  const float *next = reaches_own(w) ? from_next(w, first, lane, count) : w->origin;
+  const float *direct = row_or_origin(w, w->gstream, n), *next = reaches_own(w) ? p.next : w->origin;
   for (int64_t g = 0; g < groups; g++) {
-    const float *part[3] = {own + g * D, direct + g * D, next + g * D};
+    const float *part[3] = {p.own + g * D, direct + g * D, next + g * D};
     float *whole = w->whole + lane * C + g * D;
     w->update[g].kappa[lane] = kp_curvature_of_row(&s->update, n, g);
     if (r != NULL)
@@ -244,7 +268,7 @@ static void sum_row(worker *w, int64_t first, int lane, int count) {
 }
 
 /* Step 3 with a curved update. */
-static void update_curved(worker *w, int64_t first, int count) {
+static void update_curved(worker *w, const parts *p, int64_t first, int count) {
   const kp_seam_call *s = w->seam;
   const int64_t groups = s->update.groups;
   for (int64_t g = 0; g < groups; g++) {
@@ -256,17 +280,16 @@ static void update_curved(worker *w, int64_t first, int count) {
     if (s->update_reads_reference)
       update_triple(w, first, lane);
     else
-      update_pair(w, first, lane, reaches_stream(w) ? from_next(w, first, lane, count) : w->origin);
+      update_pair(w, first, lane, reaches_stream(w) ? p[lane].next : w->origin);
   }
 }
 
 /* Steps 2 and 3 with a flat update or none: gradients of x and u are s. */
-static void update_flat(worker *w, int64_t first, int lane, int count) {
-  const int64_t n = first + lane, C = w->seam->C;
-  const float *own = w->tangent.gy == NULL ? w->origin : w->tangent.to_stream;
-  const float *direct = row_or_origin(w, w->gstream, n);
-  const float *next = reaches_own(w) ? from_next(w, first, lane, count) : w->origin;
-  const float *reference = reaches_stream(w) ? from_next(w, first, lane, count) : w->origin;
+static void update_flat(worker *w, parts p, int64_t n) {
+  const int64_t C = w->seam->C;
+  const float *own = p.own, *direct = row_or_origin(w, w->gstream, n);
+  const float *next = reaches_own(w) ? p.next : w->origin;
+  const float *reference = reaches_stream(w) ? p.next : w->origin;
   float *gx = w->gx + n * C, *gu = w->gu == NULL ? gx : w->gu + n * C;
 #pragma omp simd
   for (int64_t c = 0; c < C; c++) {
@@ -283,28 +306,31 @@ static void give_reference(const worker *w, int64_t first, int count) {
     float *gr = given_gradient(w, first + lane);
     if (gr == NULL || s->update_reads_reference) continue;
     const bool reached = w->tangent.gy != NULL && s->arguments->tangent >= 0 && !s->arguments->own;
-    memcpy(gr, reached ? kp_seam_reference_gradient(&w->tangent, lane) : w->origin,
-           (size_t)s->C * sizeof(float));
+    memcpy(gr, reached ? reference_gradient(w, lane) : w->origin, (size_t)s->C * sizeof(float));
   }
   for (int lane = 0; lane < count; lane++) clear_last_given(w, first + lane);
 }
 
-static void tile(worker *w, int64_t first, int count) {
+static void tile(worker *w, kp_range range, int64_t first, int count) {
   const kp_seam_call *s = w->seam;
   const bool curved = kp_seam_update_is_curved(s);
-  if (w->tangent.gy != NULL) kp_seam_tangent_programs(&w->tangent, first, count, w->tangent_bars);
-  if (curved && count < KP_TILE) kp_lanes_clear(w->update, s->update.groups);
-  for (int lane = count - 1; lane >= 0; lane--) {
-    if (w->tangent.gy != NULL) kp_seam_tangent_row(&w->tangent, first + lane, lane);
-    if (curved)
-      sum_row(w, first, lane, count);
-    else
-      update_flat(w, first, lane, count);
+  parts p[KP_TILE];
+  if (w->tangent.gy != NULL) {
+    const int64_t ahead = reaches_own(w) || reaches_stream(w) ? 1 : 0, end = first + count + ahead;
+    const int own = (int)((end < range.last ? end : range.last) - first - ahead);
+    if (own > 0) kp_seam_tangent_programs(&w->tangent, first + ahead, own, w->tangent_bars);
   }
-  if (curved) update_curved(w, first, count);
+  if (curved && count < KP_TILE) kp_lanes_clear(w->update, s->update.groups);
+  for (int lane = 0; lane < count; lane++) {
+    p[lane] = step_one(w, range, first + lane, lane);
+    if (curved)
+      sum_row(w, p[lane], first + lane, lane);
+    else
+      update_flat(w, p[lane], first + lane);
+  }
+  if (curved) update_curved(w, p, first, count);
   give_reference(w, first, count);
-  if (reaches_own(w) || reaches_stream(w))
-    memcpy(w->next, kp_seam_reference_gradient(&w->tangent, 0), (size_t)s->C * sizeof(float));
+  kp_seam_tangent_flush(&w->tangent);
 }
 
 /* A flat seam without a reference: no row reaches another, and step 1 writes g x itself. */
@@ -328,15 +354,13 @@ static void work(worker *w, kp_range range) {
     plain_rows(w, range);
     return;
   }
-  if ((reaches_own(w) || reaches_stream(w)) && range.last % s->T != 0) {
-    kp_seam_tangent_row_again(&w->tangent, range.last);
-    memcpy(w->next, kp_seam_reference_gradient(&w->tangent, 0), (size_t)s->C * sizeof(float));
+  if (reaches_own(w) || reaches_stream(w)) {
+    kp_seam_tangent_programs(&w->tangent, range.first, 1, w->tangent_bars);
+    kp_seam_tangent_row(&w->tangent, range.first, 0, w->to_stream[range.first % 2], w->to_reference);
   }
-  const int64_t tiles = (range.last - range.first + KP_TILE - 1) / KP_TILE;
-  for (int64_t i = tiles - 1; i >= 0; i--) {
-    const int64_t first = range.first + i * KP_TILE, left = range.last - first;
-    tile(w, first, left < KP_TILE ? (int)left : KP_TILE);
-    kp_seam_tangent_flush(&w->tangent);
+  for (int64_t first = range.first; first < range.last; first += KP_TILE) {
+    const int64_t left = range.last - first;
+    tile(w, range, first, left < KP_TILE ? (int)left : KP_TILE);
   }
 }
 

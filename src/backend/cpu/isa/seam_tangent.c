@@ -8,12 +8,11 @@ void kp_seam_tangent_lay_out(const kp_seam_call *seam, kp_scratch *scratch, kp_s
   const size_t C = (size_t)seam->C, groups = (size_t)seam->tangent.groups;
   t->lanes = kp_scratch_take(scratch, groups, sizeof(kp_lanes));
   t->sums = kp_scratch_take(scratch, groups, sizeof(kp_seam_sums));
-  t->to_stream = kp_scratch_take(scratch, C, sizeof(float));
-  t->to_reference = kp_scratch_take(scratch, KP_TILE * C, sizeof(float));
   t->gweight = kp_scratch_take(scratch, C, sizeof(double));
   t->gbias = kp_scratch_take(scratch, C, sizeof(double));
   t->tile_gweight = kp_scratch_take(scratch, C, sizeof(float));
   t->tile_gbias = kp_scratch_take(scratch, C, sizeof(float));
+  t->discarded = kp_scratch_take(scratch, C, sizeof(float));
 }
 
 void kp_seam_tangent_clear(kp_seam_tangent *t) {
@@ -22,6 +21,7 @@ void kp_seam_tangent_clear(kp_seam_tangent *t) {
   memset(t->gbias, 0, C * sizeof(double));
   memset(t->tile_gweight, 0, C * sizeof(float));
   memset(t->tile_gbias, 0, C * sizeof(float));
+  memset(t->discarded, 0, C * sizeof(float));
 }
 
 void kp_seam_tangent_flush(kp_seam_tangent *t) {
@@ -88,13 +88,12 @@ void kp_seam_plain_row(kp_seam_tangent *t, int64_t n, const float *direct, float
     gx[c] = direct[c] + scale * (gy[c] * weight[c] - m.g - (h[c] - mean) * scale * m.gn);
 }
 
-static void flat_row(kp_seam_tangent *t, int64_t n, int lane) {
+static void flat_row(const kp_seam_tangent *t, int64_t n, float *to_stream, float *to_reference) {
   const int64_t C = t->seam->C;
   const float *h = t->stream + n * C, *gy = t->gy + n * C, *weight = t->weight;
   const float mean = t->statistics[2 * n], scale = t->statistics[2 * n + 1];
   const bool difference = t->seam->arguments->tangent >= 0;
   const float *r = difference ? reference_of(t, n) : t->origin;
-  float *to_stream = t->to_stream, *to_reference = kp_seam_reference_gradient(t, lane);
   const means m = flat_means(t, n, r);
 #pragma omp simd
   for (int64_t c = 0; c < C; c++) {
@@ -222,7 +221,8 @@ static inline void combine_step(const group_work *w, int64_t c, int64_t count) {
   kp_store_half(&gweight, count, w->gweight + c), kp_store_half(&gbias, count, w->gbias + c);
 }
 
-static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t group, int lane) {
+static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t group, int lane,
+                                float *to_stream, float *to_reference) {
   const kp_lanes *lanes = &t->lanes[group];
   const int64_t D = t->seam->C / t->seam->tangent.groups, at = n * t->seam->C + group * D;
   const double mean = (double)t->statistics[2 * n], scale = (double)t->statistics[2 * n + 1];
@@ -238,17 +238,18 @@ static group_work group_work_of(const kp_seam_tangent *t, int64_t n, int64_t gro
                       .h = t->stream + at,
                       .gy = t->gy + at,
                       .weight = t->weight + group * D,
-                      .stream = t->to_stream + group * D,
-                      .reference = kp_seam_reference_gradient(t, lane) + group * D,
+                      .stream = to_stream + group * D,
+                      .reference = to_reference + group * D,
                       .gweight = t->tile_gweight + group * D,
                       .gbias = t->tile_gbias + group * D};
 }
 
-static void combine_row(kp_seam_tangent *t, int64_t n, int lane) {
+static void combine_row(const kp_seam_tangent *t, int64_t n, int lane, float *to_stream,
+                        float *to_reference) {
   const int64_t groups = t->seam->tangent.groups, D = t->seam->C / groups,
                 whole = D / KP_DOUBLES * KP_DOUBLES;
   for (int64_t group = 0; group < groups; group++) {
-    const group_work w = group_work_of(t, n, group, lane);
+    const group_work w = group_work_of(t, n, group, lane, to_stream, to_reference);
     for (int64_t c = 0; c < whole; c += KP_DOUBLES) combine_step(&w, c, KP_DOUBLES);
     if (whole < D) combine_step(&w, whole, D - whole);
   }
@@ -272,17 +273,16 @@ void kp_seam_tangent_programs(kp_seam_tangent *t, int64_t first, int count, doub
   }
 }
 
-void kp_seam_tangent_row(kp_seam_tangent *t, int64_t n, int lane) {
+void kp_seam_tangent_row(kp_seam_tangent *t, int64_t n, int lane, float *to_stream, float *to_reference) {
   if (kp_seam_tangent_is_curved(t->seam))
-    combine_row(t, n, lane);
+    combine_row(t, n, lane, to_stream, to_reference);
   else
-    flat_row(t, n, lane);
+    flat_row(t, n, to_stream, to_reference);
 }
 
-void kp_seam_tangent_row_again(kp_seam_tangent *t, int64_t n) {
-  const size_t C = (size_t)t->seam->C;
-  kp_seam_tangent_programs(t, n, 1, NULL);
-  kp_seam_tangent_row(t, n, 0);
-  memset(t->tile_gweight, 0, C * sizeof(float));
-  memset(t->tile_gbias, 0, C * sizeof(float));
+void kp_seam_tangent_row_again(kp_seam_tangent *t, int64_t n, float *to_stream, float *to_reference) {
+  kp_seam_tangent again = *t;
+  again.tile_gweight = again.tile_gbias = t->discarded;
+  kp_seam_tangent_programs(&again, n, 1, NULL);
+  kp_seam_tangent_row(&again, n, 0, to_stream, to_reference);
 }

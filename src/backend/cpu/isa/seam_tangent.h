@@ -22,10 +22,9 @@ typedef struct kp_seam_tangent {
   kp_lanes *lanes;                       /* one block a group */
   kp_seam_sums *sums;                    /* the same */
   double mean_g[KP_LANES], mean_gn[KP_LANES];
-  float *to_stream;                 /* (C): the newest row's gradient of its own x' */
-  float *to_reference;              /* (KP_TILE, C): rows' gradients of their references */
   double *gweight, *gbias;          /* (C): of this thread's rows */
   float *tile_gweight, *tile_gbias; /* (C): of the rows since the last flush */
+  float *discarded;                 /* (C): takes what another thread adds */
 } kp_seam_tangent;
 
 void KP_ISA_NAME(kp_seam_tangent_lay_out)(const kp_seam_call *seam, kp_scratch *scratch, kp_seam_tangent *t);
@@ -33,10 +32,12 @@ void KP_ISA_NAME(kp_seam_tangent_clear)(kp_seam_tangent *t);
 /* Everything about rows [first, first + count) that is one number a row and group; gradients of κ go to
  * `bars` (N, G), or nowhere if that is NULL. */
 void KP_ISA_NAME(kp_seam_tangent_programs)(kp_seam_tangent *t, int64_t first, int count, double *bars);
-/* Then row n of them: fills to_stream and the row's part of to_reference. */
-void KP_ISA_NAME(kp_seam_tangent_row)(kp_seam_tangent *t, int64_t n, int lane);
+/* Then row n of them: its gradients of its own x' and of its reference, (C) each. */
+void KP_ISA_NAME(kp_seam_tangent_row)(kp_seam_tangent *t, int64_t n, int lane, float *to_stream,
+                                      float *to_reference);
 /* Both for row n alone, which is another thread's: adds to nothing. */
-void KP_ISA_NAME(kp_seam_tangent_row_again)(kp_seam_tangent *t, int64_t n);
+void KP_ISA_NAME(kp_seam_tangent_row_again)(kp_seam_tangent *t, int64_t n, float *to_stream,
+                                            float *to_reference);
 /* Row n of a seam without a tangent program: gx = direct + g z.  gx may be direct. */
 void KP_ISA_NAME(kp_seam_plain_row)(kp_seam_tangent *t, int64_t n, const float *direct, float *gx);
 /* Adds the tile's gradients of weight and bias to the thread's, in double. */
@@ -47,13 +48,7 @@ void KP_ISA_NAME(kp_seam_tangent_flush)(kp_seam_tangent *t);
 #define kp_seam_tangent_programs  KP_ISA_NAME(kp_seam_tangent_programs)
 #define kp_seam_tangent_row       KP_ISA_NAME(kp_seam_tangent_row)
 #define kp_seam_tangent_row_again KP_ISA_NAME(kp_seam_tangent_row_again)
-
-/* Where a row's gradient of its reference is.  Only the row before it asks for that of an own reference, so
- * two places in turn are enough and stay in the nearest cache. */
-static inline float *kp_seam_reference_gradient(const kp_seam_tangent *t, int lane) {
-  return t->to_reference + (t->seam->arguments->own ? lane % 2 : lane) * t->seam->C;
-}
-#define kp_seam_plain_row     KP_ISA_NAME(kp_seam_plain_row)
-#define kp_seam_tangent_flush KP_ISA_NAME(kp_seam_tangent_flush)
+#define kp_seam_plain_row         KP_ISA_NAME(kp_seam_plain_row)
+#define kp_seam_tangent_flush     KP_ISA_NAME(kp_seam_tangent_flush)
 
 #endif
