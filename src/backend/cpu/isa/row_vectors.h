@@ -78,14 +78,29 @@ static inline void kp_store(const kp_floats *from, int64_t count, float *to) {
     for (int64_t i = 0; i < count; i++) to[i] = (*from)[i];
 }
 
+/* Sums of all elements, by halves. */
 static inline double kp_total(const kp_doubles *v) {
-  return (((*v)[0] + (*v)[4]) + ((*v)[2] + (*v)[6])) + (((*v)[1] + (*v)[5]) + ((*v)[3] + (*v)[7]));
+  typedef double four __attribute__((vector_size(4 * sizeof(double))));
+  typedef double two __attribute__((vector_size(2 * sizeof(double))));
+  four fours[2];
+  two twos[2];
+  memcpy(fours, v, sizeof fours);
+  fours[0] += fours[1];
+  memcpy(twos, fours, sizeof twos);
+  twos[0] += twos[1];
+  return twos[0][0] + twos[0][1];
 }
 
 static inline float kp_total_float(const kp_floats *v) {
-  float sum[8];
-  for (int i = 0; i < 8; i++) sum[i] = (*v)[i] + (*v)[i + 8];
-  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+  typedef float eight __attribute__((vector_size(8 * sizeof(float))));
+  typedef float four __attribute__((vector_size(4 * sizeof(float))));
+  eight eights[2];
+  four fours[2];
+  memcpy(eights, v, sizeof eights);
+  eights[0] += eights[1];
+  memcpy(fours, eights, sizeof fours);
+  fours[0] += fours[1];
+  return (fours[0][0] + fours[0][2]) + (fours[0][1] + fours[0][3]);
 }
 
 #endif
