@@ -190,8 +190,8 @@ KP_HD static inline kp_tan_difference kp_tan_ratio_difference(kp_real t, const k
   kp_real gap = kp_abs(kappa) * step / (s_to + s_from);
   int clamped = at_t->clamped || at_f->clamped;
   kp_real inner = clamped ? kp_min(s_to, limit) - kp_min(s_from, limit) : gap;
-  kp_real rise =
-      (kp_positive(kappa) ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_t->complement) * kp_sqrt(at_f->complement);
+  kp_real rise = (kp_positive(kappa) ? kp_sin(inner) : kp_sinh(inner)) * kp_sqrt(at_t->complement) *
+                 kp_sqrt(at_f->complement);
   kp_tan_difference result;
   result.value = s_to > s_from ? (rise - at_f->ratio * gap) / s_to : (rise - at_t->ratio * gap) / s_from;
   if (clamped) {

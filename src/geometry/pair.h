@@ -82,8 +82,8 @@ typedef struct kp_mobius_bar {
 
 KP_HD static inline kp_mobius kp_mobius_of(const kp_pair *pair, kp_real kappa) {
   kp_mobius sum;
-  kp_real numerator =
-      kp_positive(kappa) ? 1 - 2 * kappa * pair->xy - kappa * pair->yy : pair->x_complement - kappa * pair->sum;
+  kp_real numerator = kp_positive(kappa) ? 1 - 2 * kappa * pair->xy - kappa * pair->yy
+                                         : pair->x_complement - kappa * pair->sum;
   sum.first = numerator / pair->denominator;
   sum.second = pair->x_complement / pair->denominator;
   sum.complement = kp_max(sum.second * pair->y_complement, KP_REAL_TINY);
