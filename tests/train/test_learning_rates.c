@@ -1,0 +1,113 @@
+/* No value that is not finite over the learning rates of the published sweep and the range of κ, in float32.
+ */
+#include "support/check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "core/random.h"
+#include "optim/adamw.h"
+#include "train/settings.h"
+#include "train/trainer.h"
+
+enum { BATCH = 4, LENGTH = 16, VOCABULARY = 17, STEPS = 40 };
+
+/* Tokens with something to learn: each follows from the one before. */
+static void fill(int64_t step, int32_t *inputs, int32_t *targets) {
+  for (int b = 0; b < BATCH; b++) {
+    int32_t token = (int32_t)kp_random_below(7, KP_RANDOM_GENERIC, (uint32_t)step, (uint64_t)b, VOCABULARY);
+    for (int t = 0; t < LENGTH; t++) {
+      inputs[b * LENGTH + t] = token;
+      token = (token * 3 + 5) % VOCABULARY;
+      targets[b * LENGTH + t] = token;
+    }
+  }
+}
+
+/* Trains and returns the last loss; every loss and gradient norm on the way must be finite. */
+static double train(const char *const *sets, size_t count, double rate) {
+  static const char text[] =
+      "model: {family: mixed, vocabulary: 17, layers: 3, heads: 2, width: 32, context: 16}\n";
+  kp_error error = {0};
+  kp_config *config;
+  kp_model_options options;
+  kp_engine *engine;
+  int32_t inputs[BATCH * LENGTH], targets[BATCH * LENGTH];
+  double loss = 0;
+  check_ok(kp_config_parse(text, strlen(text), "test", kp_training_schema(), sets, count, &config, &error),
+           &error);
+  check_ok(kp_model_options_read(config, 0, &options, &error), &error);
+  check_ok(kp_engine_create(&options, BATCH, 3, kp_backend_cpu(), 1, &engine, &error), &error);
+  const kp_adamw_options adamw = {.learning_rate = rate,
+                                  .beta1 = 0.9,
+                                  .beta2 = 0.99,
+                                  .epsilon = 1e-8,
+                                  .weight_decay = 0.1,
+                                  .curvature_rate_multiplier = 1};
+  for (int64_t step = 0; step < STEPS; step++) {
+    fill(step, inputs, targets);
+    kp_gradient_zero(kp_engine_parameters(engine), 1);
+    check_ok(kp_engine_accumulate(engine, inputs, targets, 1, (uint64_t)step, &loss, &error), &error);
+    const double norm = kp_gradient_norm(kp_engine_parameters(engine), 1);
+    if (!isfinite(loss) || !isfinite(norm))
+      fail_msg("loss %g, gradient norm %g at step %d with %s, rate %g", loss, norm, (int)step, sets[0], rate);
+    kp_adamw_step(kp_engine_parameters(engine), &adamw, step + 1, norm > 1 ? 1 / norm : 1, 1);
+  }
+  kp_engine_destroy(engine);
+  kp_model_options_destroy(&options);
+  kp_config_destroy(config);
+  return loss;
+}
+
+static void test_fixed_curvatures(void **state) {
+  (void)state;
+  static const char *const curvatures[] = {"-10", "-2", "-1", "-0.1", "-1e-4", "0", "1e-4", "0.1", "1", "2"};
+  static const char *const wirings[] = {"model.wiring=e1", "model.wiring=e2", "model.wiring=e3"};
+  static const double rates[] = {1e-2, 1e-3, 1e-4};
+  for (size_t c = 0; c < sizeof curvatures / sizeof *curvatures; c++)
+    for (size_t w = 0; w < 3; w++)
+      for (size_t r = 0; r < 3; r++) {
+        char value[64];
+        snprintf(value, sizeof value, "model.curvature.value=[%s]", curvatures[c]);
+        train((const char *[]){value, wirings[w]}, 2, rates[r]);
+      }
+}
+
+static void test_learned_curvatures(void **state) {
+  (void)state;
+  static const char *const modes[] = {"model.curvature.mode=parametric", "model.curvature.mode=tied",
+                                      "model.curvature.mode=random"};
+  static const char *const heads[] = {"model.curvature.per_head=true", "model.curvature.dynamic=true"};
+  static const double rates[] = {1e-2, 1e-3};
+  for (size_t m = 0; m < 3; m++)
+    for (size_t h = 0; h < 2; h++)
+      for (size_t r = 0; r < 2; r++) train((const char *[]){modes[m], heads[h]}, 2, rates[r]);
+}
+
+static void test_the_published_variant(void **state) {
+  (void)state;
+  static const char *const curvatures[] = {"-1", "-0.1", "-1e-4"};
+  for (size_t c = 0; c < 3; c++) {
+    char value[64];
+    snprintf(value, sizeof value, "model.curvature.value=[%s]", curvatures[c]);
+    train((const char *[]){value, "model.variant=upstream"}, 2, 1e-3);
+  }
+}
+
+static void test_it_learns(void **state) {
+  (void)state;
+  const double loss = train((const char *[]){"model.curvature.value=[-0.1]"}, 1, 1e-2);
+  assert_true(loss < 0.7 * log(VOCABULARY));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_fixed_curvatures),
+      cmocka_unit_test(test_learned_curvatures),
+      cmocka_unit_test(test_the_published_variant),
+      cmocka_unit_test(test_it_learns),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
