@@ -1,5 +1,5 @@
-/* Short vectors for sums over a row: the compiler's own vector types, 8 doubles or 16 floats, which it maps
- * to the registers of each instruction set.
+/* Short vectors for sums over a row: the compiler's own vector types, as wide as the registers of the
+ * instruction set.
  *
  * A row of a model falls into groups of few channels, each with several sums.  `omp simd reduction` ends in
  * one chain of additions per sum, which would cost more than the group itself; here a sum ends in a tree.
@@ -11,13 +11,20 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { KP_DOUBLES = 8, KP_FLOATS = 16 };
+#if defined(__AVX512F__)
+enum { KP_DOUBLES = 8 };
+#elif defined(__AVX__)
+enum { KP_DOUBLES = 4 };
+#else
+enum { KP_DOUBLES = 2 };
+#endif
+enum { KP_FLOATS = 2 * KP_DOUBLES };
 
 typedef double kp_doubles __attribute__((vector_size(KP_DOUBLES * sizeof(double))));
 typedef float kp_half_floats __attribute__((vector_size(KP_DOUBLES * sizeof(float))));
 typedef float kp_floats __attribute__((vector_size(KP_FLOATS * sizeof(float))));
 
-/* `count` floats, at most 8. */
+/* `count` floats, at most KP_DOUBLES. */
 static inline void kp_load_half(const float *from, int64_t count, kp_half_floats *to) {
   if (count >= KP_DOUBLES) {
     memcpy(to, from, sizeof *to);
@@ -38,11 +45,17 @@ static inline void kp_store_half(const kp_half_floats *from, int64_t count, floa
  * four. */
 static inline void kp_widen_half(const kp_half_floats *from, kp_doubles *to) {
   const kp_half_floats v = *from;
+#if defined(__AVX512F__)
   *to = (kp_doubles){(double)v[0], (double)v[1], (double)v[2], (double)v[3],
                      (double)v[4], (double)v[5], (double)v[6], (double)v[7]};
+#elif defined(__AVX__)
+  *to = (kp_doubles){(double)v[0], (double)v[1], (double)v[2], (double)v[3]};
+#else
+  *to = (kp_doubles){(double)v[0], (double)v[1]};
+#endif
 }
 
-/* `count` floats, at most 8, as doubles. */
+/* `count` floats, at most KP_DOUBLES, as doubles. */
 static inline void kp_widen(const float *from, int64_t count, kp_doubles *to) {
   kp_half_floats loaded;
   kp_load_half(from, count, &loaded);
@@ -80,27 +93,20 @@ static inline void kp_store(const kp_floats *from, int64_t count, float *to) {
 
 /* Sums of all elements, by halves. */
 static inline double kp_total(const kp_doubles *v) {
-  typedef double four __attribute__((vector_size(4 * sizeof(double))));
-  typedef double two __attribute__((vector_size(2 * sizeof(double))));
-  four fours[2];
-  two twos[2];
-  memcpy(fours, v, sizeof fours);
-  fours[0] += fours[1];
-  memcpy(twos, fours, sizeof twos);
-  twos[0] += twos[1];
-  return twos[0][0] + twos[0][1];
+  double part[KP_DOUBLES];
+  memcpy(part, v, sizeof part);
+  for (int half = KP_DOUBLES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) part[i] += part[i + half];
+  return part[0];
 }
 
 static inline float kp_total_float(const kp_floats *v) {
-  typedef float eight __attribute__((vector_size(8 * sizeof(float))));
-  typedef float four __attribute__((vector_size(4 * sizeof(float))));
-  eight eights[2];
-  four fours[2];
-  memcpy(eights, v, sizeof eights);
-  eights[0] += eights[1];
-  memcpy(fours, eights, sizeof fours);
-  fours[0] += fours[1];
-  return (fours[0][0] + fours[0][2]) + (fours[0][1] + fours[0][3]);
+  kp_half_floats halves[2];
+  memcpy(halves, v, sizeof halves);
+  halves[0] += halves[1];
+  float sum[2] = {0, 0};
+  for (int i = 0; i < KP_DOUBLES; i += 2) sum[0] += halves[0][i], sum[1] += halves[0][i + 1];
+  return sum[0] + sum[1];
 }
 
 #endif
