@@ -14,7 +14,7 @@ enum { REPETITIONS = 5 };
 /* One pass of a measurement by one of `threads` threads. */
 typedef struct kp_probe {
   void (*pass)(const struct kp_probe *probe, int part, int parts);
-  const float *x, *w;
+  float *x, *w;
   float *y;
   int64_t count, rows, columns, depth;
   bool once; /* nobody asks for the time */
@@ -56,6 +56,22 @@ static void product_pass(const kp_probe *probe, int part, int parts) {
   float *y = probe->y + (by_rows ? first * probe->columns : first);
   kp_sgemm(false, true, by_rows ? size : probe->rows, by_rows ? probe->columns : size, probe->depth, 1.0f, x,
            probe->depth, w, probe->depth, 0.0f, y, probe->columns);
+}
+
+/* The other two products of a linear layer's training step: the gradient of its input and that of its weight.
+ */
+static void input_gradient_pass(const kp_probe *p, int part, int parts) {
+  const int64_t first = p->rows * part / parts, size = p->rows * (part + 1) / parts - first;
+  if (size > 0)
+    kp_sgemm(false, false, size, p->depth, p->columns, 1.0f, p->y + first * p->columns, p->columns, p->w,
+             p->depth, 0.0f, p->x + first * p->depth, p->depth);
+}
+
+static void weight_gradient_pass(const kp_probe *p, int part, int parts) {
+  const int64_t first = p->columns * part / parts, size = p->columns * (part + 1) / parts - first;
+  if (size > 0)
+    kp_sgemm(true, false, size, p->depth, p->rows, 1.0f, p->y + first, p->columns, p->x, p->depth, 0.0f,
+             p->w + first * p->depth, p->depth);
 }
 
 /* Measures `probe` with fresh buffers of x, w and y of so many floats. */
@@ -107,7 +123,12 @@ kp_status kp_limits_product(int64_t rows, int64_t columns, int64_t depth, int th
 }
 
 kp_status kp_limits_warm_up(int64_t rows, int64_t columns, int64_t depth, int threads, kp_error *error) {
-  kp_probe probe = {.pass = product_pass, .rows = rows, .columns = columns, .depth = depth, .once = true};
-  double seconds = 0;
-  return measure(&probe, rows * depth, columns * depth, rows * columns, threads, &seconds, error);
+  static void (*const passes[])(const kp_probe *, int, int) = {product_pass, input_gradient_pass,
+                                                               weight_gradient_pass};
+  for (int i = 0; i < 3; i++) {
+    kp_probe probe = {.pass = passes[i], .rows = rows, .columns = columns, .depth = depth, .once = true};
+    double seconds = 0;
+    KP_TRY(measure(&probe, rows * depth, columns * depth, rows * columns, threads, &seconds, error));
+  }
+  return KP_OK;
 }

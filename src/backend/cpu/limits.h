@@ -21,8 +21,9 @@ kp_status kp_limits_read(size_t bytes, int threads, double *gigabytes, kp_error 
 kp_status kp_limits_product(int64_t rows, int64_t columns, int64_t depth, int threads, double *gigaflops,
                             kp_error *error);
 
-/* Runs one such product.  Afterwards the process holds what OpenBLAS and OpenMP keep for products of these
- * sizes: packing buffers and thread stacks. */
+/* Runs the three products of such a layer's training step on buffers of its own, of rows · depth, columns ·
+ * depth and rows · columns floats.  At their most, the process holds these and what the libraries take for
+ * products of these sizes: packing buffers and thread stacks. */
 kp_status kp_limits_warm_up(int64_t rows, int64_t columns, int64_t depth, int threads, kp_error *error);
 
 #endif
