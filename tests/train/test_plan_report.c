@@ -123,7 +123,7 @@ static void check_announcement(fixture *files, const char *const *sets, size_t c
 static void test_announced_memory(void **state) {
   static const char *const sets[] = {
       "model.layers=4",           "model.heads=4",       "model.width=256",         "model.context=64",
-      "train.batch=32",           "train.steps=2",       "train.warmup=0",          "train.evaluate_every=2",
+      "train.batch=96",           "train.steps=2",       "train.warmup=0",          "train.evaluate_every=2",
       "train.checkpoint_every=2", "train.skip_limit=10", "train.evaluate_batches=1"};
   check_announcement(*state, sets, COUNT(sets));
 }
