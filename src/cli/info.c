@@ -53,7 +53,7 @@ static const struct argp argp = {options,
                                  0};
 
 enum { LIVE_SHOWN = 8 };
-static const char *const group_names[KP_GROUP_COUNT] = {"decay", "no decay", "curvature"};
+static const char *const group_names[KP_GROUP_COUNT] = {"decay", "table", "no decay", "curvature"};
 
 typedef struct estimate {
   double gigaflops, seconds; /* of products; of a step */

@@ -70,6 +70,12 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
   return parameters->count++;
 }
 
+void kp_parameters_set_manifold(kp_parameters *parameters, int index, kp_manifold manifold,
+                                double curvature) {
+  parameters->list[index].manifold = manifold;
+  parameters->list[index].curvature = curvature;
+}
+
 int64_t kp_parameters_elements(const kp_parameters *parameters) {
   int64_t elements = 0;
   for (int i = 0; i < parameters->count; i++) elements += parameters->list[i].count;

@@ -11,11 +11,21 @@
 #include "core/backend.h"
 
 typedef enum kp_group {
-  KP_GROUP_DECAY,     /* matrices and embeddings: weight decay */
+  KP_GROUP_DECAY,     /* hidden matrices: weight decay */
+  KP_GROUP_TABLE,     /* embeddings and heads: weight decay, but not a matrix to Muon */
   KP_GROUP_NO_DECAY,  /* biases, norms and scales */
   KP_GROUP_CURVATURE, /* curvatures: no decay, a learning rate of their own */
   KP_GROUP_COUNT,
 } kp_group;
+
+/* Where a parameter lives: what an optimizer's step must not leave. */
+typedef enum kp_manifold {
+  KP_MANIFOLD_NONE,          /* a Euclidean space */
+  KP_MANIFOLD_UNIT_ROWS,     /* each row (the last dimension) on the unit sphere */
+  KP_MANIFOLD_UNIT_COLUMNS,  /* each column of a matrix on the unit sphere */
+  KP_MANIFOLD_LORENTZ,       /* each row [time | space] on the hyperboloid of curvature `curvature` */
+  KP_MANIFOLD_STEREOGRAPHIC, /* each row in the stereographic model of curvature `curvature` */
+} kp_manifold;
 
 typedef enum kp_initial_kind {
   KP_INITIAL_CONSTANT, /* a */
@@ -38,8 +48,10 @@ typedef struct kp_parameter {
   int64_t count, offset; /* in elements */
   kp_initial initial;
   kp_group group;
-  bool trainable; /* false: frozen, has no gradient */
-  bool used;      /* false: kept for another project's checkpoints, no operator reads it */
+  kp_manifold manifold;
+  double curvature; /* of the manifold, where it has one */
+  bool trainable;   /* false: frozen, has no gradient */
+  bool used;        /* false: kept for another project's checkpoints, no operator reads it */
 } kp_parameter;
 
 typedef struct kp_parameters {
@@ -58,6 +70,9 @@ void kp_parameters_destroy(kp_parameters *parameters);
  * assertion. */
 int kp_parameters_add(kp_parameters *parameters, const char *name, int dimensions, const int64_t *shape,
                       kp_initial initial, kp_group group, bool trainable);
+
+/* Says where a parameter lives; KP_MANIFOLD_NONE until then. */
+void kp_parameters_set_manifold(kp_parameters *parameters, int index, kp_manifold manifold, double curvature);
 
 /* The index of `name`, or -1. */
 int kp_parameters_find(const kp_parameters *parameters, const char *name);

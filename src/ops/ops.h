@@ -15,6 +15,12 @@ extern const kp_operator kp_operator_table[KP_OP_COUNT];
 /* The reference backend: every operator in double precision, in plain loops. */
 const kp_backend *kp_backend_ref(void);
 
+/* A row of numbers as a vector (`time` NULL), or as points of the hyperboloid: the space coordinates (…, C)
+ * and apart from them the time of each row (…, 1), or of each row and head (…, H). */
+typedef struct kp_point {
+  kp_tensor *space, *time;
+} kp_point;
+
 kp_tensor *kp_add(kp_graph *graph, kp_tensor *a, kp_tensor *b);
 kp_tensor *kp_scale(kp_graph *graph, kp_tensor *x, double scale);
 /* scale · Σ x, one number */

@@ -32,7 +32,7 @@ static kp_adamw_step_of_group step_of_group(const kp_adamw_options *options, kp_
                                             double gradient_scale) {
   const double multiplier = group == KP_GROUP_CURVATURE ? options->curvature_rate_multiplier : 1.0;
   const double rate = options->learning_rate * multiplier;
-  const double decay = group == KP_GROUP_DECAY ? options->weight_decay : 0.0;
+  const double decay = group <= KP_GROUP_TABLE ? options->weight_decay : 0.0;
   return (kp_adamw_step_of_group){
       .gradient_scale = gradient_scale,
       .keep = 1.0 - rate * decay,

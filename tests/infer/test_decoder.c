@@ -25,7 +25,7 @@ typedef struct model {
 static void set_weights(kp_parameters *parameters) {
   for (int p = 0; p < parameters->count; p++) {
     const kp_parameter *one = &parameters->list[p];
-    if (one->group != KP_GROUP_DECAY) continue;
+    if (one->group > KP_GROUP_TABLE) continue;
     double *values = malloc((size_t)one->count * sizeof *values);
     assert_non_null(values);
     kp_parameters_read(parameters, parameters->values, p, values);

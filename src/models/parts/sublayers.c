@@ -7,7 +7,7 @@
 #include "models/parts/parts.h"
 
 static kp_tensor *token_table(kp_builder *b) {
-  return kp_part_parameter(b, "transformer.wte.weight", KP_GROUP_DECAY, kp_initial_weight(), 2,
+  return kp_part_parameter(b, "transformer.wte.weight", KP_GROUP_TABLE, kp_initial_weight(), 2,
                            (int64_t[]){b->options->vocabulary, b->options->width});
 }
 
@@ -21,7 +21,7 @@ kp_tensor *kp_part_embedding(kp_builder *b) {
   kp_tensor *positions = NULL, *table = NULL, *tokens = token_table(b);
   if (b->options->positions == KP_POSITIONS_LEARNED) {
     positions = b->network->positions;
-    table = kp_part_parameter(b, "transformer.wpe.weight", KP_GROUP_DECAY, kp_initial_weight(), 2,
+    table = kp_part_parameter(b, "transformer.wpe.weight", KP_GROUP_TABLE, kp_initial_weight(), 2,
                               (int64_t[]){b->options->context, b->options->width});
   }
   return dropout(b, kp_embedding(b->graph, b->network->tokens, tokens, positions, table));
