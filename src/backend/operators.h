@@ -60,15 +60,22 @@ typedef struct kp_dropout_arguments {
   uint64_t stream;
 } kp_dropout_arguments;
 
-/* ROTARY: (x (N, width), positions int32 (N)) -> the first `heads`·D channels of each row rotated, head by
- * head, by the angles position · base^(-2i/D); the rest copied.  `inverse` rotates back: it is the backward
- * pass. */
+/* ROTARY: (x (N, width), positions int32 (N)) -> the D channels from offset + h·stride on of each row
+ * rotated, for each of `heads` heads h, by the angles position · frequency; the rest copied.  Pair i has the
+ * frequency base^(-2i/D), or what YaRN makes of it (geometry/rotary.h) where `factor` is above 1. ROTARY with
+ * `transposed` is the backward pass: the rotation back. `upstream` is what nGPT's published code computes
+ * instead of a rotation: with E[t, 2f] = sin(t w_f) and E[t, 2f+1] = cos(t w_f), pair i becomes (-x_{2i+1}
+ * E[t, D/2 + i], x_{2i} E[t, i]).  Its transpose is not its inverse. */
 typedef struct kp_rotary_arguments {
   int heads;
-  int head_size;
+  int head_size; /* D */
   double base;
   bool halves; /* pairs are (i, i + D/2) as in LLaMA's exported weights; otherwise (2i, 2i+1) */
-  bool inverse;
+  bool transposed;
+  bool upstream;
+  int offset, stride;          /* stride 0: D, heads side by side */
+  double factor, original;     /* YaRN: the context grows by `factor` from `original` tokens */
+  double beta_fast, beta_slow; /* YaRN: turns in `original` tokens of fast and slow pairs */
 } kp_rotary_arguments;
 
 /* ATTENTION: (q, k, v [, κ (H) , β (H)]) -> o (N, H·D), logsumexp (B, H, T).
@@ -175,5 +182,31 @@ typedef struct kp_store_arguments {
   int64_t length; /* T */
   bool mean;
 } kp_store_arguments;
+
+/* SPHERE_RESIDUAL: (h (N, C), u (N, C), α (C)) -> h' (N, C), unit rows.  With A = h/|h|, B = u/|u| and the
+ * rates λ = |α · factor|, one a channel (Loshchilov et al. 2024, "nGPT", equations 10 and 11):
+ *   lerp:  h' = r/|r|, r = A + λ (B - A)
+ *   slerp: h' = exp_A(p), p the part of λ log_A(B) that is tangent at A: for equal λ the point at λ of the
+ * arc SPHERE_RESIDUAL_BACKWARD: (h, u, α, g) -> (g h, g u, adds: g α) A zero row has no direction: it counts
+ * as zero and gets no gradient. */
+typedef enum kp_sphere_step { KP_SPHERE_LERP, KP_SPHERE_SLERP } kp_sphere_step;
+
+typedef struct kp_sphere_arguments {
+  kp_sphere_step step;
+  double factor;
+} kp_sphere_arguments;
+
+/* HEAD_NORM: (x (N, width) [, gain (G·D)]) -> of each row, group j of the first `heads` groups of D channels
+ * divided by its norm and multiplied by factor · gain of group j mod G; the rest copied.  Packed q, k, v with
+ * heads = 2H and G = H: q and k share a gain, v is copied.  Zero groups stay zero and get no gradient.
+ * HEAD_NORM_BACKWARD: (x, gain, g) -> (g x, adds: g gain) */
+typedef struct kp_head_norm_arguments {
+  int heads;
+  int head_size; /* D */
+  double factor;
+} kp_head_norm_arguments;
+
+/* SCALE_COLUMNS: (x (N, C), s (C)) -> x · factor · s.  SCALE_COLUMNS_BACKWARD: (x, s, g) -> (g x, adds: g s)
+ * Both have kp_scale_arguments. */
 
 #endif

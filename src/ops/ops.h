@@ -38,6 +38,7 @@ kp_tensor *kp_activation(kp_graph *graph, kp_tensor *x, kp_activation_kind kind)
 kp_tensor *kp_gated_activation(kp_graph *graph, kp_tensor *x, kp_tensor *gate, kp_activation_kind kind);
 /* A rate of 0 adds nothing.  `stream` tells dropouts of one graph apart. */
 kp_tensor *kp_dropout(kp_graph *graph, kp_tensor *x, double rate, uint64_t stream);
+/* x (…, width), positions (…) int32 */
 kp_tensor *kp_rotary(kp_graph *graph, kp_tensor *x, kp_tensor *positions, kp_rotary_arguments arguments);
 
 /* k and v are NULL when packed; curvature and temperature (H) are NULL for the dot score. */
@@ -83,5 +84,15 @@ kp_tensor *kp_curvature(kp_graph *graph, kp_tensor *theta, kp_curvature_map map)
 /* x (B, T, C) -> (B, C) */
 kp_tensor *kp_select_row(kp_graph *graph, kp_tensor *x, int64_t row);
 void kp_store_rows(kp_graph *graph, kp_tensor *x, kp_tensor *state, kp_tensor *seen, bool mean);
+
+/* h, u (…, C) and rates (C) -> the step on the unit sphere from h towards u (…, C) */
+kp_tensor *kp_sphere_residual(kp_graph *graph, kp_tensor *h, kp_tensor *u, kp_tensor *rate,
+                              kp_sphere_arguments arguments);
+/* x (…, width), gain (G·head_size) or NULL -> (…, width) */
+kp_tensor *kp_head_norm(kp_graph *graph, kp_tensor *x, kp_tensor *gain, kp_head_norm_arguments arguments);
+/* Each row divided by its norm. */
+kp_tensor *kp_unit_rows(kp_graph *graph, kp_tensor *x);
+/* x (…, C), columns (C) -> x · factor · columns */
+kp_tensor *kp_scale_columns(kp_graph *graph, kp_tensor *x, kp_tensor *columns, double factor);
 
 #endif

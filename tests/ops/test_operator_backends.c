@@ -54,6 +54,7 @@ static const double *tolerances(const operator_case *c) {
   case KP_OP_ATTENTION:
   case KP_OP_ATTENTION_CACHED: return c->score == KP_SCORE_DOT ? FLAT : CURVED;
   case KP_OP_RESIDUAL_NORM:
+  case KP_OP_SPHERE_RESIDUAL:
   case KP_OP_ROW_PROGRAM:
   case KP_OP_MIDPOINT:
   case KP_OP_REFERENCE: return CURVED;

@@ -26,6 +26,8 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_MIDPOINT_BACKWARD] = KP_SCRATCH(midpoint_backward),
     [KP_OP_REFERENCE] = KP_SCRATCH(reference),
     [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
+    [KP_OP_SPHERE_RESIDUAL_BACKWARD] = KP_SCRATCH(sphere_residual_backward),
+    [KP_OP_HEAD_NORM_BACKWARD] = KP_SCRATCH(head_norm_backward),
 };
 
 const kp_backend KP_ISA_NAME(kp_cpu_backend) = {
