@@ -26,6 +26,11 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_MIDPOINT_BACKWARD] = KP_SCRATCH(midpoint_backward),
     [KP_OP_REFERENCE] = KP_SCRATCH(reference),
     [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
+    [KP_OP_LINEAR_BACKWARD_TIME] = KP_SCRATCH(linear_backward_time),
+    [KP_OP_GATED_ACTIVATION_BACKWARD] = KP_SCRATCH(gated_activation_backward),
+    [KP_OP_LIFT_BACKWARD] = KP_SCRATCH(lift_backward),
+    [KP_OP_LORENTZ_RESIDUAL_BACKWARD] = KP_SCRATCH(lorentz_residual_backward),
+    [KP_OP_CENTROID_BACKWARD] = KP_SCRATCH(centroid_backward),
 };
 
 const kp_backend KP_ISA_NAME(kp_cpu_backend) = {
