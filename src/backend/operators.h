@@ -31,9 +31,11 @@ typedef struct kp_scale_arguments {
  * EMBEDDING_BACKWARD: (tokens, g (N, C) [, positions]) -> adds: g table (V, C) [, g position table (P, C)]
  * A token outside the table is an error that names the row. */
 
-/* LINEAR: (x (N, K), W (M, K) [, b (M)]) -> x Wᵀ + b  (N, M)
- * LINEAR_BACKWARD_INPUT: (gy (N, M), W (M, K)) -> gx (N, K)
- * LINEAR_BACKWARD_WEIGHT: (gy (N, M), x (N, K)) -> adds: gW (M, K) [, gb (M)]; either may be NULL */
+/* LINEAR: (x (N, K), W (M, K) [, b (M) [, time (N, G), time weight (M, G)]]) -> x Wᵀ + b + time · time
+ * weightᵀ (N, M); b may be NULL.  With the last two x is a point of the hyperboloid, or G of them side by
+ * side. LINEAR_BACKWARD_INPUT: (gy (N, M), W (M, K)) -> gx (N, K) LINEAR_BACKWARD_WEIGHT: (gy (N, M), x (N,
+ * K)) -> adds: gW (M, K) [, gb (M)]; either may be NULL LINEAR_BACKWARD_TIME: (gy (N, M), time, time weight)
+ * -> (g time (N, G), adds: g time weight (M, G), adds: gb (M)); any may be NULL */
 
 /* ACTIVATION: (x) -> f(x).  ACTIVATION_BACKWARD: (x, gy) -> gy f'(x). */
 typedef enum kp_activation_kind {
@@ -47,10 +49,15 @@ typedef struct kp_activation_arguments {
 } kp_activation_arguments;
 
 /* GATED_ACTIVATION: (u (N, I), g (N, I)) -> u · f(g), or packed: (ug (N, 2I), u first) -> (N, I)
- * GATED_ACTIVATION_BACKWARD: (u, g, gy) -> (gu, gg); packed: (ug, NULL, gy) -> (gug) */
+ *   With inputs 2 scale (2I) and 3 c (1), either or both NULL, and output 1 time (N, 1):
+ *     y = (scale_u u) · f(gate_scale scale_g g),  time = √(|y|² + c)  (c = 1 when NULL)
+ * GATED_ACTIVATION_BACKWARD: (u, g, gy) -> (gu, gg); packed: (ug, NULL, gy) -> (gug, NULL)
+ *   With inputs 3 scale, 4 c, 5 time, 6 g time and outputs 2, 3, which it adds to: g scale (2I), g c (1). */
 typedef struct kp_gated_arguments {
   kp_activation_kind kind;
   bool packed;
+  bool lift;         /* the second output */
+  double gate_scale; /* read with a scale tensor only */
 } kp_gated_arguments;
 
 /* DROPOUT: (x) -> x / (1 - rate) where kept, 0 elsewhere.  The mask is Philox at (run seed, stream, run step,
@@ -146,6 +153,51 @@ typedef struct kp_row_program_arguments {
 /* MIDPOINT: (points (N, M, C), weights (N, M), κ (K, G)) -> weighted gyromidpoint of each row's M points (N,
  * C) MIDPOINT_BACKWARD: (points, weights, κ, g) -> (g points, g weights, adds: g κ) */
 
+/* Points of the hyperboloid -t² + |s|² = -c, c > 0, curvature -1/c.  Their time t stands apart from their
+ * space coordinates s.  c is a tensor of one number (or of G), 1 where it is NULL.
+ *
+ * LIFT: (space (N, C), c (1) or (G)) -> time (N, G) = √(|s_g|² + c) of each group of C/G channels
+ * LIFT_BACKWARD: (space, c, time, g time, direct (N, C) or NULL) -> (g space = direct + g time · s/t, adds: g
+ * c)
+ *
+ * LORENTZ_RESIDUAL: the seam between two sub-layers of a Lorentz network, fused (Bdeir, Schwethelm, Landwehr
+ * 2024; He et al. 2025): a  = x + w u                              (space and time) x' = s √c a_space /
+ * √max(|a_time² - |a_space|²|, floor),  lifted to c y  = weight · x' / √(mean x'² + ε), lifted to c (RMSNorm
+ * of the space part) inputs: 0 x (N, C), 1 its time (N, 1), 2 u (N, C), 3 its time (N, 1), 4 w (1) or (N, 1),
+ * 5 s (1), 6 weight (C), 7 c (1).  A time that is NULL is the lift of its space part, w NULL is 1, s NULL the
+ * argument `scale`, weight NULL all ones.  Without u there is no residual: y is the norm of x itself, and x's
+ * time is not read. outputs: 0 x' (N, C), 1 its time (N, 1), 2 y (N, C), 3 its time (N, 1), 4 statistics (N,
+ * KP_LORENTZ_STATISTICS); 0 and 1 are NULL without u, 2 and 3 without `norm`. LORENTZ_RESIDUAL_BACKWARD:
+ * inputs: 0..7 as above, 8 statistics, 9 g x', 10 g its time, 11 g y, 12 g its time (any of 9..12 may be
+ * NULL; without u 9 is what else arrives at x and 10 is NULL). outputs: 0 g x, 1 g its time, 2 g u, 3 g its
+ * time, adds: 4 g w, 5 g s, 6 g weight, 7 g c; all but 0 may be NULL.
+ *
+ * CENTROID: (points (N, M, C), times (N, M), weights (N, M), c (1)) -> (√c m_space/|m|, √c m_time/|m|), (N,
+ * C) and (N, 1), where m = Σ weight · point and |m|² = |m_time² - |m_space|²| (Law et al. 2019).
+ * CENTROID_BACKWARD: (points, times, weights, c, g space, g time) -> (g points, g times, g weights, adds: g
+ * c); any output may be NULL. */
+
+/* Of a row of LORENTZ_RESIDUAL: √c / N(a), 1 / (a_time² - |a_space|²) or 0 where a floor stands for it, 1 /
+ * root mean square of x', and the times of x and u. */
+enum {
+  KP_LORENTZ_FACTOR,
+  KP_LORENTZ_INVERSE_SQUARE,
+  KP_LORENTZ_INVERSE_DEVIATION,
+  KP_LORENTZ_STREAM_TIME,
+  KP_LORENTZ_BRANCH_TIME,
+  KP_LORENTZ_STATISTICS
+};
+
+/* Squared Lorentz norms are at least this: a sum that is light-like or zero gives finite numbers. */
+#define KP_LORENTZ_LEAST_SQUARE 1e-30
+
+typedef struct kp_lorentz_residual_arguments {
+  bool norm;
+  double epsilon; /* ε of the norm */
+  double floor;   /* of the squared Lorentz norm; 0: none but KP_LORENTZ_LEAST_SQUARE */
+  double scale;   /* s where it is no tensor */
+} kp_lorentz_residual_arguments;
+
 /* REFERENCE: (stream (N, C) [, κ (K, G), history (B, W, C), seen int32 (1)]) -> the reference point of each
  * row (N, C) previous: row t-1; mean: the mean of rows 0 … t-1; midpoint: the gyromidpoint of rows t-W … t-1,
  * in log coordinates (stream and result are tangent vectors at the origin).  Row 0's reference is zero. In
@@ -165,11 +217,14 @@ typedef struct kp_reference_arguments {
 
 /* CURVATURE: (θ) -> κ, element by element.  CURVATURE_BACKWARD: (θ, g) -> g θ. */
 typedef enum kp_curvature_map {
-  KP_CURVATURE_IDENTITY, /* κ = θ */
-  KP_CURVATURE_NEGATE,   /* κ = -θ: published checkpoints store c = -κ */
-  KP_CURVATURE_TANH,     /* κ = 2 tanh θ: either sign, bounded */
-  KP_CURVATURE_SOFTPLUS, /* κ = -log(1 + exp θ): hyperbolic */
-  KP_CURVATURE_SIGMOID,  /* κ = -1 / (1 + exp(-θ)): hyperbolic, bounded */
+  KP_CURVATURE_IDENTITY,    /* κ = θ */
+  KP_CURVATURE_NEGATE,      /* κ = -θ: published checkpoints store c = -κ */
+  KP_CURVATURE_TANH,        /* κ = 2 tanh θ: either sign, bounded */
+  KP_CURVATURE_SOFTPLUS,    /* κ = -log(1 + exp θ): hyperbolic */
+  KP_CURVATURE_SIGMOID,     /* κ = -1 / (1 + exp(-θ)): hyperbolic, bounded */
+  KP_CURVATURE_EXPONENTIAL, /* κ = -exp θ: hyperbolic */
+  KP_MAP_EXP,               /* exp θ: a learned scale, or c = -1/κ */
+  KP_MAP_RECIPROCAL,        /* 1/θ: between a temperature and its inverse */
 } kp_curvature_map;
 
 typedef struct kp_curvature_arguments {

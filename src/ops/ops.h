@@ -32,10 +32,21 @@ kp_tensor *kp_embedding(kp_graph *graph, kp_tensor *tokens, kp_tensor *table, kp
 
 /* x (…, K), weight (M, K), bias (M) or NULL -> (…, M) */
 kp_tensor *kp_linear(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_tensor *bias);
+/* The same of a point: x.time (…, G) with time_weight (M, G), or (M) for G = 1, adds time · time weightᵀ.
+ * Without x.time (and time_weight) it is kp_linear.  The result is a vector; kp_lift makes a point of it. */
+kp_tensor *kp_linear_lorentz(kp_graph *graph, kp_point x, kp_tensor *weight, kp_tensor *time_weight,
+                             kp_tensor *bias);
 
 kp_tensor *kp_activation(kp_graph *graph, kp_tensor *x, kp_activation_kind kind);
 /* u · f(gate); with gate NULL, x holds both halves side by side: (…, 2I) -> (…, I) */
 kp_tensor *kp_gated_activation(kp_graph *graph, kp_tensor *x, kp_tensor *gate, kp_activation_kind kind);
+/* The same with all that it can: scale (2I) and c (1) may be NULL; `packed` is set here.  The result's time
+ * is NULL without `lift`. */
+typedef struct kp_gate {
+  kp_tensor *x, *gate, *scale, *c;
+} kp_gate;
+
+kp_point kp_gated_point(kp_graph *graph, kp_gate gate, kp_gated_arguments arguments);
 /* A rate of 0 adds nothing.  `stream` tells dropouts of one graph apart. */
 kp_tensor *kp_dropout(kp_graph *graph, kp_tensor *x, double rate, uint64_t stream);
 /* x (…, width), positions (…) int32 */
@@ -76,6 +87,24 @@ kp_tensor *kp_curved_map(kp_graph *graph, int program, double parameter, kp_tens
                          kp_tensor *curvature);
 /* points (N, M, C), weights (N, M), curvature (K, G) -> (N, C) */
 kp_tensor *kp_midpoint(kp_graph *graph, kp_tensor *points, kp_tensor *weights, kp_tensor *curvature);
+/* space (…, C), c (1) or (groups) or NULL -> time (…, groups) */
+kp_tensor *kp_lift(kp_graph *graph, kp_tensor *space, int64_t groups, kp_tensor *c);
+
+/* The Lorentz seam; absent tensors are NULL (see backend/operators.h). */
+typedef struct kp_lorentz_seam {
+  kp_point stream, branch; /* a time that is NULL is derived */
+  kp_tensor *branch_weight, *scale, *norm_weight, *c;
+} kp_lorentz_seam;
+
+typedef struct kp_lorentz_seam_result {
+  kp_point stream;     /* x'; the stream itself without a branch */
+  kp_point normalised; /* y; NULLs without a norm */
+} kp_lorentz_seam_result;
+
+kp_lorentz_seam_result kp_lorentz_residual(kp_graph *graph, kp_lorentz_seam seam,
+                                           kp_lorentz_residual_arguments arguments);
+/* points (N, M, C) with times (N, M), weights (N, M), c (1) or NULL -> (N, C) with time (N, 1) */
+kp_point kp_centroid(kp_graph *graph, kp_point points, kp_tensor *weights, kp_tensor *c);
 /* stream (B, T, C) -> (B, T, C); history and seen are NULL in training. */
 kp_tensor *kp_reference(kp_graph *graph, kp_tensor *stream, kp_tensor *curvature, kp_tensor *history,
                         kp_tensor *seen, kp_reference_arguments arguments);

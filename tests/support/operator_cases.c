@@ -14,7 +14,11 @@ operator_cases operator_cases_create(void) {
   operator_cases_attention(&cases);
   operator_cases_geometry(&cases);
   operator_cases_seams(&cases);
+<<<<<<< HEAD
   operator_cases_sphere(&cases);
+=======
+  operator_cases_lorentz(&cases);
+>>>>>>> lorentz
   return cases;
 }
 
