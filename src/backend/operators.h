@@ -85,14 +85,31 @@ typedef struct kp_rotary_arguments {
   double beta_fast, beta_slow; /* YaRN: turns in `original` tokens of fast and slow pairs */
 } kp_rotary_arguments;
 
-/* ATTENTION: (q, k, v [, κ (H) , β (H)]) -> o (N, H·D), logsumexp (B, H, T).
- * Packed: q is (N, 3·H·D) with q, k, v side by side, and k, v are NULL; otherwise q (N, H·D), k, v (N,
- * kv_heads·D). Score: dot: scale·<q,k>; geodesic: -β d or -β d², d the distance of exp_0(q), exp_0(k) on
- * curvature κ. ATTENTION_BACKWARD: (q, k, v, κ, β, o, logsumexp, go) -> (gq [packed: whole], gk, gv, adds:
- * gκ, adds: gβ) ATTENTION_CACHED: (q packed (B·T, 3·H·D), keys state (B, H, P, D), values state (B, H, P, D),
- * start int32 (1)
- *   [, κ, β]) -> o (B·T, H·D): stores the T new keys and values at positions start … start+T-1 of the caches
- * and attends causally to all positions before and at each query's. */
+/* Attention.  Letters: H query heads over H' key heads (kv_heads), D channels of a query or key (head_size),
+ * D' of a value (value_size).  A temperature β and a curvature κ have one number a head, or one for all
+ * heads.
+ *
+ * ATTENTION: (q (N, H·D), k (N, H'·D), v (N, H'·D') [, κ, β, documents int32 (N)])
+ *   -> o (N, H·D'), logsumexp (B, H, T) [, o_time (N, H)] [, norms (N, H)]
+ * Packed: q is (N, (H + 2H')·D) with q, k, v side by side, k and v are NULL, and D' = D.  A row sees those of
+ * its sequence that are not later (if causal) and, where documents are given, have the same number there.
+ * Scores, of scale·q and scale·k (for the dot product once; scale 0 means 1); without β it is 1:
+ *   dot               β scale <q, k>
+ *   distance          -β d, d the distance of exp_0(q) and exp_0(k) at curvature κ (absent: 0)
+ *   distance squared  -β d²
+ *   Lorentz           β (2c + 2<Q, K>), Q = lift(q), K = lift(k): minus β times the squared Lorentzian
+ *                     distance on the hyperboloid -t² + |s|² = -c = 1/κ (absent: c = 1); κ < 0
+ * What o is, for the weights P of a row (backend/attention_values.h):
+ *   mean      Σ P v
+ *   Lorentz   the centroid √c M / |M| of the lifted values, M = Σ P lift(v): its space; its time is o_time
+ *   midpoint  log_0 of the gyromidpoint of the points exp_0(v): v and o are tangent vectors at 0
+ * norms, for the last two: the norm of the weighted mean in ambient coordinates.
+ * ATTENTION_BACKWARD: (q, k, v, κ, β, documents, o, logsumexp, o_time, norms, g o, g o_time; one of the last
+ * two may be NULL) -> (gq [packed: whole], gk, gv, adds: gκ, adds: gβ)
+ * ATTENTION_CACHED: (q (B·T, H·D), keys state (B, H', P, D), values state (B, H', P, D'), start int32 (1)
+ *   [, κ, β, k (B·T, H'·D), v (B·T, H'·D')]) -> o (B·T, H·D') [, o_time (B·T, H)]
+ * Stores the T new keys and values at positions start … start+T-1 of the caches and attends causally to all
+ * positions up to each query's.  Packed as above. */
 typedef enum kp_score {
   KP_SCORE_DOT,
   KP_SCORE_DISTANCE,
@@ -107,8 +124,39 @@ typedef struct kp_attention_arguments {
   int heads, kv_heads, head_size;
   bool packed, causal;
   kp_score score;
-  double scale; /* of the dot product */
+  double scale;   /* 0: 1 */
+  int value_size; /* 0: head_size */
+  kp_values values;
 } kp_attention_arguments;
+
+static inline int kp_attention_value_size(const kp_attention_arguments *arguments) {
+  return arguments->value_size == 0 ? arguments->head_size : arguments->value_size;
+}
+
+static inline double kp_attention_scale(const kp_attention_arguments *arguments) {
+  return arguments->scale == 0 ? 1 : arguments->scale;
+}
+
+/* The curvature where none is given. */
+static inline double kp_attention_curvature(const kp_attention_arguments *arguments) {
+  return arguments->score == KP_SCORE_LORENTZ || arguments->values == KP_VALUES_LORENTZ ? -1 : 0;
+}
+
+/* ATTENTION_LATENT_CACHED: attention over keys and values that are kept as one small latent vector a position
+ * (DeepSeek-AI 2024, multi-head latent attention; with curvature He et al. 2025, HELM).  r channels of a
+ * latent, ρ of a key are shared by all heads, p = D - ρ are each head's own:
+ *   (q (B·T, H·D), rows (B·T, r+ρ), state (B, P, r+ρ), start int32 (1), norm weight (r), up weight (H·(p+D'),
+ *    r) [, up time weight (H·(p+D')), up bias (H·(p+D')), κ, β]) -> o (B·T, H·D') [, o_time (B·T, H)]
+ * Stores the T new rows (latent before its norm | shared part of the key after rotation) at positions start …
+ * start+T-1, and for every position up to there expands its latent:
+ *   L = latent / √(mean latent² + ε) · weight,   z = up weight · L + up time weight · √(|L|² + c) + up bias,
+ * by head z = (own part of the key p | value D'), key = (own part | shared part).  Then as ATTENTION_CACHED.
+ * Without a norm weight L is the latent itself; with a time weight κ is one number.  Decoding only. */
+typedef struct kp_attention_latent_arguments {
+  kp_attention_arguments attention; /* kv_heads = heads, not packed, causal */
+  int latent_size, shared_size;     /* r, ρ */
+  double epsilon;
+} kp_attention_latent_arguments;
 
 /* CROSS_ENTROPY: (logits (N, V), targets int32 (N)) -> loss (1) = mean over targets != ignore, logsumexp (N)
  * CROSS_ENTROPY_BACKWARD: (logits, targets, logsumexp, g loss (1)) -> g logits, in place where possible.

@@ -52,7 +52,29 @@ kp_tensor *kp_dropout(kp_graph *graph, kp_tensor *x, double rate, uint64_t strea
 /* x (…, width), positions (…) int32 */
 kp_tensor *kp_rotary(kp_graph *graph, kp_tensor *x, kp_tensor *positions, kp_rotary_arguments arguments);
 
-/* k and v are NULL when packed; curvature and temperature (H) are NULL for the dot score. */
+/* What attention reads: k and v are NULL when packed, the others where they are absent. */
+typedef struct kp_attention_operands {
+  kp_tensor *q, *k, *v;
+  kp_tensor *curvature, *temperature; /* (H) or (1) */
+  kp_tensor *documents;               /* int32, as many as rows; not over a cache */
+} kp_attention_operands;
+
+/* (…, H·D') and, for Lorentz values, its time (…, H). */
+kp_point kp_attend(kp_graph *graph, kp_attention_operands operands, kp_attention_arguments arguments);
+/* keys (B, kv_heads, P, D) and values (B, kv_heads, P, D') are states. */
+kp_point kp_attend_cached(kp_graph *graph, kp_attention_operands operands, kp_tensor *keys, kp_tensor *values,
+                          kp_tensor *start, kp_attention_arguments arguments);
+/* The latent's way to keys and values; absent tensors are NULL. */
+typedef struct kp_latent_operands {
+  kp_tensor *rows, *state, *start;        /* (…, r+ρ), (B, P, r+ρ), (1) int32 */
+  kp_tensor *norm_weight;                 /* (r) */
+  kp_tensor *weight, *time_weight, *bias; /* (H·(p+D'), r), (H·(p+D')), (H·(p+D')) */
+} kp_latent_operands;
+/* operands: q, curvature, temperature. */
+kp_point kp_attend_latent_cached(kp_graph *graph, kp_attention_operands operands, kp_latent_operands latent,
+                                 kp_attention_latent_arguments arguments);
+
+/* The same without documents, giving the space part. */
 kp_tensor *kp_attention(kp_graph *graph, kp_tensor *q, kp_tensor *k, kp_tensor *v, kp_tensor *curvature,
                         kp_tensor *temperature, kp_attention_arguments arguments);
 kp_tensor *kp_attention_cached(kp_graph *graph, kp_tensor *qkv, kp_tensor *keys, kp_tensor *values,

@@ -121,6 +121,10 @@ static void test_case(void **state) {
   bench_destroy(want);
 }
 
+static bool fast(const operator_case *c) {
+  return !c->reference_only;
+}
+
 int main(void) {
   int failures = 0;
   for (int i = 0; i < ISAS; i++) {
@@ -131,7 +135,7 @@ int main(void) {
       continue;
     }
     worst_output = worst_gradient = 0;
-    failures += operator_cases_run(isas[i], test_case, NULL);
+    failures += operator_cases_run(isas[i], test_case, fast);
     print_message("%s: worst error of an output %.1e, of a gradient %.1e\n", isas[i], worst_output,
                   worst_gradient);
   }
