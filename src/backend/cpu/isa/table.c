@@ -26,6 +26,14 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_MIDPOINT_BACKWARD] = KP_SCRATCH(midpoint_backward),
     [KP_OP_REFERENCE] = KP_SCRATCH(reference),
     [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
+    [KP_OP_ROUTE] = KP_SCRATCH(route),
+    [KP_OP_BALANCE_LOSS] = KP_SCRATCH(balance_loss),
+    [KP_OP_BALANCE_LOSS_BACKWARD] = KP_SCRATCH(balance_loss_backward),
+    [KP_OP_GROUPED_LINEAR] = KP_SCRATCH(grouped_linear),
+    [KP_OP_GROUPED_LINEAR_BACKWARD_INPUT] = KP_SCRATCH(grouped_linear_backward_input),
+    [KP_OP_GROUPED_LINEAR_BACKWARD_WEIGHT] = KP_SCRATCH(grouped_linear_backward_weight),
+    [KP_OP_EXPERT_COMBINE] = KP_SCRATCH(expert_combine),
+    [KP_OP_EXPERT_COMBINE_BACKWARD] = KP_SCRATCH(expert_combine_backward),
 };
 
 const kp_backend KP_ISA_NAME(kp_cpu_backend) = {
