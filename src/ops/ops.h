@@ -81,6 +81,51 @@ kp_tensor *kp_attention_cached(kp_graph *graph, kp_tensor *qkv, kp_tensor *keys,
                                kp_tensor *start, kp_tensor *curvature, kp_tensor *temperature,
                                kp_attention_arguments arguments);
 
+/* ---- experts (backend/operators.h has the meaning of each) ---- */
+
+/* Which experts each token goes to, and the order of the sorted rows. */
+typedef struct kp_routing {
+  kp_tensor *indices, *weights, *scores, *counts, *order, *offsets, *slot;
+} kp_routing;
+
+/* logits (…, E), bias (E) or NULL, live (…) int32 or NULL */
+kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
+                    kp_route_arguments arguments);
+/* The balance loss of a routing, one number. */
+kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *live,
+                           kp_balance_arguments arguments);
+/* x (…, C) -> (R, C), sorted by expert; the time goes with it. */
+kp_point kp_gather_rows(kp_graph *graph, kp_point x, const kp_routing *routing);
+
+/* One linear map an expert; all but the weight may be NULL. */
+typedef struct kp_grouped_weights {
+  kp_tensor *weight, *bias, *time;       /* (E, M, K), (E, M), (E, M) */
+  kp_tensor *input_scale, *output_scale; /* (E) */
+} kp_grouped_weights;
+
+/* x (R, K) sorted, with its time (R) when there is a time weight -> (R, M) */
+kp_tensor *kp_grouped_linear(kp_graph *graph, kp_point x, kp_tensor *offsets, kp_grouped_weights weights);
+/* space (R, C), c (E) -> time (R) */
+kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets, kp_tensor *c);
+/* √(c / reference) (E), or its inverse; reference (1) or NULL: 1 */
+kp_tensor *kp_expert_scale(kp_graph *graph, kp_tensor *c, kp_tensor *reference, bool inverse);
+/* rows (R, C) of the experts' results and `count` (…, C) of shared ones -> one point a token, shaped (N, C)
+ */
+kp_point kp_expert_combine(kp_graph *graph, kp_tensor *rows, const kp_routing *routing, kp_tensor *c,
+                           kp_tensor *const *shared, int count, kp_combine_arguments arguments);
+
+/* Keys and values of latent attention: z (…, H(p+Dv)) and rope (…, ρ) or NULL. */
+typedef struct kp_latent {
+  kp_tensor *keys, *values;
+} kp_latent;
+kp_latent kp_latent_keys(kp_graph *graph, kp_tensor *z, kp_tensor *rope, kp_latent_keys_arguments arguments);
+
+/* x (…, C) -> (…, left) and (…, C - left) */
+typedef struct kp_columns {
+  kp_tensor *left, *right;
+} kp_columns;
+kp_columns kp_split_columns(kp_graph *graph, kp_tensor *x, int64_t left);
+
 /* logits (…, V), targets (…) int32 -> the mean loss, one number */
 kp_tensor *kp_cross_entropy(kp_graph *graph, kp_tensor *logits, kp_tensor *targets, int32_t ignore);
 

@@ -16,9 +16,10 @@ operator_cases operator_cases_create(void) {
   operator_cases_seams(&cases);
 <<<<<<< HEAD
   operator_cases_sphere(&cases);
-=======
   operator_cases_lorentz(&cases);
->>>>>>> lorentz
+=======
+  operator_cases_experts(&cases);
+>>>>>>> experts
   return cases;
 }
 
