@@ -28,13 +28,15 @@ static void check_like_engine(fixture *files, const char *const *sets, size_t co
   check_ok(kp_plan_report_create(config, backend, 2, &report, &error), &error);
   assert_null(report->parameters->values);
   check_ok(kp_engine_create(&report->model, report->settings.batch, 1, backend, 2, &engine, &error), &error);
-  const kp_memory_plan plan = kp_engine_memory(engine), announced = report->memory;
+  const kp_memory_plan plan = kp_engine_memory(engine, &report->settings.optimizer),
+                       announced = report->memory;
   assert_int_equal(announced.parameters, plan.parameters);
   assert_int_equal(announced.gradients, plan.gradients);
   assert_int_equal(announced.moments, plan.moments);
+  assert_int_equal(announced.optimizer, plan.optimizer);
   assert_int_equal(announced.activations, plan.activations);
   assert_int_equal(announced.total, announced.parameters + announced.gradients + announced.moments +
-                                        announced.activations + announced.process);
+                                        announced.optimizer + announced.activations + announced.process);
   kp_engine_destroy(engine);
   kp_plan_report_destroy(report);
   kp_config_destroy(config);
@@ -44,7 +46,9 @@ static void test_plan_is_the_engines(void **state) {
   static const char *const mixed[] = {"model.family=mixed", "model.layers=3", "model.curvature.mode=random",
                                       "model.curvature.per_head=true"};
   static const char *const dropout[] = {"model.dropout=0.1", "train.recompute=linears"};
+  static const char *const muon[] = {"train.optimizer=muon"};
   check_like_engine(*state, mixed, COUNT(mixed), kp_backend_ref());
+  check_like_engine(*state, muon, COUNT(muon), kp_backend_cpu());
   check_like_engine(*state, mixed, COUNT(mixed), kp_backend_cpu());
   check_like_engine(*state, dropout, COUNT(dropout), kp_backend_cpu());
 }

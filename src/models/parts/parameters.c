@@ -46,6 +46,12 @@ kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t
   return kp_linear(b->graph, x, weight, offset);
 }
 
+void kp_part_stacked(kp_builder *b, const char *name, int blocks) {
+  char full[160];
+  snprintf(full, sizeof full, "%s.weight", name);
+  kp_parameters_set_blocks(b->parameters, kp_parameters_find(b->parameters, full), blocks);
+}
+
 void kp_part_norm_parameters(kp_builder *b, const char *name, kp_tensor **weight, kp_tensor **bias) {
   char full[160];
   snprintf(full, sizeof full, "%s.weight", name);

@@ -33,6 +33,8 @@ kp_initial kp_initial_of(double value);
 kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t out, bool bias,
                           kp_initial initial);
 /* The weight and bias (or NULL) of the norm `name`. */
+/* Says that the weight of the linear map `name` stacks `blocks` matrices of equal size. */
+void kp_part_stacked(kp_builder *b, const char *name, int blocks);
 void kp_part_norm_parameters(kp_builder *b, const char *name, kp_tensor **weight, kp_tensor **bias);
 
 /* ---- sub-layers ---- */

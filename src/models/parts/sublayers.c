@@ -43,6 +43,7 @@ kp_tensor *kp_part_attention(kp_builder *b, int64_t layer, kp_tensor *y) {
   snprintf(name, sizeof name, "transformer.h.%lld.attn.c_attn", (long long)layer);
   kp_tensor *qkv = kp_part_linear(b, y, name, 3 * o->width, o->bias, kp_initial_weight());
   qkv->recompute = o->recompute >= KP_RECOMPUTE_LINEARS;
+  kp_part_stacked(b, name, 3);
   const int head_size = (int)(o->width / o->heads);
   if (o->positions == KP_POSITIONS_ROTARY)
     qkv = kp_rotary(b->graph, qkv, b->network->positions,
