@@ -139,7 +139,8 @@ static void print_memory(const kp_plan_report *r, bool brief) {
   print_bytes("parameters", m->parameters, "");
   print_bytes("gradients", m->gradients, "");
   print_bytes("moments", m->moments, "");
-  if (m->optimizer > 0) print_bytes("optimizer", m->optimizer, "  (Muon's products, rows of Riemannian Adam)");
+  if (m->optimizer > 0)
+    print_bytes("optimizer", m->optimizer, "  (Muon's products, rows of Riemannian Adam)");
   snprintf(text, sizeof text, "  (at least %s are alive at once)",
            kp_bytes_text((double)r->live_peak_bytes, size));
   print_bytes("activations", m->activations, text);
@@ -202,13 +203,12 @@ static json_t *parameters_json(const kp_plan_report *r, bool brief) {
     for (int d = 0; d < p->list[i].dimensions; d++)
       json_array_append_new(shape, json_integer(p->list[i].shape[d]));
     initial_text(&p->list[i].initial, initial);
-    json_t *entry = json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:b}", "name", p->list[i].name, "shape",
-                              shape, "count", (json_int_t)p->list[i].count, "group",
-                              group_names[p->list[i].group], "manifold", manifold_names[p->list[i].manifold],
-                              "optimizer", update_text(r, &p->list[i]), "initial", initial, "used",
-                              p->list[i].used);
-    if (has_curvature(&p->list[i]))
-      json_object_set_new(entry, "curvature", json_real(p->list[i].curvature));
+    json_t *entry =
+        json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:b}", "name", p->list[i].name, "shape", shape,
+                  "count", (json_int_t)p->list[i].count, "group", group_names[p->list[i].group], "manifold",
+                  manifold_names[p->list[i].manifold], "optimizer", update_text(r, &p->list[i]), "initial",
+                  initial, "used", p->list[i].used);
+    if (has_curvature(&p->list[i])) json_object_set_new(entry, "curvature", json_real(p->list[i].curvature));
     json_array_append_new(list, entry);
   }
   for (int g = 0; g < KP_GROUP_COUNT; g++)
@@ -226,9 +226,10 @@ static json_t *memory_json(const kp_plan_report *r) {
                                           (json_int_t)r->live[i].bytes));
   return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "parameters",
                    (json_int_t)m->parameters, "gradients", (json_int_t)m->gradients, "moments",
-                   (json_int_t)m->moments, "optimizer", (json_int_t)m->optimizer, "activations", (json_int_t)m->activations, "process",
-                   (json_int_t)m->process, "total", (json_int_t)m->total, "data", (json_int_t)r->data_bytes,
-                   "live_peak", (json_int_t)r->live_peak_bytes, "peak_scope", r->peak_scope, "peak", live);
+                   (json_int_t)m->moments, "optimizer", (json_int_t)m->optimizer, "activations",
+                   (json_int_t)m->activations, "process", (json_int_t)m->process, "total",
+                   (json_int_t)m->total, "data", (json_int_t)r->data_bytes, "live_peak",
+                   (json_int_t)r->live_peak_bytes, "peak_scope", r->peak_scope, "peak", live);
 }
 
 static json_t *report_json(const kp_plan_report *r, const kp_config *config, const arguments *a,

@@ -21,8 +21,8 @@ static void *element(const kp_parameters *parameters, void *buffer, int64_t offs
 
 /* ---- writing ---- */
 
-/* One buffer of all parameters, each tensor's name with `prefix` in front; of the first or second moments those
- * that the optimizer keeps, of values (`moment` 0) all. */
+/* One buffer of all parameters, each tensor's name with `prefix` in front; of the first or second moments
+ * those that the optimizer keeps, of values (`moment` 0) all. */
 static kp_status declare(kp_safetensors_writer *writer, const kp_parameters *parameters, const char *prefix,
                          int moment, kp_error *error) {
   for (int i = 0; i < parameters->count; i++) {

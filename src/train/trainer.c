@@ -38,7 +38,7 @@ typedef struct trainer {
   double seconds_now;        /* of this process's training, for the rate */
   int64_t steps_now;
   kp_error reason; /* of the first skipped step since the last report */
-  bool restarted; /* a resumed run that had no checkpoint yet */
+  bool restarted;  /* a resumed run that had no checkpoint yet */
 } trainer;
 
 /* ---- setting up ---- */
@@ -244,9 +244,10 @@ static kp_status explain(trainer *t, kp_error *error) {
   kp_executor_set_trap(executor, false);
   if (status != KP_OK) return status;
   const kp_parameter *parameter = worst_gradient(kp_engine_parameters(t->engine), &worst);
-  return kp_fail(error, KP_ERR_NUMERIC,
-                 "each operator's output is finite, but not the norm of the gradients: the largest is %g, of %s",
-                 worst, parameter->name);
+  return kp_fail(
+      error, KP_ERR_NUMERIC,
+      "each operator's output is finite, but not the norm of the gradients: the largest is %g, of %s", worst,
+      parameter->name);
 }
 
 /* A step whose loss or gradient is not finite changes nothing and is counted.  Where the first since the last
