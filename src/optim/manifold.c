@@ -4,30 +4,13 @@
 
 #include "core/assert.h"
 #include "optim/element.h"
+#include "optim/passes.h"
 
 kp_matrices kp_matrices_of(const kp_parameter *parameter) {
   kp_matrices m = {.count = 1, .columns = parameter->shape[parameter->dimensions - 1]};
   for (int i = 0; i + 2 < parameter->dimensions; i++) m.count *= parameter->shape[i];
   m.rows = parameter->dimensions < 2 ? 1 : parameter->shape[parameter->dimensions - 2];
   return m;
-}
-
-/* Σ a[i] b[i] over elements [first, first + count). */
-static double dot(const void *a, const void *b, bool wide, int64_t first, int64_t count) {
-  double sum = 0;
-  if (wide) {
-    const double *x = (const double *)a + first, *y = (const double *)b + first;
-    for (int64_t i = 0; i < count; i++) sum += x[i] * y[i];
-    return sum;
-  }
-  const float *x = (const float *)a + first, *y = (const float *)b + first;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; i++) sum += (double)x[i] * (double)y[i];
-  return sum;
-}
-
-static void scale(void *x, bool wide, int64_t first, int64_t count, double factor) {
-  for (int64_t i = first; i < first + count; i++) kp_element_set(x, wide, i, kp_element(x, wide, i) * factor);
 }
 
 /* What brings a vector of this squared norm to length 1; a zero vector has no direction to keep. */
@@ -44,17 +27,17 @@ static void retract_row(const kp_parameters *parameters, const kp_parameter *par
   double square;
   switch (parameter->manifold) {
   case KP_MANIFOLD_UNIT_ROWS:
-    square = dot(values, values, wide, at, columns);
-    scale(values, wide, at, columns, to_unit(square));
+    square = kp_pass_dot(values, values, wide, at, columns);
+    kp_pass_scale(values, wide, at, columns, to_unit(square));
     break;
   case KP_MANIFOLD_LORENTZ:
-    square = dot(values, values, wide, at + 1, columns - 1);
+    square = kp_pass_dot(values, values, wide, at + 1, columns - 1);
     kp_element_set(values, wide, at, sqrt(square - 1 / parameter->curvature));
     break;
   case KP_MANIFOLD_STEREOGRAPHIC:
-    square = -parameter->curvature * dot(values, values, wide, at, columns);
+    square = -parameter->curvature * kp_pass_dot(values, values, wide, at, columns);
     if (square > (1 - KP_BALL_MARGIN) * (1 - KP_BALL_MARGIN))
-      scale(values, wide, at, columns, (1 - KP_BALL_MARGIN) / sqrt(square));
+      kp_pass_scale(values, wide, at, columns, (1 - KP_BALL_MARGIN) / sqrt(square));
     break;
   case KP_MANIFOLD_UNIT_COLUMNS:
   case KP_MANIFOLD_NONE: break;
@@ -76,11 +59,8 @@ void kp_tangent_rows(const kp_parameters *parameters, const kp_parameter *parame
   const int64_t columns = kp_matrices_of(parameter).columns;
   for (int64_t row = first; row < last; row++) {
     const int64_t at = parameter->offset + row * columns;
-    const double along = dot(parameters->values, parameters->gradients, wide, at, columns);
-    for (int64_t i = at; i < at + columns; i++)
-      kp_element_set(parameters->gradients, wide, i,
-                     kp_element(parameters->gradients, wide, i) -
-                         along * kp_element(parameters->values, wide, i));
+    const double along = kp_pass_dot(parameters->values, parameters->gradients, wide, at, columns);
+    kp_pass_add(parameters->gradients, parameters->values, wide, at, columns, -along);
   }
 }
 
@@ -92,9 +72,7 @@ static void column_dots(const void *a, const void *b, bool wide, int64_t at, con
   kp_assert(columns <= KP_COLUMN_STRIPE, "a stripe of %lld columns", (long long)columns);
   for (int64_t c = 0; c < columns; c++) dots[c] = 0;
   for (int64_t row = 0; row < m->rows; row++)
-    for (int64_t c = 0; c < columns; c++)
-      dots[c] +=
-          kp_element(a, wide, at + row * m->columns + c) * kp_element(b, wide, at + row * m->columns + c);
+    kp_pass_dot_each(a, b, wide, at + row * m->columns, columns, dots);
 }
 
 void kp_retract_columns(const kp_parameters *parameters, const kp_parameter *parameter, int64_t matrix,
@@ -107,10 +85,7 @@ void kp_retract_columns(const kp_parameters *parameters, const kp_parameter *par
   column_dots(values, values, wide, at, &m, last - first, factor);
   for (int64_t c = 0; c < last - first; c++) factor[c] = to_unit(factor[c]);
   for (int64_t row = 0; row < m.rows; row++)
-    for (int64_t c = 0; c < last - first; c++) {
-      const int64_t i = at + row * m.columns + c;
-      kp_element_set(values, wide, i, kp_element(values, wide, i) * factor[c]);
-    }
+    kp_pass_scale_each(values, wide, at + row * m.columns, last - first, factor);
 }
 
 void kp_tangent_columns(const kp_parameters *parameters, const kp_parameter *parameter, int64_t matrix,
@@ -120,13 +95,10 @@ void kp_tangent_columns(const kp_parameters *parameters, const kp_parameter *par
   const int64_t at = parameter->offset + matrix * m.rows * m.columns + first;
   double along[KP_COLUMN_STRIPE];
   column_dots(parameters->values, parameters->gradients, wide, at, &m, last - first, along);
+  for (int64_t c = 0; c < last - first; c++) along[c] = -along[c];
   for (int64_t row = 0; row < m.rows; row++)
-    for (int64_t c = 0; c < last - first; c++) {
-      const int64_t i = at + row * m.columns + c;
-      kp_element_set(parameters->gradients, wide, i,
-                     kp_element(parameters->gradients, wide, i) -
-                         along[c] * kp_element(parameters->values, wide, i));
-    }
+    kp_pass_add_each(parameters->gradients, parameters->values, wide, at + row * m.columns, last - first,
+                     along);
 }
 
 /* ---- all parameters ---- */

@@ -33,7 +33,7 @@ void kp_retract_rows(const kp_parameters *parameters, const kp_parameter *parame
 
 /* Columns [first, last) of matrix `matrix` of a parameter to unit length; at most KP_COLUMN_STRIPE of them.
  */
-enum { KP_COLUMN_STRIPE = 64 };
+enum { KP_COLUMN_STRIPE = 512 };
 void kp_retract_columns(const kp_parameters *parameters, const kp_parameter *parameter, int64_t matrix,
                         int64_t first, int64_t last);
 

@@ -10,6 +10,7 @@
 
 #include "core/assert.h"
 #include "optim/element.h"
+#include "optim/passes.h"
 #include "optim/riemannian_adam.h"
 
 /* Elements of a piece: much more than a thread's start, much less than a share of a large model. */
@@ -215,21 +216,13 @@ typedef struct kp_step {
 } kp_step;
 
 static double frobenius_norm(const kp_parameters *parameters, int64_t first, int64_t count) {
-  const bool wide = kp_is_wide(parameters);
-  double square = 0;
-  for (int64_t i = first; i < first + count; i++) {
-    const double value = kp_element(parameters->values, wide, i);
-    square += value * value;
-  }
-  return sqrt(square);
+  return sqrt(kp_pass_dot(parameters->values, parameters->values, kp_is_wide(parameters), first, count));
 }
 
 /* Back to the norm `norm`, unless nothing is left that could have one. */
 static void rescale(const kp_parameters *parameters, int64_t first, int64_t count, double norm) {
-  const bool wide = kp_is_wide(parameters);
-  const double now = frobenius_norm(parameters, first, count), factor = now > 0 ? norm / now : 1;
-  for (int64_t i = first; i < first + count; i++)
-    kp_element_set(parameters->values, wide, i, factor * kp_element(parameters->values, wide, i));
+  const double now = frobenius_norm(parameters, first, count);
+  if (now > 0) kp_pass_scale(parameters->values, kp_is_wide(parameters), first, count, norm / now);
 }
 
 typedef void on_rows(const kp_parameters *parameters, const kp_parameter *parameter, int64_t first,
