@@ -75,6 +75,32 @@ static void test_live_tensors(void **state) {
   }
 }
 
+/* What steps each parameter, where it lives, and the scratch memory of Muon. */
+static void test_info_tells_the_optimizer(void **state) {
+  static const struct {
+    const char *parameter, *optimizer;
+  } expected[] = {{"transformer.wte.weight", "adamw"},
+                  {"transformer.h.0.attn.c_attn.weight", "muon, norm kept"},
+                  {"transformer.h.0.attn.c_attn.bias", "adamw"}};
+  static program_result info;
+  program_run((const char *const[]){"info", small_config(*state), "--json", "--set",
+                                    "optimizer=hyperball_muon", NULL},
+              &info);
+  program_check_ok(&info);
+  json_t *json = json_loads(info.output, 0, NULL), *entry;
+  assert_true(json_integer_value(json_object_get(json_object_get(json, "memory"), "optimizer")) > 0);
+  const json_t *list = json_object_get(json_object_get(json, "parameters"), "list");
+  size_t i, found = 0;
+  json_array_foreach(list, i, entry) for (size_t e = 0; e < COUNT(expected); e++) {
+    if (strcmp(json_string_value(json_object_get(entry, "name")), expected[e].parameter) != 0) continue;
+    assert_string_equal(json_string_value(json_object_get(entry, "optimizer")), expected[e].optimizer);
+    assert_string_equal(json_string_value(json_object_get(entry, "manifold")), "flat");
+    found++;
+  }
+  assert_int_equal(found, COUNT(expected));
+  json_decref(json);
+}
+
 /* One block of width C, context T, batch B: 12 C² of weights and the V C head, 2 operations each, twice more
  * in the backward pass; attention 4 C (T + 1) / 2 a token and 5/2 of that backward. */
 static void test_operations(void **state) {
@@ -135,9 +161,8 @@ static void test_announced_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      with_fixture(test_plan_is_the_engines),
-      with_fixture(test_live_tensors),
-      with_fixture(test_operations),
+      with_fixture(test_plan_is_the_engines), with_fixture(test_live_tensors),
+      with_fixture(test_operations),          with_fixture(test_info_tells_the_optimizer),
 #ifndef KP_SANITIZE
       with_fixture(test_announced_memory),
 #endif
