@@ -77,4 +77,9 @@ typedef struct kp_labelled_set {
 kp_status kp_labelled_open(const char *folder, kp_labelled_set *set, kp_error *error);
 void kp_labelled_close(kp_labelled_set *set);
 
+/* An example as words, which the caller frees: "label: first | second", or the words of a sentence with
+ * "[TAG]" in front of those that have another tag than O. */
+kp_status kp_example_text(const kp_labelling *labelling, const kp_examples *examples, int64_t example,
+                          const kp_tokenizer *tokenizer, char **text, kp_error *error);
+
 #endif
