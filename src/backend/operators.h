@@ -79,7 +79,14 @@ typedef struct kp_rotary_arguments {
  * start int32 (1)
  *   [, κ, β]) -> o (B·T, H·D): stores the T new keys and values at positions start … start+T-1 of the caches
  * and attends causally to all positions before and at each query's. */
-typedef enum kp_score { KP_SCORE_DOT, KP_SCORE_DISTANCE, KP_SCORE_DISTANCE_SQUARED } kp_score;
+typedef enum kp_score {
+  KP_SCORE_DOT,
+  KP_SCORE_DISTANCE,
+  KP_SCORE_DISTANCE_SQUARED,
+  KP_SCORE_LORENTZ
+} kp_score;
+
+typedef enum kp_values { KP_VALUES_MEAN, KP_VALUES_LORENTZ, KP_VALUES_MIDPOINT } kp_values;
 
 typedef struct kp_attention_arguments {
   int64_t batch, length; /* B, T */
