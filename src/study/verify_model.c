@@ -89,7 +89,7 @@ static kp_status read_options(const kp_case *c, kp_model_options *o, kp_error *e
            (long long)integer(config, "n_head", 0), (long long)integer(config, "n_embd", 0),
            (long long)integer(config, "block_size", 0), yes(boolean(config, "bias", true)), yes(flat), more);
   KP_TRY(kp_config_parse(text, strlen(text), "case.json", kp_model_schema(), NULL, 0, &settings, error));
-  kp_status status = kp_model_options_read(settings, 0, o, error);
+  kp_status status = kp_model_options_read(settings, NULL, o, error);
   kp_config_destroy(settings);
   return status;
 }
