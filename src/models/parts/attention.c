@@ -83,12 +83,6 @@ kp_point kp_part_attention(kp_builder *b, int64_t layer, kp_point y) {
       kp_builder_decodes(b)
           ? kp_attention_cached(b->graph, qkv, cache(b, layer, "keys"), cache(b, layer, "values"),
                                 b->network->start, curvature, beta, arguments)
-          : kp_attend(b->graph,
-                      (kp_attention_operands){.q = qkv,
-                                              .curvature = curvature,
-                                              .temperature = beta,
-                                              .documents = b->network->documents},
-                      arguments)
-                .space;
+          : kp_attention(b->graph, qkv, NULL, NULL, curvature, beta, arguments);
   return (kp_point){.space = kp_part_dropout(b, project(b, layer, out))};
 }
