@@ -121,8 +121,13 @@ static void forward_few(const grouped *m, const int32_t *offsets, int64_t E, int
   for (int64_t e = 0; e < E; e++) {
     const int64_t first = offsets[e], rows = offsets[e + 1] - first;
     if (rows == 0) continue;
-    KP_ISA_NAME(kp_cpu_linear_few)
-    (m->x + first * m->K, m->w + e * m->M * m->K, NULL, m->y + first * m->M, rows, m->M, m->K, threads);
+    const kp_few_rows product = {.x = m->x + first * m->K,
+                                 .w = m->w + e * m->M * m->K,
+                                 .y = m->y + first * m->M,
+                                 .rows = rows,
+                                 .columns = m->M,
+                                 .depth = m->K};
+    KP_ISA_NAME(kp_cpu_linear_few)(&product, threads);
     for (int64_t r = first; r < first + rows; r++) finish_row(m, e, r);
   }
 }
