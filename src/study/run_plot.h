@@ -13,9 +13,9 @@ kp_status kp_plot_run(const kp_run_record *run, const char *folder, kp_error *er
  * and over seconds of training. */
 kp_status kp_plot_comparison(const kp_comparison *comparison, const char *folder, kp_error *error);
 
-/* Adds curvature by block over training, one colour a block, dark for the first; false when the run has
- * none. */
+/* Adds curvature of a place by block over training, one colour a block, dark for the first; false when the
+ * run has none. */
 struct kp_panel;
-bool kp_plot_curvature(const kp_run_record *run, struct kp_panel *panel);
+bool kp_plot_curvature(const kp_run_record *run, kp_place place, struct kp_panel *panel);
 
 #endif
