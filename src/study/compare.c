@@ -25,6 +25,24 @@ static double known(int64_t value) {
   return value >= 0 ? (double)value : (double)NAN;
 }
 
+/* Runs that are called NAME-SEED, each with its own seed, are called NAME together: the length of NAME, or 0.
+ */
+static int seedless(const kp_comparison_row *row) {
+  size_t stem = 0;
+  if (row->count < 2) return 0;
+  for (int i = 0; i < row->count; i++) {
+    char ending[32];
+    const char *name = row->runs[i]->name;
+    snprintf(ending, sizeof ending, "-%lld",
+             (long long)kp_config_integer(row->runs[i]->config, "train.seed"));
+    const size_t length = strlen(name), tail = strlen(ending);
+    if (length <= tail || strcmp(name + length - tail, ending) != 0) return 0;
+    if (i == 0) stem = length - tail;
+    if (length - tail != stem || strncmp(name, row->runs[0]->name, stem) != 0) return 0;
+  }
+  return (int)stem;
+}
+
 static kp_status fill_row(kp_comparison *c, kp_comparison_row *row, kp_error *error) {
   const kp_run_record *first = row->runs[0];
   double *room = kp_arena_take(c->arena, (size_t)row->count * sizeof *room);
@@ -36,7 +54,10 @@ static kp_status fill_row(kp_comparison *c, kp_comparison_row *row, kp_error *er
   for (int m = 0; m < KP_MEASURES; m++) row->measures[m] = statistic(row, m, room);
   row->parameters = known(first->parameters);
   row->planned_bytes = known(first->planned_bytes);
-  if (row->count > 1)
+  const int stem = seedless(row);
+  if (stem > 0)
+    snprintf(row->name, sizeof row->name, "%.*s", stem < 250 ? stem : 250, first->name);
+  else if (row->count > 1)
     snprintf(row->name, sizeof row->name, "%.240s (+%d)", first->name, row->count - 1);
   else
     snprintf(row->name, sizeof row->name, "%.250s", first->name);
@@ -159,5 +180,6 @@ kp_status kp_comparison_write(const kp_comparison *c, const char *folder, bool f
   kp_status status = kp_json_write_file(path, json, KP_JSON_FLOAT_DIGITS, error);
   json_decref(json);
   if (status != KP_OK || !figures) return status;
-  return kp_plot_comparison(c, folder, error);
+  KP_TRY(kp_plot_comparison(c, folder, error));
+  return kp_plot_twins(c, folder, error);
 }

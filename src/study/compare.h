@@ -23,6 +23,9 @@ typedef struct kp_comparison_row {
   double step_ratio;
   kp_difference twin_differences[KP_MEASURES],
       frozen_differences[KP_MEASURES]; /* from these rows, by Welch */
+  /* Steps of the twin over the steps after which the mean loss of this row is the twin's final one; NaN when
+   * it never is. */
+  double twin_speed;
   kp_difference twin_paired; /* of the final loss, by seeds, where both rows have the same; else NaN */
 } kp_comparison_row;
 
@@ -55,7 +58,8 @@ void kp_comparison_destroy(kp_comparison *comparison);
 /* All of it; the caller's to release. */
 json_t *kp_comparison_json(const kp_comparison *comparison);
 
-/* Writes folder/loss.png and .svg: losses over tokens and over seconds, and folder/comparison.json. */
+/* Writes folder/comparison.json and, with `figures`, loss.png and .svg (losses over tokens and over seconds)
+ * and, where a row has a twin, twins.png and .svg (differences from twins with their intervals). */
 kp_status kp_comparison_write(const kp_comparison *comparison, const char *folder, bool figures,
                               kp_error *error);
 

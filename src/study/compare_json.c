@@ -37,6 +37,7 @@ static void add_twins(const kp_comparison *c, const kp_comparison_row *row, json
   if (row->twin >= 0) {
     json_t *twin = differences_json(c->rows[row->twin].name, row->twin_differences);
     json_object_set_new(twin, "paired_final_loss", difference_json(&row->twin_paired));
+    json_object_set_new(twin, "speed", kp_json_number(row->twin_speed));
     json_object_set_new(json, "twin", twin);
   }
   if (row->frozen >= 0)

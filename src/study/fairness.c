@@ -61,12 +61,36 @@ static kp_difference paired_difference(kp_comparison *c, const kp_comparison_row
   return kp_paired(mine, theirs, pairs == row->count ? pairs : 0);
 }
 
+static double mean_loss_at(const kp_comparison_row *row, double step) {
+  double sum = 0;
+  for (int i = 0; i < row->count; i++) sum += kp_run_record_loss_at(row->runs[i], step);
+  return sum / row->count;
+}
+
+/* Where the mean loss first meets the twin's final one, between evaluations by linear interpolation. */
+static double speed_of(const kp_comparison_row *row, const kp_comparison_row *twin) {
+  const double goal = twin->measures[KP_FINAL_LOSS].mean, steps = twin->measures[KP_STEPS].mean;
+  const kp_run_record *first = row->runs[0];
+  double before = 0, loss_before = (double)NAN;
+  for (int64_t e = 0; e < first->evaluation_count; e++) {
+    const double step = first->evaluations[e].step, loss = mean_loss_at(row, step);
+    if (loss <= goal) {
+      const double share = loss_before > loss ? (loss_before - goal) / (loss_before - loss) : 1;
+      return steps / (before + share * (step - before));
+    }
+    before = step;
+    loss_before = loss;
+  }
+  return (double)NAN;
+}
+
 static void use_twin(kp_comparison *c, int row, int twin) {
   kp_comparison_row *r = &c->rows[row];
   const kp_comparison_row *t = &c->rows[twin];
   r->twin = r->reference = twin;
   fill_differences(r, t, r->twin_differences);
   r->twin_paired = paired_difference(c, r, t);
+  r->twin_speed = speed_of(r, t);
 }
 
 static void warn_without_twin(kp_comparison *c, int row, int nearest, const kp_twin_difference *difference) {
@@ -219,6 +243,7 @@ kp_status kp_comparison_judge(kp_comparison *c, kp_error *error) {
     kp_comparison_row *r = &c->rows[row];
     r->twin = r->frozen = -1;
     r->twin_paired = kp_paired(NULL, NULL, 0);
+    r->twin_speed = (double)NAN;
     if (r->runs[0]->family->curved && r->runs[0]->family->twin != NULL) KP_TRY(find_twin(c, row, error));
     if (kp_run_record_learns_curvature(r->runs[0])) find_frozen(c, row);
     r->step_ratio = r->measures[KP_STEP_MS].mean / c->rows[r->reference].measures[KP_STEP_MS].mean;
