@@ -44,6 +44,9 @@ kp_status kp_config_parse(const char *text, size_t size, const char *name, const
 /* Sets one key afterwards, "key=value".  On failure nothing has changed. */
 kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *error);
 
+/* Makes "key=value" the default of a key, which changes nothing when the key was given. */
+kp_status kp_config_preset(kp_config *config, const char *assignment, kp_error *error);
+
 void kp_config_destroy(kp_config *config);
 
 int64_t kp_config_integer(const kp_config *config, const char *key);
@@ -61,7 +64,7 @@ const int64_t *kp_config_integers(const kp_config *config, const char *key, size
 /* Whether the value was given, by a file or by --set, rather than the default. */
 bool kp_config_is_set(const kp_config *config, const char *key);
 
-/* Whether the value is the default, given or not. */
+/* Whether the value is the default or a preset, or was given and equals the default of the schema. */
 bool kp_config_is_default(const kp_config *config, const char *key);
 
 /* Refuses the value of `key` with KP_ERR_INPUT and a message such as

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/assert.h"
 #include "core/config_private.h"
 #include "core/config_yaml.h"
 
@@ -205,4 +206,18 @@ kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *err
   if (status == KP_OK) status = apply_entry(config, &document.entries[0], NULL, error);
   kp_yaml_clear(&document);
   return status == KP_OK ? KP_OK : kp_context(error, "--set %s", key);
+}
+
+kp_status kp_config_preset(kp_config *config, const char *assignment, kp_error *error) {
+  char key[KP_YAML_KEY_LIMIT + 1];
+  const size_t length = strcspn(assignment, "=");
+  kp_assert(length <= KP_YAML_KEY_LIMIT, "%s is no assignment", assignment);
+  memcpy(key, assignment, length);
+  key[length] = 0;
+  kp_config_value *value = kp_config_find(config, key);
+  kp_assert(value != NULL, "the schema has no key %s", key);
+  if (value->is_set) return KP_OK;
+  KP_TRY(kp_config_set(config, assignment, error));
+  value->is_set = false;
+  return KP_OK;
 }

@@ -17,9 +17,9 @@ kp_point kp_gather_rows(kp_graph *graph, kp_point x, const kp_routing *routing) 
   kp_assert(kp_tensor_rows(x.space) == N, "%s has other rows than its routing", x.space->name);
   kp_assert(x.time == NULL || kp_tensor_count(x.time) == N, "one time for each row of %s", x.space->name);
   const int64_t shape[] = {R, kp_tensor_columns(x.space)};
-  const kp_point out = {kp_graph_activation(graph, "sorted", x.space->type, 2, shape),
-                        x.time == NULL ? NULL
-                                       : kp_graph_activation(graph, "sorted time", x.time->type, 1, &R)};
+  const kp_point out = {
+      kp_graph_activation(graph, "sorted", x.space->type, 2, shape),
+      x.time == NULL ? NULL : kp_graph_activation(graph, "sorted time", x.time->type, 2, (int64_t[]){R, 1})};
   kp_tensor *input[] = {x.space, x.time, routing->order, routing->slot};
   kp_graph_node(graph, KP_OP_GATHER_ROWS, NULL, 0, 4, input, 2, (kp_tensor *[]){out.space, out.time});
   return out;
@@ -206,7 +206,8 @@ kp_status kp_ref_grouped_linear_backward_weight(const kp_call *call, kp_error *e
 
 kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets, kp_tensor *c) {
   kp_assert(kp_tensor_count(offsets) == kp_tensor_count(c) + 1, "%s is not one number an expert", c->name);
-  kp_tensor *time = kp_graph_activation(graph, "time", KP_TYPE_REAL, 1, (int64_t[]){kp_tensor_rows(space)});
+  kp_tensor *time =
+      kp_graph_activation(graph, "time", KP_TYPE_REAL, 2, (int64_t[]){kp_tensor_rows(space), 1});
   kp_graph_node(graph, KP_OP_EXPERT_LIFT, NULL, 0, 3, (kp_tensor *[]){space, offsets, c}, 1, &time);
   return time;
 }

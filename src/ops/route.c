@@ -9,14 +9,22 @@
 /* Below this a sum of scores is no probability any more. */
 static const double SMALLEST_SUM = 1e-20;
 
-static kp_tensor *integers(kp_graph *graph, const char *name, int dimensions, const int64_t *shape) {
-  return kp_graph_activation(graph, name, KP_TYPE_INT32, dimensions, shape);
+static kp_tensor *integers(kp_graph *graph, const char *name, int64_t count) {
+  return kp_graph_activation(graph, name, KP_TYPE_INT32, 1, &count);
 }
 
 /* ---- route ---- */
 
-kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
-                    kp_route_arguments arguments) {
+static kp_tensor *widened(kp_graph *graph, const kp_tensor *tensor, const char *name, kp_type type,
+                          int64_t columns) {
+  int64_t shape[KP_MAX_DIMENSIONS];
+  memcpy(shape, tensor->shape, sizeof shape);
+  shape[tensor->dimensions - 1] = columns;
+  return kp_graph_activation(graph, name, type, tensor->dimensions, shape);
+}
+
+kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
+                           kp_route_arguments arguments) {
   const int64_t N = kp_tensor_rows(logits), E = arguments.experts, k = arguments.choices;
   const int groups = arguments.groups < 1 ? 1 : arguments.groups;
   const int limited = groups == 1 ? 1 : arguments.limited_groups;
@@ -29,14 +37,13 @@ kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tens
   kp_assert(live == NULL || kp_tensor_count(live) == N, "one mark for each row of logits");
   arguments.groups = groups;
   arguments.limited_groups = limited;
-  const int64_t pairs[] = {N, k}, table[] = {N, E}, experts = E, rows = N * k, bounds = E + 1;
-  const kp_routing r = {.indices = integers(graph, "experts", 2, pairs),
-                        .weights = kp_graph_activation(graph, "weights", KP_TYPE_REAL, 2, pairs),
-                        .scores = kp_graph_activation(graph, "scores", KP_TYPE_REAL, 2, table),
-                        .counts = integers(graph, "counts", 1, &experts),
-                        .order = integers(graph, "order", 1, &rows),
-                        .offsets = integers(graph, "offsets", 1, &bounds),
-                        .slot = integers(graph, "slot", 2, pairs)};
+  const kp_routing r = {.indices = widened(graph, logits, "experts", KP_TYPE_INT32, k),
+                        .weights = widened(graph, logits, "weights", KP_TYPE_REAL, k),
+                        .scores = widened(graph, logits, "scores", KP_TYPE_REAL, E),
+                        .counts = integers(graph, "counts", E),
+                        .order = integers(graph, "order", N * k),
+                        .offsets = integers(graph, "offsets", E + 1),
+                        .slot = widened(graph, logits, "slot", KP_TYPE_INT32, k)};
   kp_tensor *input[] = {logits, bias, live};
   kp_tensor *output[] = {r.indices, r.weights, r.scores, r.counts, r.order, r.offsets, r.slot};
   kp_graph_node(graph, KP_OP_ROUTE, &arguments, sizeof arguments, 3, input, 7, output);

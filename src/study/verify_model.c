@@ -38,65 +38,60 @@ static bool boolean(const json_t *config, const char *key, bool fallback) {
   return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
 
-static kp_curvature_mode mode_named(const char *name) {
-  static const char *const names[] = {"fixed", "parametric", "tied", "random"};
-  for (int i = 0; i < 4; i++)
-    if (name != NULL && strcmp(name, names[i]) == 0) return (kp_curvature_mode)i;
-  return KP_CURVATURE_RANDOM; /* the published default */
+static const char *text_of(const json_t *object, const char *key, const char *fallback) {
+  const char *text = json_string_value(json_object_get(object, key));
+  return text == NULL ? fallback : text;
+}
+
+static const char *yes(bool value) {
+  return value ? "true" : "false";
 }
 
 /* The published configuration: c > 0 is the curvature -c; per head, dynamic and embedding curvature are on by
  * default. */
-static void upstream_options(const json_t *config, kp_model_options *o) {
-  o->curvature.mode = mode_named(json_string_value(json_object_get(config, "curvature_mode")));
-  o->curvature.values[0] = -(double)(float)json_number_value(json_object_get(config, "curvature"));
-  o->curvature.count = 1;
-  o->curvature.per_head = boolean(config, "per_head_curvature", true);
-  o->curvature.dynamic = boolean(config, "dynamic_curvature", true);
-  o->curvature.embedding = boolean(config, "use_embedding_curvature", true);
+static void upstream_settings(const json_t *config, char *text, size_t size) {
+  const double c = (double)(float)json_number_value(json_object_get(config, "curvature"));
+  snprintf(
+      text, size, "model.curvature: {mode: %s, value: [%.17g], per_head: %s, dynamic: %s, embedding: %s}\n",
+      text_of(config, "curvature_mode", "random"), -c, yes(boolean(config, "per_head_curvature", true)),
+      yes(boolean(config, "dynamic_curvature", true)), yes(boolean(config, "use_embedding_curvature", true)));
 }
 
-static void exact_options(const kp_case *c, const json_t *config, kp_model_options *o) {
-  const char *wiring = json_string_value(json_object_get(c->json, "wiring"));
-  const char *reference = json_string_value(json_object_get(config, "reference"));
-  const int64_t groups = integer(config, "groups", 1);
-  o->wiring = wiring != NULL && strlen(wiring) == 2 ? (kp_wiring)(wiring[1] - '1') : KP_WIRING_E3;
-  o->reference =
-      reference != NULL && strcmp(reference, "origin") == 0 ? KP_CHOICE_ORIGIN : KP_CHOICE_PREVIOUS;
-  o->curvature.mode = KP_CURVATURE_PARAMETRIC; /* so that the curvatures have gradients */
-  o->curvature.map = KP_CURVATURE_IDENTITY;
-  o->curvature.per_head = groups > 1;
-  o->curvature.count = 1; /* overwritten by the case's own values */
+/* Curvatures are learned, so that they have gradients; the case's own values overwrite their start. */
+static void exact_settings(const kp_case *c, const json_t *config, char *text, size_t size) {
+  const char *wiring = text_of(c->json, "wiring", "E3");
+  snprintf(text, size,
+           "model.wiring: e%c\nmodel.reference: %s\n"
+           "model.curvature: {mode: parametric, map: identity, value: [0], per_head: %s}\n",
+           strlen(wiring) == 2 ? wiring[1] : '3', text_of(config, "reference", "previous"),
+           yes(integer(config, "groups", 1) > 1));
 }
 
 static kp_status read_options(const kp_case *c, kp_model_options *o, kp_error *error) {
   const json_t *config = json_object_get(c->json, "config");
   const bool flat = strcmp(c->report->family, "gpt-no-geometry") == 0,
              mixed = strcmp(c->report->family, "mixed") == 0;
+  char text[2048], more[1024] = "";
+  kp_config *settings;
   if (!flat && !mixed)
     return kp_fail(error, KP_ERR_UNSUPPORTED, "family \"%s\" is none of mixed, gpt-no-geometry",
                    c->report->family);
-  *o = (kp_model_options){.family = kp_family_find(flat ? "gpt" : "mixed"),
-                          .vocabulary = integer(config, "vocab_size", 0),
-                          .layers = integer(config, "n_layer", 0),
-                          .heads = integer(config, "n_head", 0),
-                          .width = integer(config, "n_embd", 0),
-                          .context = integer(config, "block_size", 0),
-                          .bias = boolean(config, "bias", true),
-                          .output_projection = flat,
-                          .reference = KP_CHOICE_PREVIOUS};
-  if (o->vocabulary < 1 || o->layers < 1 || o->layers > KP_MAX_LAYERS || o->heads < 1 || o->context < 1 ||
-      o->width < 1 || o->width % o->heads != 0)
-    return kp_fail(error, KP_ERR_INPUT, "case.json: sizes are missing or make no model");
-  if (flat) return KP_OK;
-  o->curvature.values = calloc(1, sizeof(double));
-  kp_assert(o->curvature.values != NULL, "out of memory");
-  o->variant = strcmp(c->report->variant, "upstream") == 0 ? KP_VARIANT_UPSTREAM : KP_VARIANT_EXACT;
-  if (o->variant == KP_VARIANT_UPSTREAM)
-    upstream_options(config, o);
-  else
-    exact_options(c, config, o);
-  return KP_OK;
+  if (mixed && strcmp(c->report->variant, "upstream") == 0)
+    upstream_settings(config, more, sizeof more);
+  else if (mixed)
+    exact_settings(c, config, more, sizeof more);
+  snprintf(text, sizeof text,
+           "model.family: %s\nmodel.variant: %s\nmodel.vocabulary: %lld\nmodel.layers: %lld\n"
+           "model.heads: %lld\nmodel.width: %lld\nmodel.context: %lld\nmodel.bias: %s\n"
+           "model.attention.output_projection: %s\n%s",
+           flat ? "gpt" : "mixed", mixed ? c->report->variant : "exact",
+           (long long)integer(config, "vocab_size", 0), (long long)integer(config, "n_layer", 0),
+           (long long)integer(config, "n_head", 0), (long long)integer(config, "n_embd", 0),
+           (long long)integer(config, "block_size", 0), yes(boolean(config, "bias", true)), yes(flat), more);
+  KP_TRY(kp_config_parse(text, strlen(text), "case.json", kp_model_schema(), NULL, 0, &settings, error));
+  kp_status status = kp_model_options_read(settings, 0, o, error);
+  kp_config_destroy(settings);
+  return status;
 }
 
 /* ---- parameters ---- */

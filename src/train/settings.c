@@ -48,8 +48,13 @@ const kp_config_table kp_train_config = {train_rows, sizeof train_rows / sizeof 
 const kp_config_table kp_data_config = {data_rows, sizeof data_rows / sizeof *data_rows};
 
 const kp_schema *kp_training_schema(void) {
-  static const kp_config_table *const tables[] = {&kp_model_config, &kp_data_config, &kp_train_config};
-  static const kp_schema schema = {tables, sizeof tables / sizeof *tables};
+  static const kp_config_table *const tables[] = {&kp_model_config,
+                                                  &kp_model_curvature_config,
+                                                  &kp_model_attention_config,
+                                                  &kp_model_feed_forward_config,
+                                                  &kp_data_config,
+                                                  &kp_train_config};
+  static const kp_schema schema = {tables, sizeof tables / sizeof *tables, kp_model_presets};
   return &schema;
 }
 
@@ -91,7 +96,11 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
 }
 
 static bool learns_curvature(const kp_config *config) {
-  return kp_family_at(kp_config_choice(config, "model.family"))->curved &&
+  const bool heads = kp_config_choice(config, "model.attention.score") != KP_SCORE_DOT ||
+                     kp_config_choice(config, "model.attention.values") != KP_VALUES_MEAN;
+  if (heads && kp_config_choice(config, "model.attention.curvature.mode") != KP_CURVATURE_FIXED) return true;
+  if (kp_config_choice(config, "model.feed_forward") == KP_FEED_FORWARD_MICE) return true;
+  return kp_config_choice(config, "model.residual") == KP_RESIDUAL_STEREOGRAPHIC &&
          ((kp_config_choice(config, "model.curvature.mode") != KP_CURVATURE_FIXED &&
            !kp_config_boolean(config, "model.curvature.dynamic")) ||
           kp_config_boolean(config, "model.curvature.embedding"));

@@ -111,10 +111,6 @@ static kp_status resolve_config(trainer *t, kp_error *error) {
   char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
-  /* The upstream variant turns the projection off, and would refuse the default when it is read again. */
-  snprintf(assignment, sizeof assignment, "model.output_projection=%s",
-           t->model.output_projection ? "true" : "false");
-  KP_TRY(kp_config_set(t->config, assignment, error));
   snprintf(assignment, sizeof assignment, "train.warmup=%lld", (long long)t->settings.schedule.warmup);
   return kp_config_set(t->config, assignment, error);
 }

@@ -20,7 +20,7 @@ static kp_routing routed(bench *b, const operator_case *c, kp_route_arguments ar
   }
   arguments.experts = (int)c->inner;
   arguments.choices = c->kind;
-  return kp_route(b->graph, logits, bias, live, arguments);
+  return kp_route_tokens(b->graph, logits, bias, live, arguments);
 }
 
 static kp_route_arguments plain_gate(void) {
