@@ -208,6 +208,11 @@ typedef struct kp_row_program_arguments {
  * LIFT_BACKWARD: (space, c, time, g time, direct (N, C) or NULL) -> (g space = direct + g time · s/t, adds: g
  * c)
  *
+ * HOMOTHETY: (space (N, C), time (N, G), from (1), to (1)) -> f space, f time with f = √(to / from): moves
+ * points from one hyperboloid to another along the rays from the origin of coordinates. HOMOTHETY_BACKWARD:
+ * (space, time, from, to, g space, g time) -> (g space, g time, adds: g from, adds: g to); any gradient may
+ * be NULL.
+ *
  * LORENTZ_RESIDUAL: the seam between two sub-layers of a Lorentz network, fused (Bdeir, Schwethelm, Landwehr
  * 2024; He et al. 2025): a  = x + w u                              (space and time) x' = s √c a_space /
  * √max(|a_time² - |a_space|²|, floor),  lifted to c y  = weight · x' / √(mean x'² + ε), lifted to c (RMSNorm

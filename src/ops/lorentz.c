@@ -1,4 +1,4 @@
-/* Points of the hyperboloid: lifting vectors to it, and weighted centroids.
+/* Points of the hyperboloid: lifting vectors to it, moving points to another one, and weighted centroids.
  *
  * Layout and conventions: backend/operators.h.  A point's time is kept beside its space coordinates, and has
  * a gradient of its own. */
@@ -83,6 +83,68 @@ kp_status kp_ref_lift_backward(const kp_call *call, kp_error *error) {
         g_space[at] = (direct == NULL ? 0 : direct[at]) + along * space[at];
       }
     }
+  return KP_OK;
+}
+
+/* ---- homothety ---- */
+
+kp_point kp_homothety(kp_graph *graph, kp_point x, kp_tensor *from, kp_tensor *to) {
+  kp_assert(kp_tensor_rows(x.space) == kp_tensor_rows(x.time), "%s and its time differ in rows",
+            x.space->name);
+  kp_tensor *output[] = {
+      kp_graph_activation(graph, "moved", KP_TYPE_REAL, x.space->dimensions, x.space->shape),
+      kp_graph_activation(graph, "moved time", KP_TYPE_REAL, x.time->dimensions, x.time->shape)};
+  kp_graph_node(graph, KP_OP_HOMOTHETY, NULL, 0, 4, (kp_tensor *[]){x.space, x.time, from, to}, 2, output);
+  return (kp_point){output[0], output[1]};
+}
+
+void kp_backward_homothety(kp_graph *graph, kp_node *node) {
+  kp_tensor *input[6], *output[4];
+  static const char *const names[] = {"g space", "g time"};
+  for (int i = 0; i < 4; i++) input[i] = kp_saved(graph, node->input[i]);
+  for (int i = 0; i < 2; i++) {
+    input[4 + i] = kp_gradient(node->output[i]);
+    output[i] = input[4 + i] == NULL ? NULL : like_if_needed(graph, node->input[i], names[i]);
+    output[2 + i] = kp_gradient_accumulator(graph, node->input[2 + i]);
+  }
+  kp_graph_node(graph, KP_OP_HOMOTHETY_BACKWARD, NULL, 0, 6, input, 4, output);
+  for (int i = 0; i < 2; i++) {
+    kp_gradient_give(graph, node->input[i], output[i]);
+    kp_gradient_accumulated(graph, node->input[2 + i], output[2 + i]);
+  }
+}
+
+static double homothety_factor(const kp_call *call) {
+  return sqrt(c_at(call, 3, 0) / c_at(call, 2, 0));
+}
+
+kp_status kp_ref_homothety(const kp_call *call, kp_error *error) {
+  (void)error;
+  const double factor = homothety_factor(call);
+  for (int part = 0; part < 2; part++) {
+    const double *x = call->input[part];
+    double *out = call->output[part];
+    const int64_t count = kp_tensor_count(call->node->output[part]);
+    for (int64_t i = 0; i < count; i++) out[i] = factor * x[i];
+  }
+  return KP_OK;
+}
+
+kp_status kp_ref_homothety_backward(const kp_call *call, kp_error *error) {
+  (void)error;
+  const double factor = homothety_factor(call);
+  double product = 0;
+  for (int part = 0; part < 2; part++) {
+    const double *x = call->input[part], *g = call->input[4 + part];
+    double *gx = call->output[part];
+    const int64_t count = g == NULL ? 0 : kp_tensor_count(call->node->input[part]);
+    for (int64_t i = 0; i < count; i++) {
+      product += factor * x[i] * g[i];
+      if (gx != NULL) gx[i] = factor * g[i];
+    }
+  }
+  if (call->output[2] != NULL) *(double *)call->output[2] -= product / (2 * c_at(call, 2, 0));
+  if (call->output[3] != NULL) *(double *)call->output[3] += product / (2 * c_at(call, 3, 0));
   return KP_OK;
 }
 

@@ -157,6 +157,9 @@ kp_tensor *kp_midpoint(kp_graph *graph, kp_tensor *points, kp_tensor *weights, k
 /* space (…, C), c (1) or (groups) or NULL -> time (…, groups) */
 kp_tensor *kp_lift(kp_graph *graph, kp_tensor *space, int64_t groups, kp_tensor *c);
 
+/* The point on the hyperboloid of `to` from that of `from`; either may be NULL for 1. */
+kp_point kp_homothety(kp_graph *graph, kp_point x, kp_tensor *from, kp_tensor *to);
+
 /* The Lorentz seam; absent tensors are NULL (see backend/operators.h). */
 typedef struct kp_lorentz_seam {
   kp_point stream, branch; /* a time that is NULL is derived */

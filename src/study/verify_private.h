@@ -39,4 +39,8 @@ kp_status kp_verify_model(const kp_case *c, kp_error *error);
 kp_status kp_verify_train(const kp_case *c, kp_error *error);
 kp_status kp_verify_operator(const kp_case *c, kp_error *error);
 
+/* Whether a case of an operator is one of a Lorentz network's blocks; and that case. */
+bool kp_verify_is_lorentz(const kp_case *c);
+kp_status kp_verify_lorentz(const kp_case *c, kp_error *error);
+
 #endif

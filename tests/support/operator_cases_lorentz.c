@@ -4,8 +4,13 @@
 #include "support/operator_cases.h"
 
 /* c around c->kappa > 0, as one number or one a group; NULL where `wanted` is false. */
+static kp_tensor *named_radius(bench *b, const operator_case *c, const char *name, bool wanted,
+                               int64_t count) {
+  return wanted ? bench_operand(b, name, c->kappa, 0.1 * c->kappa, 1, &count) : NULL;
+}
+
 static kp_tensor *radius(bench *b, const operator_case *c, bool wanted, int64_t count) {
-  return wanted ? bench_operand(b, "curvature radius", c->kappa, 0.1 * c->kappa, 1, &count) : NULL;
+  return named_radius(b, c, "curvature radius", wanted, count);
 }
 
 static kp_tensor *rows_operand(bench *b, const operator_case *c, const char *name, double centre,
@@ -69,6 +74,38 @@ static void add_lifts(operator_cases *cases) {
                          .kind = i / 3};
       operator_cases_add(cases, c, "%lld G %lld c %g %d", (long long)c.columns, (long long)c.groups, c.kappa,
                          i);
+    }
+}
+
+/* ---- homothety ---- */
+
+/* `kind`: which of c are tensors (1 from, 2 to); `option`: the space part alone counts, `option2`: the time.
+ */
+static void build_homothety(bench *b, const operator_case *c) {
+  kp_point x = {rows_operand(b, c, "x", 0, 0.5, c->columns), rows_operand(b, c, "time", 2, 0.5, c->groups)};
+  kp_tensor *from = named_radius(b, c, "curvature before", c->kind & 1, 1);
+  kp_tensor *to = named_radius(b, c, "curvature after", c->kind & 2, 1);
+  const kp_point y = kp_homothety(b->graph, x, from, to);
+  if (!c->option2) bench_output(b, y.space);
+  if (!c->option) bench_output(b, y.time);
+}
+
+static void add_homotheties(operator_cases *cases) {
+  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {2, 3, 6, 2}, {3, 71, 133, 1}};
+  for (int s = 0; s < 3; s++)
+    for (int i = 0; i < 6; i++) {
+      operator_case c = {.operation = KP_OP_HOMOTHETY,
+                         .build = build_homothety,
+                         .batch = shapes[s][0],
+                         .length = shapes[s][1],
+                         .columns = shapes[s][2],
+                         .groups = shapes[s][3],
+                         .kappa = 0.6,
+                         .kind = i % 4,
+                         .option = i == 4,
+                         .option2 = i == 5};
+      if (i > 3) c.kind = 3;
+      operator_cases_add(cases, c, "%lld %d", (long long)c.columns, i);
     }
 }
 
@@ -240,6 +277,7 @@ static void add_maps(operator_cases *cases) {
 void operator_cases_lorentz(operator_cases *cases) {
   add_linears(cases);
   add_lifts(cases);
+  add_homotheties(cases);
   add_seams(cases);
   add_centroids(cases);
   add_gated(cases);

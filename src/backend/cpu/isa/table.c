@@ -39,6 +39,7 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_LINEAR_BACKWARD_TIME] = KP_SCRATCH(linear_backward_time),
     [KP_OP_GATED_ACTIVATION_BACKWARD] = KP_SCRATCH(gated_activation_backward),
     [KP_OP_LIFT_BACKWARD] = KP_SCRATCH(lift_backward),
+    [KP_OP_HOMOTHETY_BACKWARD] = KP_SCRATCH(homothety_backward),
     [KP_OP_LORENTZ_RESIDUAL_BACKWARD] = KP_SCRATCH(lorentz_residual_backward),
     [KP_OP_CENTROID_BACKWARD] = KP_SCRATCH(centroid_backward),
 };
