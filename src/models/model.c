@@ -8,8 +8,9 @@
 #include "models/families.h"
 #include "models/parts/parts.h"
 
-static const kp_family *const families[] = {&kp_family_gpt, &kp_family_llama, &kp_family_mixed,
-                                            &kp_family_geometric};
+static const kp_family *const families[] = {&kp_family_gpt,    &kp_family_llama,     &kp_family_deepseek,
+                                            &kp_family_mixed,  &kp_family_geometric, &kp_family_ngpt,
+                                            &kp_family_helm_d, &kp_family_helm_mice};
 enum { FAMILY_COUNT = sizeof families / sizeof *families };
 
 const kp_family *kp_family_at(int index) {

@@ -158,6 +158,7 @@ typedef struct kp_model_options {
   int window;            /* of the midpoint reference */
   double residual_scale; /* of a Lorentz stream: S = residual_scale · √(width + 1) */
   double sphere_rate;    /* of a spherical stream: the first eigen learning rate */
+  double sphere_scale;   /* of a spherical stream: what stands for 1 in a learned scale as it is stored */
   kp_norm norm;
   double norm_epsilon;
   kp_feed_forward feed_forward;
@@ -184,12 +185,12 @@ typedef struct kp_build {
 } kp_build;
 
 /* What a router decided, readable after a run. */
-typedef struct kp_route {
+typedef struct kp_route_record {
   kp_tensor *counts;    /* (E): tokens of each expert; NULL: no experts here */
   kp_tensor *scores;    /* (N, E) */
   kp_tensor *curvature; /* (E): κ of the experts, or NULL */
   int bias;             /* parameter index of the selection bias */
-} kp_route;
+} kp_route_record;
 
 /* A graph of a model and the tensors that its user touches. */
 typedef struct kp_network {
@@ -202,13 +203,14 @@ typedef struct kp_network {
   kp_tensor *start;              /* (1) int32: position of the first new token, in decoding */
   kp_tensor *logits;             /* (B, T, V); in decoding (B, V) of the last token */
   kp_tensor *loss;               /* the mean cross-entropy */
+  kp_tensor *balance;            /* what is added to even out the load of experts, or NULL */
   kp_tensor *objective;          /* what is differentiated: the loss, and what is added to balance experts */
   int layers;
   kp_tensor
       *hidden[KP_MAX_LAYERS + 1]; /* the stream before block 0, 1, … and after the last; with keep_hidden */
   kp_tensor *curvature[KP_MAX_LAYERS];      /* κ of each block (K, G), or NULL */
   kp_tensor *head_curvature[KP_MAX_LAYERS]; /* κ of each block's attention heads (H), or NULL */
-  kp_route routes[KP_MAX_LAYERS];           /* of each block's experts; empty without them */
+  kp_route_record routes[KP_MAX_LAYERS];    /* of each block's experts; empty without them */
   kp_tensor *events[2 * KP_MAX_LAYERS + 2]; /* boundary events of each seam */
   int event_count;
 } kp_network;

@@ -1,11 +1,12 @@
 /* The model section of a configuration: sizes, the stream, and what surrounds it. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "models/options_private.h"
 
 static const kp_config_row rows[] = {
-    {"model.family", KP_CONFIG_CHOICE, "gpt", "gpt|llama|mixed|geometric",
+    {"model.family", KP_CONFIG_CHOICE, "gpt", "gpt|llama|deepseek|mixed|geometric|ngpt|helm_d|helm_mice",
      "preset of all other choices (docs/families.md)"},
     {"model.vocabulary", KP_CONFIG_INTEGER, "0", "[0, 16777216]",
      "number of tokens; 0: as many as the data has"},
@@ -43,6 +44,8 @@ static const kp_config_row rows[] = {
      "Lorentz stream: its space part is scaled by this times the root of width + 1"},
     {"model.sphere_rate", KP_CONFIG_REAL, "0.05", "(0, 1]",
      "stream on the sphere: the eigen learning rate to start with"},
+    {"model.sphere_scale", KP_CONFIG_REAL, "0", "[0, 1e4]",
+     "stream on the sphere: what learned scales are stored as; 0: one over the root of the width"},
     {"model.wiring", KP_CONFIG_CHOICE, "e3", "e1|e2|e3",
      "stereographic: Möbius addition of exp_r(u), exp of the transported u, or Möbius addition of exp_0(u)"},
     {"model.reference", KP_CONFIG_CHOICE, "previous", "previous|origin|mean|midpoint",
@@ -103,6 +106,8 @@ static void read_stream(const kp_config *config, kp_model_options *o) {
   o->residual = (kp_residual)kp_config_choice(config, "model.residual");
   o->residual_scale = kp_config_real(config, "model.residual_scale");
   o->sphere_rate = kp_config_real(config, "model.sphere_rate");
+  o->sphere_scale = kp_config_real(config, "model.sphere_scale");
+  if (o->sphere_scale == 0) o->sphere_scale = 1 / sqrt((double)o->width);
   o->wiring = (kp_wiring)kp_config_choice(config, "model.wiring");
   o->reference = (kp_reference_choice)kp_config_choice(config, "model.reference");
   o->window = (int)kp_config_integer(config, "model.window");
