@@ -213,12 +213,16 @@ kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets,
 }
 
 void kp_backward_expert_lift(kp_graph *graph, kp_node *node) {
-  kp_tensor *space = node->input[0], *c = node->input[2], *time = node->output[0];
+  kp_tensor *space = node->input[0], *c = node->input[2], *time = node->output[0], *direct = NULL;
+  if (space->role == KP_ROLE_ACTIVATION) { /* what has arrived at space joins the kernel's own sum */
+    direct = kp_gradient(space);
+    space->gradient = NULL;
+  }
   kp_tensor *input[] = {kp_saved(graph, space), kp_saved(graph, node->input[1]), kp_saved(graph, time),
-                        kp_gradient(time)};
+                        kp_gradient(time), direct};
   kp_tensor *output[] = {space->needs_gradient ? like(graph, space, "g lift") : NULL,
                          kp_gradient_accumulator(graph, c)};
-  kp_graph_node(graph, KP_OP_EXPERT_LIFT_BACKWARD, NULL, 0, 4, input, 2, output);
+  kp_graph_node(graph, KP_OP_EXPERT_LIFT_BACKWARD, NULL, 0, 5, input, 2, output);
   kp_gradient_give(graph, space, output[0]);
   kp_gradient_accumulated(graph, c, output[1]);
 }
@@ -240,13 +244,14 @@ kp_status kp_ref_expert_lift(const kp_call *call, kp_error *error) {
 
 kp_status kp_ref_expert_lift_backward(const kp_call *call, kp_error *error) {
   (void)error;
-  const double *space = call->input[0], *time = call->input[2], *g = call->input[3];
+  const double *space = call->input[0], *time = call->input[2], *g = call->input[3], *direct = call->input[4];
   const int32_t *offsets = call->input[1];
   double *gspace = call->output[0], *gc = call->output[1];
   const int64_t E = kp_tensor_count(call->node->input[1]) - 1, C = kp_tensor_columns(call->node->input[0]);
   for (int64_t e = 0; e < E; e++)
     for (int64_t r = offsets[e]; r < offsets[e + 1]; r++) {
-      for (int64_t i = 0; i < C && gspace != NULL; i++) gspace[r * C + i] = g[r] * space[r * C + i] / time[r];
+      for (int64_t i = 0; i < C && gspace != NULL; i++)
+        gspace[r * C + i] = at(direct, r * C + i, 0) + g[r] * space[r * C + i] / time[r];
       if (gc != NULL) gc[e] += g[r] / (2 * time[r]);
     }
   return KP_OK;

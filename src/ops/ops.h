@@ -88,11 +88,11 @@ typedef struct kp_routing {
   kp_tensor *indices, *weights, *scores, *counts, *order, *offsets, *slot;
 } kp_routing;
 
-/* logits (…, E), bias (E) or NULL, live (…) int32 or NULL */
-kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
+/* logits (…, E), bias (E) or NULL, documents (…) int32 or NULL */
+kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *documents,
                            kp_route_arguments arguments);
 /* The balance loss of a routing, one number. */
-kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *live,
+kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *documents,
                            kp_balance_arguments arguments);
 /* x (…, C) -> (R, C), sorted by expert; the time goes with it. */
 kp_point kp_gather_rows(kp_graph *graph, kp_point x, const kp_routing *routing);
