@@ -44,7 +44,8 @@ void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_si
                                 kp_attention_operands *operands) {
   const kp_attention_options *a = &b->options->attention;
   if (a->score != KP_SCORE_DOT || a->values != KP_VALUES_MEAN) {
-    operands->curvature = kp_part_curvature(b, &a->curvature, layer, b->options->heads, "attn.curvature");
+    operands->curvature =
+        kp_part_curvature(b, &a->curvature, layer, kp_model_head_curvatures(b->options), "attn.curvature");
     kp_graph_keep(operands->curvature);
     b->network->head_curvature[layer] = operands->curvature;
   }
@@ -57,8 +58,9 @@ void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_si
 }
 
 /* A dot product is over √D, of unit queries and keys times it; distances are of queries and keys over √D. */
-static double scale_of(const kp_model_options *o) {
-  const double root = sqrt((double)o->attention.head_size);
+double kp_part_attention_scale(const kp_builder *b, int64_t size) {
+  const kp_model_options *o = b->options;
+  const double root = sqrt((double)size);
   const bool dot = o->attention.score == KP_SCORE_DOT;
   double scale = 1;
   if (dot) scale = o->attention.query_norm == KP_QUERY_UNIT ? root : 1 / root;
@@ -78,7 +80,7 @@ static kp_attention_arguments arguments_of(const kp_builder *b) {
                                   .causal = o->task == KP_TASK_LANGUAGE,
                                   .score = a->score,
                                   .values = a->values,
-                                  .scale = scale_of(o)};
+                                  .scale = kp_part_attention_scale(b, a->head_size)};
 }
 
 /* ---- queries, keys and values ---- */
