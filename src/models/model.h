@@ -11,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/parameters.h"
+#include "data/task.h"
 #include "ops/ops.h"
 
 enum { KP_MAX_LAYERS = 512 };
@@ -87,11 +88,11 @@ typedef enum kp_head {
   KP_HEAD_LORENTZ_MLR, /* multinomial logistic regression on the hyperboloid */
 } kp_head;
 
-typedef enum kp_task {
-  KP_TASK_LANGUAGE, /* the next token */
-  KP_TASK_CLASSIFY, /* one label a sequence */
-  KP_TASK_TAG,      /* one label a token */
-} kp_task;
+/* What a classifier reads of a sequence. */
+typedef enum kp_pooling {
+  KP_POOLING_MEAN,  /* the mean over its tokens */
+  KP_POOLING_FIRST, /* its first token */
+} kp_pooling;
 
 /* What is produced again in the backward pass instead of being kept. */
 typedef enum kp_recompute {
@@ -143,6 +144,7 @@ struct kp_family;
 typedef struct kp_model_options {
   const struct kp_family *family;
   kp_task task;
+  kp_pooling pooling; /* of a classifier */
   int64_t vocabulary, classes, layers, heads, width, context;
   double dropout;
   bool bias, output_projection, token_difference;
@@ -158,6 +160,7 @@ typedef struct kp_model_options {
   int window;            /* of the midpoint reference */
   double residual_scale; /* of a Lorentz stream: S = residual_scale · √(width + 1) */
   double sphere_rate;    /* of a spherical stream: the first eigen learning rate */
+  double sphere_scale;   /* of a spherical stream: what stands for 1 in a learned scale as it is stored */
   kp_norm norm;
   double norm_epsilon;
   kp_feed_forward feed_forward;
@@ -184,12 +187,12 @@ typedef struct kp_build {
 } kp_build;
 
 /* What a router decided, readable after a run. */
-typedef struct kp_route {
+typedef struct kp_route_record {
   kp_tensor *counts;    /* (E): tokens of each expert; NULL: no experts here */
   kp_tensor *scores;    /* (N, E) */
   kp_tensor *curvature; /* (E): κ of the experts, or NULL */
   int bias;             /* parameter index of the selection bias */
-} kp_route;
+} kp_route_record;
 
 /* A graph of a model and the tensors that its user touches. */
 typedef struct kp_network {
@@ -200,15 +203,16 @@ typedef struct kp_network {
   kp_tensor *targets;            /* (B, T) int32, or (B) of a classifier, where there is a loss */
   kp_tensor *seed;               /* (1): d objective / d objective */
   kp_tensor *start;              /* (1) int32: position of the first new token, in decoding */
-  kp_tensor *logits;             /* (B, T, V); in decoding (B, V) of the last token */
+  kp_tensor *logits;             /* (B, T, V), in decoding (B, V); of labels (B, K) or (B, T, K) */
   kp_tensor *loss;               /* the mean cross-entropy */
+  kp_tensor *balance;            /* what is added to even out the load of experts, or NULL */
   kp_tensor *objective;          /* what is differentiated: the loss, and what is added to balance experts */
   int layers;
   kp_tensor
       *hidden[KP_MAX_LAYERS + 1]; /* the stream before block 0, 1, … and after the last; with keep_hidden */
   kp_tensor *curvature[KP_MAX_LAYERS];      /* κ of each block (K, G), or NULL */
   kp_tensor *head_curvature[KP_MAX_LAYERS]; /* κ of each block's attention heads (H), or NULL */
-  kp_route routes[KP_MAX_LAYERS];           /* of each block's experts; empty without them */
+  kp_route_record routes[KP_MAX_LAYERS];    /* of each block's experts; empty without them */
   kp_tensor *events[2 * KP_MAX_LAYERS + 2]; /* boundary events of each seam */
   int event_count;
 } kp_network;
@@ -242,9 +246,9 @@ bool kp_model_is_curved(const kp_model_options *options);
 /* NULL, or why the model cannot be decoded with a cache. */
 const char *kp_model_uncacheable(const kp_model_options *options);
 
-/* Reads and checks the model section.  `vocabulary` is the data's (0: unknown, then the key must be set).
- * Destroy the options with kp_model_options_destroy. */
-kp_status kp_model_options_read(const kp_config *config, int64_t vocabulary, kp_model_options *options,
+/* Reads and checks the model section.  `data` is what the data says, NULL when nothing does: then the keys
+ * must. Destroy the options with kp_model_options_destroy. */
+kp_status kp_model_options_read(const kp_config *config, const kp_data_shape *data, kp_model_options *options,
                                 kp_error *error);
 void kp_model_options_destroy(kp_model_options *options);
 

@@ -7,7 +7,7 @@ static const kp_config_row rows[] = {
      "routed "
      "experts, or routed experts on hyperboloids of their own curvature"},
     {"model.hidden", KP_CONFIG_INTEGER, "0", "[0, 1048576]",
-     "channels inside the feed-forward; 0: 4 times the width"},
+     "channels inside the feed-forward; 0: 4 times the width (between points: of width + 1, less 1)"},
     {"model.activation", KP_CONFIG_CHOICE, "gelu_erf", "gelu_erf|gelu_tanh|silu", "of the feed-forward"},
     {"model.experts.routed", KP_CONFIG_INTEGER, "4", "[1, 4096]", "experts to choose from"},
     {"model.experts.shared", KP_CONFIG_INTEGER, "1", "[0, 64]", "experts that see every token"},
@@ -62,7 +62,8 @@ static kp_status read_experts(const kp_config *config, kp_model_options *o, kp_e
       .balance_rate = kp_config_real(config, "model.experts.balance_rate"),
       .balance_loss = kp_config_real(config, "model.experts.balance_loss"),
   };
-  if (e->hidden == 0) e->hidden = o->hidden / 2 > 0 ? o->hidden / 2 : 1;
+  if (e->hidden == 0) e->hidden = o->hidden / 2;
+  if (e->hidden == 0) e->hidden = 1;
   return check_experts(config, e, error);
 }
 
@@ -70,7 +71,9 @@ kp_status kp_read_feed_forward(const kp_config *config, kp_model_options *o, kp_
   o->feed_forward = (kp_feed_forward)kp_config_choice(config, "model.feed_forward");
   o->hidden = kp_config_integer(config, "model.hidden");
   o->activation = (kp_activation_kind)kp_config_choice(config, "model.activation");
-  if (o->hidden == 0) o->hidden = 4 * o->width;
+  /* The published Lorentz sizes are round with time counted. */
+  const bool lorentz = o->feed_forward == KP_FEED_FORWARD_LORENTZ || o->feed_forward == KP_FEED_FORWARD_MICE;
+  if (o->hidden == 0) o->hidden = lorentz ? 4 * (o->width + 1) - 1 : 4 * o->width;
   if (o->feed_forward < KP_FEED_FORWARD_MOE) return KP_OK;
   KP_TRY(read_experts(config, o, error));
   if (o->feed_forward != KP_FEED_FORWARD_MICE) return KP_OK;

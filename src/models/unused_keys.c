@@ -63,6 +63,12 @@ static bool sphere_rate(const reader *r) {
   return r->residual == KP_RESIDUAL_LERP || r->residual == KP_RESIDUAL_SLERP;
 }
 
+/* Learned scales are stored in its terms. */
+static bool scaled(const reader *r) {
+  return sphere_rate(r) || kp_config_choice(r->config, "model.head") == KP_HEAD_SCALED ||
+         kp_config_choice(r->config, "model.attention.query_norm") == KP_QUERY_UNIT;
+}
+
 static bool norm_epsilon(const reader *r) {
   return kp_config_choice(r->config, "model.norm") != KP_NORM_NONE;
 }
@@ -77,6 +83,14 @@ static bool stretched(const reader *r) {
 
 static bool classes(const reader *r) {
   return kp_config_choice(r->config, "model.task") != KP_TASK_LANGUAGE;
+}
+
+static bool pooling(const reader *r) {
+  return kp_config_choice(r->config, "model.task") == KP_TASK_CLASSIFY;
+}
+
+static bool head(const reader *r) {
+  return !classes(r);
 }
 
 /* A predicted curvature has no start; the embedding's is the first of the list. */
@@ -143,12 +157,15 @@ static const struct {
     {"model.window", window},
     {"model.residual_scale", residual_scale},
     {"model.sphere_rate", sphere_rate},
+    {"model.sphere_scale", scaled},
     {"model.norm_epsilon", norm_epsilon},
     {"model.rotary.base", rotary},
     {"model.rotary.factor", stretched},
     {"model.rotary.beta_fast", stretched},
     {"model.rotary.beta_slow", stretched},
     {"model.classes", classes},
+    {"model.pooling", pooling},
+    {"model.head", head},
     {"model.curvature.mode", mode},
     {"model.curvature.value", value},
     {"model.curvature.map", map},

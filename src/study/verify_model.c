@@ -7,8 +7,9 @@
 #include "core/executor.h"
 #include "data/batches.h"
 #include "models/model.h"
-#include "optim/adamw.h"
-#include "study/verify_private.h"
+#include "optim/optimizer.h"
+#include "study/verify_names.h"
+#include "study/verify_settings.h"
 
 /* A case's model: options in the terms of the original project, one batch, and a graph that trains on it. */
 typedef struct subject {
@@ -26,74 +27,6 @@ static void clear(subject *s) {
   kp_model_options_destroy(&s->options);
 }
 
-/* ---- options from the original project's names ---- */
-
-static int64_t integer(const json_t *config, const char *key, int64_t fallback) {
-  const json_t *value = json_object_get(config, key);
-  return json_is_integer(value) ? json_integer_value(value) : fallback;
-}
-
-static bool boolean(const json_t *config, const char *key, bool fallback) {
-  const json_t *value = json_object_get(config, key);
-  return json_is_boolean(value) ? json_is_true(value) : fallback;
-}
-
-static const char *text_of(const json_t *object, const char *key, const char *fallback) {
-  const char *text = json_string_value(json_object_get(object, key));
-  return text == NULL ? fallback : text;
-}
-
-static const char *yes(bool value) {
-  return value ? "true" : "false";
-}
-
-/* The published configuration: c > 0 is the curvature -c; per head, dynamic and embedding curvature are on by
- * default. */
-static void upstream_settings(const json_t *config, char *text, size_t size) {
-  const double c = (double)(float)json_number_value(json_object_get(config, "curvature"));
-  snprintf(
-      text, size, "model.curvature: {mode: %s, value: [%.17g], per_head: %s, dynamic: %s, embedding: %s}\n",
-      text_of(config, "curvature_mode", "random"), -c, yes(boolean(config, "per_head_curvature", true)),
-      yes(boolean(config, "dynamic_curvature", true)), yes(boolean(config, "use_embedding_curvature", true)));
-}
-
-/* Curvatures are learned, so that they have gradients; the case's own values overwrite their start. */
-static void exact_settings(const kp_case *c, const json_t *config, char *text, size_t size) {
-  const char *wiring = text_of(c->json, "wiring", "E3");
-  snprintf(text, size,
-           "model.wiring: e%c\nmodel.reference: %s\n"
-           "model.curvature: {mode: parametric, map: identity, value: [0], per_head: %s}\n",
-           strlen(wiring) == 2 ? wiring[1] : '3', text_of(config, "reference", "previous"),
-           yes(integer(config, "groups", 1) > 1));
-}
-
-static kp_status read_options(const kp_case *c, kp_model_options *o, kp_error *error) {
-  const json_t *config = json_object_get(c->json, "config");
-  const bool flat = strcmp(c->report->family, "gpt-no-geometry") == 0,
-             mixed = strcmp(c->report->family, "mixed") == 0;
-  char text[2048], more[1024] = "";
-  kp_config *settings;
-  if (!flat && !mixed)
-    return kp_fail(error, KP_ERR_UNSUPPORTED, "family \"%s\" is none of mixed, gpt-no-geometry",
-                   c->report->family);
-  if (mixed && strcmp(c->report->variant, "upstream") == 0)
-    upstream_settings(config, more, sizeof more);
-  else if (mixed)
-    exact_settings(c, config, more, sizeof more);
-  snprintf(text, sizeof text,
-           "model.family: %s\nmodel.variant: %s\nmodel.vocabulary: %lld\nmodel.layers: %lld\n"
-           "model.heads: %lld\nmodel.width: %lld\nmodel.context: %lld\nmodel.bias: %s\n"
-           "model.attention.output_projection: %s\n%s",
-           flat ? "gpt" : "mixed", mixed ? c->report->variant : "exact",
-           (long long)integer(config, "vocab_size", 0), (long long)integer(config, "n_layer", 0),
-           (long long)integer(config, "n_head", 0), (long long)integer(config, "n_embd", 0),
-           (long long)integer(config, "block_size", 0), yes(boolean(config, "bias", true)), yes(flat), more);
-  KP_TRY(kp_config_parse(text, strlen(text), "case.json", kp_model_schema(), NULL, 0, &settings, error));
-  kp_status status = kp_model_options_read(settings, 0, o, error);
-  kp_config_destroy(settings);
-  return status;
-}
-
 /* ---- parameters ---- */
 
 /* Exact cases keep all curvatures in one tensor (L, G), called k: block l's is row l of it. */
@@ -108,21 +41,21 @@ static bool is_row_of_k(const kp_case *c, const kp_parameter *parameter, int64_t
 }
 
 /* The case's values of one parameter under `prefix` ("param/", "grad/", …); NULL when it has none. */
-static kp_status case_parameter(const kp_case *c, const char *prefix, const kp_parameter *parameter,
-                                double **values, kp_error *error) {
+static kp_status case_parameter(const kp_case *c, const subject *s, const char *prefix,
+                                const kp_parameter *parameter, double **values, kp_error *error) {
   char name[192];
   int64_t layer, count = 0;
-  const bool row = is_row_of_k(c, parameter, &layer);
-  snprintf(name, sizeof name, "%s%s", prefix, row ? "k" : parameter->name);
+  if (!is_row_of_k(c, parameter, &layer))
+    return kp_case_parameter(c, prefix, &s->options, parameter, values, error);
+  snprintf(name, sizeof name, "%sk", prefix);
   KP_TRY(kp_case_values(c, name, true, values, &count, error));
   if (*values == NULL) return KP_OK;
-  if (count != parameter->count * (row ? count / parameter->count : 1) ||
-      (row && (layer + 1) * parameter->count > count)) {
+  if ((layer + 1) * parameter->count > count) {
     free(*values);
-    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, not %lld", name, (long long)count,
-                   (long long)parameter->count);
+    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, too few for block %lld", name,
+                   (long long)count, (long long)layer);
   }
-  if (row) memmove(*values, *values + layer * parameter->count, (size_t)parameter->count * sizeof **values);
+  memmove(*values, *values + layer * parameter->count, (size_t)parameter->count * sizeof **values);
   return KP_OK;
 }
 
@@ -130,7 +63,7 @@ static kp_status load_parameters(const kp_case *c, subject *s, kp_error *error) 
   for (int i = 0; i < s->parameters->count; i++) {
     const kp_parameter *parameter = &s->parameters->list[i];
     double *values;
-    KP_TRY(case_parameter(c, "param/", parameter, &values, error));
+    KP_TRY(case_parameter(c, s, "param/", parameter, &values, error));
     if (values == NULL) {
       if (!parameter->used) continue;
       return kp_fail(error, KP_ERR_INPUT, "tensors.safetensors has no param/%s", parameter->name);
@@ -146,6 +79,9 @@ static kp_status write_tokens(const kp_case *c, subject *s, const char *name, kp
   double *values;
   int64_t count;
   KP_TRY(kp_case_values(c, name, false, &values, &count, error));
+  const json_t *ignored = json_object_get(c->json, "ignore_index");
+  for (int64_t i = 0; i < count && tensor == s->network->targets; i++)
+    if (json_is_integer(ignored) && values[i] == (double)json_integer_value(ignored)) values[i] = KP_IGNORE;
   if (count == kp_tensor_count(tensor)) kp_executor_write(s->executor, tensor, values);
   free(values);
   if (count == kp_tensor_count(tensor)) return KP_OK;
@@ -164,14 +100,18 @@ static void write_positions(subject *s) {
 
 static kp_status create(const kp_case *c, const kp_backend *backend, subject *s, kp_error *error) {
   const kp_safetensors_entry *tokens;
-  KP_TRY(read_options(c, &s->options, error));
+  KP_TRY(kp_case_options(c, &s->options, error));
   KP_TRY(kp_safetensors_require(c->file, "in/tokens", &tokens, error));
   if (tokens->rank != 2 || tokens->elements < 1)
     return kp_fail(error, KP_ERR_INPUT, "in/tokens must be (B, T)");
   s->batch = tokens->shape[0];
   s->length = tokens->shape[1];
   s->parameters = kp_parameters_create();
-  kp_build build = {.mode = KP_BUILD_TRAIN, .batch = s->batch, .length = s->length, .keep_logits = true};
+  kp_build build = {.mode = KP_BUILD_TRAIN,
+                    .batch = s->batch,
+                    .length = s->length,
+                    .keep_logits = true,
+                    .documents = kp_safetensors_find(c->file, "in/documents") != NULL};
   KP_TRY(kp_network_create(&s->options, s->parameters, build, &s->network, error));
   KP_TRY(kp_parameters_allocate(s->parameters, backend, true, error));
   kp_executor_options options = {.threads = c->threads, .poison = true};
@@ -179,6 +119,7 @@ static kp_status create(const kp_case *c, const kp_backend *backend, subject *s,
   KP_TRY(load_parameters(c, s, error));
   KP_TRY(write_tokens(c, s, "in/tokens", s->network->tokens, error));
   KP_TRY(write_tokens(c, s, "in/targets", s->network->targets, error));
+  if (build.documents) KP_TRY(write_tokens(c, s, "in/documents", s->network->documents, error));
   write_positions(s);
   return KP_OK;
 }
@@ -230,7 +171,7 @@ static kp_status check_gradients(const kp_case *c, subject *s, kp_error *error) 
     const kp_parameter *parameter = &s->parameters->list[i];
     double *want, *got = malloc((size_t)parameter->count * sizeof *got);
     kp_assert(got != NULL, "out of memory");
-    kp_status status = case_parameter(c, "grad/", parameter, &want, error);
+    kp_status status = case_parameter(c, s, "grad/", parameter, &want, error);
     if (status == KP_OK && want != NULL) {
       kp_parameters_read(s->parameters, s->parameters->gradients, i, got);
       kp_case_check(c, kp_case_worst(got, want, parameter->count) / scale, tolerance, "grad %s",
@@ -278,7 +219,7 @@ static kp_status check_parameters_after(const kp_case *c, subject *s, subject *e
     const double *gradient = (const double *)exact->parameters->gradients + parameter->offset;
     double *want, *got = malloc((size_t)parameter->count * sizeof *got);
     kp_assert(got != NULL, "out of memory");
-    kp_status status = case_parameter(c, "param_after/", parameter, &want, error);
+    kp_status status = case_parameter(c, s, "param_after/", parameter, &want, error);
     if (status == KP_OK && want != NULL) {
       kp_parameters_read(s->parameters, s->parameters->values, i, got);
       for (int64_t e = 0; e < parameter->count; e++)
@@ -292,15 +233,9 @@ static kp_status check_parameters_after(const kp_case *c, subject *s, subject *e
   return KP_OK;
 }
 
-static kp_status train(const kp_case *c, subject *s, const double *losses, const double *norms, int64_t steps,
-                       kp_error *error) {
+static kp_status train(const kp_case *c, subject *s, kp_optimizer *optimizer, const double *losses,
+                       const double *norms, int64_t steps, kp_error *error) {
   const double clip = 1.0, tolerance = kp_case_is_double(c) ? 1e-8 : 1e-5;
-  const kp_adamw_options adamw = {.learning_rate = 1e-3,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.99,
-                                  .epsilon = 1e-8,
-                                  .weight_decay = 0.1,
-                                  .curvature_rate_multiplier = 1};
   for (int64_t t = 0; t < steps; t++) {
     double loss;
     KP_TRY(step(s, error));
@@ -310,13 +245,20 @@ static kp_status train(const kp_case *c, subject *s, const double *losses, const
                   (long long)t + 1);
     kp_case_check(c, fabs(norm - norms[t]) / norms[t], 10 * tolerance, "gradient norm of step %lld",
                   (long long)t + 1);
-    kp_adamw_step(s->parameters, &adamw, t + 1, norm > clip ? clip / (norm + 1e-6) : 1, c->threads);
+    kp_optimizer_step(optimizer, t + 1, 1, norm > clip ? clip / (norm + 1e-6) : 1);
   }
   return KP_OK;
 }
 
 kp_status kp_verify_train(const kp_case *c, kp_error *error) {
+  const kp_optimizer_options adamw = {.adamw = {.learning_rate = 1e-3,
+                                                .beta1 = 0.9,
+                                                .beta2 = 0.99,
+                                                .epsilon = 1e-8,
+                                                .weight_decay = 0.1,
+                                                .curvature_rate_multiplier = 1}};
   subject s = {0}, exact = {0};
+  kp_optimizer *optimizer = NULL;
   double *losses = NULL, *norms = NULL;
   int64_t steps = 0, norm_count = 0;
   kp_status status = create(c, c->backend, &s, error);
@@ -324,12 +266,14 @@ kp_status kp_verify_train(const kp_case *c, kp_error *error) {
   if (status == KP_OK) status = kp_case_values(c, "grad_norms", false, &norms, &norm_count, error);
   if (status == KP_OK && norm_count != steps)
     status = kp_fail(error, KP_ERR_INPUT, "losses and grad_norms differ in length");
-  if (status == KP_OK) status = train(c, &s, losses, norms, steps, error);
+  if (status == KP_OK) status = kp_optimizer_create(s.parameters, &adamw, c->threads, &optimizer, error);
+  if (status == KP_OK) status = train(c, &s, optimizer, losses, norms, steps, error);
   if (status == KP_OK) status = first_gradients(c, &exact, error);
   if (status == KP_OK)
     status = check_parameters_after(c, &s, &exact, kp_case_is_double(c) ? 1e-7 : 2e-5, error);
   free(losses);
   free(norms);
+  kp_optimizer_destroy(optimizer);
   clear(&exact);
   clear(&s);
   return status;

@@ -33,6 +33,11 @@ void kp_part_unused_parameter(kp_builder *b, const char *name, kp_group group, k
 kp_initial kp_initial_weight(const kp_model_options *options);
 kp_initial kp_initial_projection(const kp_model_options *options);
 kp_initial kp_initial_of(double value);
+/* Uniform in ±1/√in (PyTorch's linear maps), and in ±√(12/(out + in)) (Xavier with gain √2). */
+kp_initial kp_initial_uniform(int64_t in);
+kp_initial kp_initial_lorentz(int64_t out, int64_t in);
+/* Whether the stream lives on the unit sphere. */
+bool kp_is_spherical(const kp_model_options *options);
 
 /* A matrix (out, in): its rows on the unit sphere where the stream is, or with `columns` its columns. */
 kp_tensor *kp_part_matrix(kp_builder *b, const char *name, kp_group group, kp_initial initial, int64_t out,
@@ -42,6 +47,13 @@ kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t
                           kp_initial initial);
 /* The same for a map into the residual stream. */
 kp_tensor *kp_part_projection(kp_builder *b, kp_tensor *x, const char *name, bool bias);
+/* A linear map of points, G times a row (a head each): `name`.weight (out, in), `name`.time (out), or (out,
+ * G), and `name`.bias (out) if the options have biases.  Gives space coordinates. */
+kp_tensor *kp_part_point_linear(kp_builder *b, kp_point x, const char *name, int64_t out, kp_initial initial);
+/* Says that the weight of the linear map `name` stacks `blocks` matrices of equal size. */
+void kp_part_stacked(kp_builder *b, const char *name, int blocks);
+/* c = -1/κ of the hyperboloid that the stream lives on; NULL: 1. */
+kp_tensor *kp_part_radius(kp_builder *b);
 /* The weight and bias (or NULL) of the norm `name`; both NULL without a norm. */
 void kp_part_norm_parameters(kp_builder *b, const char *name, kp_tensor **weight, kp_tensor **bias);
 
@@ -61,6 +73,8 @@ kp_point kp_part_embedding(kp_builder *b);
 kp_tensor *kp_part_token_table(kp_builder *b);
 /* Logits, and the loss where there are targets: sets network->logits, ->loss and ->objective. */
 void kp_part_head(kp_builder *b, kp_point y);
+/* The same for labels of sequences or tokens (task_heads.c). */
+void kp_part_task_head(kp_builder *b, kp_point y);
 
 /* ---- sub-layers: normalised input -> branch (attention.c, feed_forward.c) ---- */
 
@@ -68,6 +82,22 @@ kp_tensor *kp_part_dropout(kp_builder *b, kp_tensor *x);
 /* Self-attention of block `layer`, output projection included if the options say so. */
 kp_point kp_part_attention(kp_builder *b, int64_t layer, kp_point y);
 kp_point kp_part_feed_forward(kp_builder *b, int64_t layer, kp_point y);
+
+/* Attention over latent keys and values, trained and over a cache of the latents (attention_latent.c). */
+kp_tensor *kp_part_attention_latent(kp_builder *b, int64_t layer, kp_point y);
+/* What both kinds share.  Fills in curvature and temperature; `ambient_size` counts a key's time. */
+void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_size,
+                                kp_attention_operands *operands);
+/* The frequencies of `heads` heads of `size` channels that turn. */
+kp_rotary_arguments kp_part_rotary(const kp_builder *b, int64_t heads, int64_t size);
+/* The map behind attention, if the options have one. */
+kp_tensor *kp_part_attention_output(kp_builder *b, int64_t layer, kp_point out);
+
+/* Routed and shared experts (experts.c). */
+kp_tensor *kp_part_experts(kp_builder *b, int64_t layer, kp_point y);
+/* The gated feed-forward, flat or between points; `prefix` stands before its parameters' names. */
+kp_tensor *kp_part_gated_feed_forward(kp_builder *b, int64_t layer, kp_point y, int64_t hidden,
+                                      bool on_points, const char *prefix);
 
 /* ---- the residual stream ---- */
 
@@ -96,6 +126,8 @@ kp_point kp_part_seam_stream(kp_builder *b, kp_point x);
 kp_point kp_part_sphere_stream(kp_builder *b, kp_point x);
 kp_point kp_part_lorentz_stream(kp_builder *b, kp_point x);
 kp_point kp_part_stream(kp_builder *b, kp_point x);
+/* Makes the stream in front of block `index` readable, if that was asked for. */
+void kp_part_keep_hidden(const kp_builder *b, int64_t index, kp_tensor *stream);
 
 /* The graph of a model: adds to `network`; parameters are added on the first call and found on later ones. */
 void kp_model_build(const kp_model_options *options, kp_parameters *parameters, kp_network *network);

@@ -15,9 +15,14 @@ static bool is_upstream(const kp_builder *b) {
 /* ---- flat streams ---- */
 
 static kp_block_geometry flat_block(kp_builder *b, int64_t layer, kp_tensor *stream) {
-  (void)layer, (void)stream;
-  return (kp_block_geometry){.update = KP_PROGRAM_FLAT_ADD,
-                             .tangent = b->options->token_difference ? KP_PROGRAM_FLAT_DIFFERENCE : -1};
+  (void)stream;
+  const kp_model_options *o = b->options;
+  kp_block_geometry block = {.update = KP_PROGRAM_FLAT_ADD,
+                             .tangent = o->token_difference ? KP_PROGRAM_FLAT_DIFFERENCE : -1};
+  if (o->residual != KP_RESIDUAL_BOUNDED) return block;
+  block.update = KP_PROGRAM_FLAT_BOUNDED;
+  block.curvature = kp_part_curvature(b, &o->curvature, layer, kp_model_groups(o), "curvature");
+  return block;
 }
 
 /* ---- the published model ---- */

@@ -183,25 +183,19 @@ static kp_seam_result leave_stack(stack *s, kp_tensor *stream, kp_tensor *branch
   return result;
 }
 
-static void keep_hidden(const kp_builder *b, int64_t index, kp_tensor *stream) {
-  if (!b->network->build.keep_hidden) return;
-  kp_graph_keep(stream);
-  b->network->hidden[index] = stream;
-}
-
 kp_point kp_part_transformer(kp_builder *b, kp_point start, const kp_residual_geometry *geometry) {
   stack s = {.b = b, .geometry = geometry};
   const int64_t layers = b->options->layers;
   kp_tensor *x = start.space, *branch = NULL;
   for (int64_t layer = 0; layer < layers; layer++) {
     kp_tensor *y = enter_block(&s, layer, x, branch);
-    keep_hidden(b, layer, s.entry);
+    kp_part_keep_hidden(b, layer, s.entry);
     kp_point attended = kp_part_attention(b, layer, (kp_point){.space = y});
     kp_seam_result middle = middle_of_block(&s, layer, s.entry, attended.space);
     branch = kp_part_feed_forward(b, layer, (kp_point){.space = middle.normalised}).space;
     x = middle.stream;
   }
   kp_seam_result end = leave_stack(&s, x, branch);
-  keep_hidden(b, layers, end.stream);
+  kp_part_keep_hidden(b, layers, end.stream);
   return (kp_point){.space = end.normalised};
 }
