@@ -10,6 +10,7 @@ struct kp_engine {
   kp_executor *executor;
   kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
   kp_executor *evaluator;
+  int threads;
   size_t process_bytes; /* resident before the large buffers were made */
 };
 
@@ -22,12 +23,16 @@ static void write_positions(const kp_network *network, kp_executor *executor) {
 
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
-  kp_build shape = {.mode = KP_BUILD_TRAIN, .batch = batch, .length = options->context};
+  kp_build shape = {.mode = KP_BUILD_TRAIN,
+                    .batch = batch,
+                    .length = options->context,
+                    .documents = options->task != KP_TASK_LANGUAGE};
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
   KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
   kp_parameters_initialise(engine->parameters, seed);
+  kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
   write_positions(engine->network, engine->executor);
@@ -45,6 +50,7 @@ kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint6
   kp_engine *engine = calloc(1, sizeof *engine);
   kp_assert(engine != NULL, "out of memory");
   engine->parameters = kp_parameters_create();
+  engine->threads = threads;
   kp_status status = build(engine, options, batch, seed, backend, threads, error);
   *result = engine;
   if (status != KP_OK) {
@@ -84,11 +90,16 @@ kp_executor *kp_engine_evaluator(kp_engine *engine) {
   return engine->evaluation != NULL ? engine->evaluator : engine->executor;
 }
 
-kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
-                               uint64_t micro_step, double *loss, kp_error *error) {
+void kp_network_write_batch(const kp_network *network, kp_executor *executor, const kp_batch *batch) {
+  kp_executor_write_int32(executor, network->tokens, batch->inputs);
+  kp_executor_write_int32(executor, network->targets, batch->targets);
+  if (network->documents != NULL) kp_executor_write_int32(executor, network->documents, batch->documents);
+}
+
+kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
+                               double *loss, kp_error *error) {
   const kp_network *network = engine->network;
-  kp_executor_write_int32(engine->executor, network->tokens, inputs);
-  kp_executor_write_int32(engine->executor, network->targets, targets);
+  kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
@@ -96,19 +107,19 @@ kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const i
   return KP_OK;
 }
 
-kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
-                             kp_error *error) {
+kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error) {
   const kp_network *network = kp_engine_evaluation_network(engine);
   kp_executor *executor = kp_engine_evaluator(engine);
-  kp_executor_write_int32(executor, network->tokens, inputs);
-  kp_executor_write_int32(executor, network->targets, targets);
+  kp_network_write_batch(network, executor, batch);
   KP_TRY(kp_executor_run(executor, 0, network->graph->forward_count, error));
   kp_executor_read(executor, network->loss, loss);
   return KP_OK;
 }
 
-kp_memory_plan kp_engine_memory(const kp_engine *engine) {
+kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer) {
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
   if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
-  return kp_memory_plan_of(engine->parameters, engine->parameters->backend, arenas, engine->process_bytes);
+  const kp_backend *backend = engine->parameters->backend;
+  const size_t scratch = kp_optimizer_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
+  return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);
 }

@@ -16,7 +16,9 @@
 #include "core/json_text.h"
 #include "core/random.h"
 #include "train/data_source.h"
+#include "train/feed.h"
 #include "train/metrics.h"
+#include "train/scores.h"
 #include "train/settings.h"
 
 typedef struct trainer {
@@ -27,16 +29,17 @@ typedef struct trainer {
   kp_train_settings settings;
   kp_model_options model;
   kp_data_source data;
-  kp_sampler sampler;
-  kp_validation validation;
+  kp_feed feed;
   kp_engine *engine;
+  kp_optimizer *optimizer;
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
-  int32_t *inputs, *targets; /* (B, T) */
-  double seconds_now;        /* of this process's training, for the rate */
+  double *logits;     /* of a batch of labelled examples, (B, K) or (B, T, K); else NULL */
+  double seconds_now; /* of this process's training, for the rate */
   int64_t steps_now;
-  bool restarted; /* a resumed run that had no checkpoint yet */
+  kp_error reason; /* of the first skipped step since the last report */
+  bool restarted;  /* a resumed run that had no checkpoint yet */
 } trainer;
 
 /* ---- setting up ---- */
@@ -83,26 +86,17 @@ static kp_status read_config(trainer *t, kp_error *error) {
   }
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
-  KP_TRY(kp_model_options_read(t->config, t->data.vocabulary, &t->model, error));
+  KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
   return KP_OK;
 }
 
 static kp_status open_data(trainer *t, kp_error *error) {
-  const kp_sampler_options options = {.rule = t->settings.sampling,
-                                      .seed = t->settings.seed,
-                                      .rows = t->settings.batch,
-                                      .context = t->model.context,
-                                      .micro_batches = t->settings.accumulate,
-                                      .vocabulary = (int32_t)t->model.vocabulary};
-  const size_t bytes = (size_t)(t->settings.batch * t->model.context) * sizeof(int32_t);
-  KP_TRY(kp_sampler_init(&t->sampler, t->data.train, &options, error));
-  KP_TRY(kp_validation_init(&t->validation, t->data.validation, t->settings.batch, t->model.context,
-                            (int32_t)t->model.vocabulary, t->settings.evaluate_batches, error));
-  t->inputs = malloc(bytes);
-  t->targets = malloc(bytes);
-  return t->inputs == NULL || t->targets == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for a batch")
-                                                 : KP_OK;
+  KP_TRY(kp_feed_init(&t->feed, &t->data, &t->settings, &t->model, error));
+  if (!t->feed.labelled) return KP_OK;
+  const int64_t places = t->model.task == KP_TASK_TAG ? t->model.context : 1;
+  t->logits = malloc((size_t)(t->settings.batch * places * t->model.classes) * sizeof *t->logits);
+  return t->logits == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for the logits of a batch") : KP_OK;
 }
 
 /* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
@@ -111,6 +105,10 @@ static kp_status resolve_config(trainer *t, kp_error *error) {
   char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
+  if (t->feed.labelled) {
+    snprintf(assignment, sizeof assignment, "model.classes=%lld", (long long)t->model.classes);
+    KP_TRY(kp_config_set(t->config, assignment, error));
+  }
   snprintf(assignment, sizeof assignment, "train.warmup=%lld", (long long)t->settings.schedule.warmup);
   return kp_config_set(t->config, assignment, error);
 }
@@ -131,7 +129,7 @@ static kp_status write_description(trainer *t, kp_error *error) {
   struct utsname machine;
   uname(&machine);
   snprintf(hash, sizeof hash, "%016llx", (unsigned long long)kp_config_hash(t->config));
-  kp_memory_plan memory = kp_engine_memory(t->engine);
+  kp_memory_plan memory = kp_engine_memory(t->engine, &t->settings.optimizer);
   json_t *json = json_pack(
       "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "program", "kappa", "family",
       t->model.family->name, "config_hash", hash, "seed", (json_int_t)t->settings.seed, "parameters",
@@ -142,6 +140,8 @@ static kp_status write_description(trainer *t, kp_error *error) {
   kp_status status = kp_path_join(path, t->run, "run.json", error);
   if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
+  if (status == KP_OK && t->feed.labelled)
+    status = kp_labelling_write(t->run, &t->data.labelled.labelling, error);
   if (status != KP_OK || t->data.tokenizer == NULL) return status;
   KP_TRY(kp_path_join(path, t->run, KP_TOKENIZER_FILE, error));
   return kp_tokenizer_save(t->data.tokenizer, path, error);
@@ -174,6 +174,8 @@ static kp_status set_up(trainer *t, kp_error *error) {
   KP_TRY(open_data(t, error));
   KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
                           &t->engine, error));
+  KP_TRY(kp_optimizer_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads,
+                             &t->optimizer, error));
   if (!t->options->resume)
     KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
@@ -182,12 +184,13 @@ static kp_status set_up(trainer *t, kp_error *error) {
 
 static void tear_down(trainer *t) {
   kp_metrics_close(&t->metrics);
+  kp_optimizer_destroy(t->optimizer);
   kp_engine_destroy(t->engine);
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
   if (t->options->resume) kp_config_destroy(t->config);
-  free(t->inputs);
-  free(t->targets);
+  kp_feed_clear(&t->feed);
+  free(t->logits);
   kp_lock_release(t->lock);
 }
 
@@ -200,57 +203,86 @@ static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
   *loss = 0;
   for (int64_t m = 0; m < micro; m++) {
     double part;
-    KP_TRY(kp_batch_fill(&t->sampler, t->state.step, m, t->inputs, t->targets, error));
-    KP_TRY(kp_engine_accumulate(t->engine, t->inputs, t->targets, 1 / (double)micro,
+    KP_TRY(kp_feed_training(&t->feed, t->state.step, m, error));
+    KP_TRY(kp_engine_accumulate(t->engine, &t->feed.batch, 1 / (double)micro,
                                 (uint64_t)(t->state.step * micro + m), &part, error));
     *loss += part / (double)micro;
   }
   return KP_OK;
 }
 
+/* The gradient that is not finite, or else the largest: its parameter. */
+static const kp_parameter *worst_gradient(const kp_parameters *parameters, double *worst) {
+  const kp_parameter *found = NULL;
+  *worst = -1;
+  for (int p = 0; p < parameters->count; p++) {
+    const kp_parameter *parameter = &parameters->list[p];
+    if (!parameter->trainable || !parameter->used) continue;
+    for (int64_t i = 0; i < parameter->count; i++) {
+      const double size = fabs(kp_parameters_element(parameters, parameters->gradients, p, i));
+      if (size <= *worst) continue;
+      found = parameter;
+      *worst = size;
+      if (!isfinite(size)) return found;
+    }
+  }
+  return found;
+}
+
 /* Runs the present step again and stops at the first operator whose output is not finite. */
 static kp_status explain(trainer *t, kp_error *error) {
-  double loss;
+  double loss, worst;
   kp_executor *executor = kp_engine_executor(t->engine);
   kp_executor_set_trap(executor, true);
   kp_status status = accumulate(t, &loss, error);
   kp_executor_set_trap(executor, false);
-  if (status == KP_OK)
-    status = kp_fail(error, KP_ERR_NUMERIC,
-                     "the sum of the gradients overflows although each operator's output is finite");
-  return kp_context(
-      error,
-      "%lld steps in a row were not finite, the last being step %lld; try a smaller train.learning_rate",
-      (long long)t->state.skipped_in_a_row, (long long)t->state.step + 1);
+  if (status != KP_OK) return status;
+  const kp_parameter *parameter = worst_gradient(kp_engine_parameters(t->engine), &worst);
+  return kp_fail(
+      error, KP_ERR_NUMERIC,
+      "each operator's output is finite, but not the norm of the gradients: the largest is %g, of %s", worst,
+      parameter->name);
 }
 
-/* A step whose loss or gradient is not finite changes nothing and is counted. */
-static kp_status skip(trainer *t, kp_error *error) {
+/* A step whose loss or gradient is not finite changes nothing and is counted.  Where the first since the last
+ * report came from is said in the next one; too many in a row end the run. */
+static kp_status skip(trainer *t, kp_progress *p, kp_error *error) {
+  const long long step = (long long)t->state.step + 1;
   t->state.skipped++;
   t->state.skipped_in_a_row++;
-  return t->state.skipped_in_a_row >= t->settings.skip_limit ? explain(t, error) : KP_OK;
+  if (t->state.skipped_in_a_row >= t->settings.skip_limit) {
+    explain(t, error);
+    return kp_context(
+        error,
+        "%lld steps in a row were not finite, the last being step %lld; try a smaller train.learning_rate",
+        (long long)t->state.skipped_in_a_row, step);
+  }
+  if (p->reason != NULL) return KP_OK;
+  const kp_status status = explain(t, &t->reason);
+  if (status != KP_ERR_NUMERIC) return kp_fail(error, status, "%s", t->reason.message);
+  kp_context(&t->reason, "step %lld", step);
+  p->reason = t->reason.message;
+  return KP_OK;
 }
 
-static void update(trainer *t, double norm, double rate) {
-  kp_adamw_options adamw = t->settings.adamw;
+static void update(trainer *t, double norm, double rate_factor) {
   const double clip = t->settings.clip;
-  adamw.learning_rate = rate;
   t->state.skipped_in_a_row = 0;
-  kp_adamw_step(kp_engine_parameters(t->engine), &adamw, ++t->state.adam_steps,
-                clip > 0 && norm > clip ? clip / norm : 1, t->threads);
+  kp_optimizer_step(t->optimizer, ++t->state.adam_steps, rate_factor,
+                    clip > 0 && norm > clip ? clip / norm : 1);
 }
 
 static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
   const double start = omp_get_wtime();
-  p->learning_rate =
-      t->settings.adamw.learning_rate * kp_schedule_factor(&t->settings.schedule, t->state.step);
+  const double factor = kp_schedule_factor(&t->settings.schedule, t->state.step);
+  p->learning_rate = t->settings.optimizer.adamw.learning_rate * factor;
   KP_TRY(accumulate(t, &p->loss, error));
   p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->threads);
   const bool finite = isfinite(p->loss) && isfinite(p->gradient_norm);
   if (finite)
-    update(t, p->gradient_norm, p->learning_rate);
+    update(t, p->gradient_norm, factor);
   else
-    KP_TRY(skip(t, error));
+    KP_TRY(skip(t, p, error));
   const double seconds = omp_get_wtime() - start;
   t->state.step++;
   t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;
@@ -264,18 +296,51 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
 
 /* ---- evaluation, checkpoints, progress ---- */
 
-static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
+static kp_status evaluate_text(trainer *t, kp_progress *p, kp_error *error) {
   double total = 0, scored = 0;
-  for (int64_t b = 0; b < t->validation.batches; b++) {
+  for (int64_t b = 0; b < t->feed.batches; b++) {
     int64_t count;
     double loss;
-    KP_TRY(kp_validation_fill(&t->validation, b, t->inputs, t->targets, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, t->inputs, t->targets, &loss, error));
+    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
+    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
     total += loss * (double)count;
     scored += (double)count;
   }
-  p->evaluated = true;
   p->validation_loss = total / scored;
+  p->accuracy = p->macro_f1 = p->entity_f1 = (double)NAN;
+  return KP_OK;
+}
+
+static kp_status score_batches(trainer *t, kp_scores *scores, kp_error *error) {
+  const kp_tensor *logits = kp_engine_evaluation_network(t->engine)->logits;
+  const int64_t length = t->model.task == KP_TASK_TAG ? t->model.context : 1;
+  for (int64_t b = 0; b < t->feed.batches; b++) {
+    int64_t count;
+    double loss;
+    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
+    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
+    kp_executor_read(kp_engine_evaluator(t->engine), logits, t->logits);
+    kp_scores_add(scores, t->logits, t->feed.batch.targets, t->settings.batch, length);
+  }
+  return KP_OK;
+}
+
+static kp_status evaluate_labels(trainer *t, kp_progress *p, kp_error *error) {
+  kp_scores scores;
+  KP_TRY(kp_scores_init(&scores, &t->data.labelled.labelling, NULL, t->model.context, error));
+  kp_status status = score_batches(t, &scores, error);
+  const kp_score_report report = kp_scores_report(&scores);
+  kp_scores_clear(&scores);
+  p->validation_loss = report.loss;
+  p->accuracy = report.accuracy;
+  p->macro_f1 = report.macro_f1;
+  p->entity_f1 = report.entity_f1;
+  return status;
+}
+
+static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
+  KP_TRY((t->feed.labelled ? evaluate_labels : evaluate_text)(t, p, error));
+  p->evaluated = true;
   p->bits_per_byte =
       t->data.bytes_per_token > 0 ? p->validation_loss / log(2) / t->data.bytes_per_token : (double)NAN;
   p->best = p->validation_loss < t->state.best_loss;
@@ -323,8 +388,10 @@ static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
   }
   if (last || (p->evaluated && p->best && step > 0) || (step > 0 && step % t->settings.checkpoint_every == 0))
     KP_TRY(save(t, error));
-  if (t->options->progress != NULL && (p->evaluated || (!first && step % t->settings.log_every == 0)))
+  if (t->options->progress != NULL && (p->evaluated || (!first && step % t->settings.log_every == 0))) {
     t->options->progress(t->options->context, p);
+    p->reason = NULL;
+  }
   return KP_OK;
 }
 
