@@ -22,6 +22,13 @@ static kp_tensor *inverse_temperature(kp_builder *b, int64_t layer, int64_t ambi
   return kp_curvature(b->graph, tau, KP_MAP_RECIPROCAL);
 }
 
+/* The published code adds a learned number to all scores, which softmax takes away. */
+static void unused_score_bias(kp_builder *b, int64_t layer) {
+  char name[96];
+  name_of(name, layer, "score_bias");
+  kp_part_unused_parameter(b, name, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, (int64_t[]){1});
+}
+
 /* How sharp a head is: β = exp b, learned, since distances on a sphere are bounded. */
 static kp_tensor *sharpness(kp_builder *b, int64_t layer) {
   const kp_model_options *o = b->options;
@@ -49,8 +56,10 @@ void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_si
     kp_graph_keep(operands->curvature);
     b->network->head_curvature[layer] = operands->curvature;
   }
-  if (a->score == KP_SCORE_LORENTZ)
+  if (a->score == KP_SCORE_LORENTZ) {
     operands->temperature = inverse_temperature(b, layer, ambient_size);
+    if (b->options->variant == KP_VARIANT_UPSTREAM) unused_score_bias(b, layer);
+  }
   else if (a->score != KP_SCORE_DOT)
     operands->temperature = sharpness(b, layer);
   if (operands->temperature != NULL && stretch(b->options) != 1)
