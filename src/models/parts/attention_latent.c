@@ -39,13 +39,7 @@ static kp_point normalised(kp_builder *b, kp_tensor *x, kp_tensor *weight, kp_te
                                (kp_lorentz_seam){.stream = {.space = x}, .norm_weight = weight, .c = c},
                                (kp_lorentz_residual_arguments){.norm = true, .epsilon = epsilon})
         .normalised;
-  const kp_residual_norm_arguments arguments = {.update = -1,
-                                                .tangent = -1,
-                                                .length = b->network->build.length,
-                                                .norm = KP_NORM_RMS,
-                                                .epsilon = epsilon};
-  return (kp_point){
-      .space = kp_residual_norm(b->graph, (kp_seam){.stream = x, .weight = weight}, arguments).normalised};
+  return (kp_point){.space = kp_normalise(b->graph, x, weight, NULL, KP_NORM_RMS, epsilon)};
 }
 
 static kp_tensor *rotated(kp_builder *b, kp_tensor *x, int64_t heads, int64_t plain) {

@@ -44,6 +44,15 @@ static kp_tensor *logits_of(kp_builder *b, kp_point y) {
   return h.scale == NULL ? logits : kp_scale_columns(b->graph, logits, h.scale, h.factor);
 }
 
+void kp_part_objective(kp_builder *b, kp_tensor *loss) {
+  kp_network *network = b->network;
+  network->loss = loss;
+  if (network->balance != NULL) kp_graph_keep(network->balance);
+  network->objective = network->balance == NULL ? loss : kp_add(b->graph, loss, network->balance);
+  kp_graph_keep(network->loss);
+  kp_graph_keep(network->objective);
+}
+
 void kp_part_head(kp_builder *b, kp_point y) {
   kp_network *network = b->network;
   kp_graph_scope(b->graph, "lm_head");
@@ -56,10 +65,5 @@ void kp_part_head(kp_builder *b, kp_point y) {
   network->logits = logits_of(b, y);
   if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
   if (network->targets == NULL) return;
-  network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
-  kp_graph_keep(network->loss);
-  if (network->balance != NULL) kp_graph_keep(network->balance);
-  network->objective =
-      network->balance == NULL ? network->loss : kp_add(b->graph, network->loss, network->balance);
-  kp_graph_keep(network->objective);
+  kp_part_objective(b, kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE));
 }

@@ -73,6 +73,8 @@ kp_point kp_part_embedding(kp_builder *b);
 kp_tensor *kp_part_token_table(kp_builder *b);
 /* Logits, and the loss where there are targets: sets network->logits, ->loss and ->objective. */
 void kp_part_head(kp_builder *b, kp_point y);
+/* Sets the loss, and what is differentiated: the loss and what evens out the load of experts. */
+void kp_part_objective(kp_builder *b, kp_tensor *loss);
 /* The same for labels of sequences or tokens (task_heads.c). */
 void kp_part_task_head(kp_builder *b, kp_point y);
 
