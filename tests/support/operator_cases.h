@@ -25,7 +25,6 @@ typedef struct operator_case {
   void (*build)(bench *b, const struct operator_case *c);
   char name[96];
   bool decoding;                         /* has no backward pass */
-  bool reference_only;                   /* no fast kernel */
   bool kinked;                           /* has kinks near its values: no finite differences */
   int64_t batch, length, columns, inner; /* B, T, C; inner: K, V, M, … by operator */
   int64_t groups;                        /* G */
@@ -64,6 +63,7 @@ void operator_cases_plain(operator_cases *cases);
 void operator_cases_attention(operator_cases *cases);
 void operator_cases_geometry(operator_cases *cases);
 void operator_cases_seams(operator_cases *cases);
+void operator_cases_experts(operator_cases *cases);
 void operator_cases_sphere(operator_cases *cases);
 void operator_cases_lorentz(operator_cases *cases);
 void operator_cases_experts(operator_cases *cases);
