@@ -108,10 +108,13 @@ static bool learns_curvature(const kp_config *config) {
 
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room) {
   const bool cosine = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_COSINE;
+  const bool labels = kp_config_choice(config, "model.task") != KP_TASK_LANGUAGE;
   const struct {
     const char *key;
     bool unused;
-  } rows[] = {{"train.cooldown", cosine}, {"train.curvature_rate", !learns_curvature(config)}};
+  } rows[] = {{"train.cooldown", cosine},
+              {"train.curvature_rate", !learns_curvature(config)},
+              {"train.sampling", labels}};
   size_t count = kp_model_unused_keys(config, keys, room);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)
