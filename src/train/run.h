@@ -15,6 +15,8 @@
 #define KAPPA_TRAIN_RUN_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "core/config.h"
 #include "core/lock.h"
@@ -37,9 +39,13 @@ typedef struct kp_run_state {
   int64_t evaluated_step; /* the last step that was evaluated; -1: none */
 } kp_run_state;
 
-/* Writes checkpoints/step-N and removes older ones beyond `keep`, the best excepted. */
+/* Writes checkpoints/step-N, of the moments those that the optimizer keeps (kp_parameter.moments), and
+ * removes older ones beyond `keep`, the best excepted. */
 kp_status kp_checkpoint_write(const char *run, const kp_parameters *parameters, const kp_run_state *state,
                               int64_t keep, kp_error *error);
+
+/* Steps of all checkpoints of a run, ascending; for the caller to free. */
+kp_status kp_checkpoint_list(const char *run, int64_t **steps, size_t *count, kp_error *error);
 
 /* The step of a checkpoint: "last", "best", or a number.  Fails when there is none. */
 kp_status kp_checkpoint_find(const char *run, const char *which, int64_t *step, kp_error *error);

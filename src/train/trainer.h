@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/executor.h"
+#include "optim/optimizer.h"
 #include "data/batches.h"
 #include "train/memory.h"
 #include "train/run.h"
@@ -22,7 +23,8 @@ typedef struct kp_progress {
   double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
   double accuracy, macro_f1, entity_f1;  /* of labels; NaN where there are none */
   bool best;
-  int64_t skipped; /* steps so far that were not finite */
+  int64_t skipped;    /* steps so far that were not finite */
+  const char *reason; /* where the first of them since the last report came from; NULL: none was skipped */
 } kp_progress;
 
 typedef struct kp_train_options {
@@ -64,7 +66,7 @@ kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *l
 /* Copies a batch into the inputs of a network with a loss. */
 void kp_network_write_batch(const kp_network *network, kp_executor *executor, const kp_batch *batch);
 
-/* What this engine holds, and the announced resident memory of the process. */
-kp_memory_plan kp_engine_memory(const kp_engine *engine);
+/* What this engine and such an optimizer hold, and the announced resident memory of the process. */
+kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer);
 
 #endif
