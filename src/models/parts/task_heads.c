@@ -33,5 +33,7 @@ void kp_part_task_head(kp_builder *b, kp_point y) {
   if (network->targets == NULL) return;
   network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
   kp_graph_keep(network->loss);
-  network->objective = network->loss;
+  network->objective =
+      network->balance == NULL ? network->loss : kp_add(b->graph, network->loss, network->balance);
+  kp_graph_keep(network->objective);
 }
