@@ -113,14 +113,13 @@ static void cut_parameter(kp_optimizer *o, int index) {
   const kp_parameter *parameter = &o->parameters->list[index];
   const kp_update update = kp_optimizer_update(&o->options, parameter);
   const kp_matrices m = kp_matrices_of(parameter);
-  const int64_t rows_at_once = PIECE_ELEMENTS / m.columns + 1;
   piece like = {.parameter = index, .update = update};
   if (parameter->count == 0 || update.rule == KP_UPDATE_NONE) return;
   if (update.rule == KP_UPDATE_MUON || update.keeps_norm) {
     cut_into_matrices(&o->matrices, like, parameter, update.rule == KP_UPDATE_MUON && o->options.muon.split);
   } else if (update.rule == KP_UPDATE_RIEMANNIAN_ADAM || parameter->manifold == KP_MANIFOLD_UNIT_ROWS) {
     like.kind = ROWS;
-    cut(&o->rest, like, m.count * m.rows, rows_at_once);
+    cut(&o->rest, like, m.count * m.rows, PIECE_ELEMENTS / m.columns + 1);
   } else if (parameter->manifold == KP_MANIFOLD_UNIT_COLUMNS) {
     like.kind = COLUMNS;
     for (; like.matrix < m.count; like.matrix++) cut(&o->rest, like, m.columns, KP_COLUMN_STRIPE);
