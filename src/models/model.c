@@ -84,6 +84,10 @@ static double node_flops(const kp_node *node) {
   case KP_OP_LINEAR:
   case KP_OP_LINEAR_BACKWARD_INPUT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
+  case KP_OP_LINEAR_CROSS_ENTROPY:
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
+  case KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD:
+    return 6.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
   case KP_OP_LINEAR_BACKWARD_WEIGHT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *
            (double)kp_tensor_columns(node->input[1]);

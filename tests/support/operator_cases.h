@@ -62,6 +62,7 @@ void operator_cases_plain(operator_cases *cases);
 void operator_cases_attention(operator_cases *cases);
 void operator_cases_geometry(operator_cases *cases);
 void operator_cases_seams(operator_cases *cases);
+void operator_cases_head(operator_cases *cases);
 
 /* The curvatures that geometry is tested at. */
 enum { CASE_KAPPAS = 10 };
