@@ -15,6 +15,8 @@ static const struct argp_option options[] = {
     {"name", 'n', "NAME", 0, "name of the data set, and of its folder", 0},
     {"validation", 'v', "FILE", 0, "a text of its own for validation (default: the end of the texts)", 0},
     {"fraction", 'f', "SHARE", 0, "of the characters that are for training (default: 0.9)", 0},
+    {"tokenizer", 't', "KIND", 0, "character, or word: the most frequent words, others spelled", 0},
+    {"vocabulary", 'V', "COUNT", 0, "tokens of --tokenizer word (default: 4096)", 0},
     {"source", 's', "WORDS", 0, "where the text comes from, to be remembered", 0},
     {"licence", 'l', "WORDS", 0, "its licence, to be remembered", 0},
     {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
@@ -31,12 +33,26 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     if (a->options.train_fraction <= 0 || a->options.train_fraction >= 1)
       argp_error(state, "--fraction %s leaves one of the two parts empty", value);
     return 0;
+  case 't':
+    a->options.tokenizer = value;
+    if (strcmp(value, "word") != 0 && strcmp(value, "character") != 0)
+      argp_error(state, "--tokenizer is character or word, not '%s'", value);
+    return 0;
+  case 'V': {
+    const long long vocabulary = kp_parse_integer(value, "--vocabulary", 2, state);
+    if (vocabulary > INT32_MAX) argp_error(state, "--vocabulary %s is more than a token can number", value);
+    a->options.vocabulary = (int32_t)vocabulary;
+    return 0;
+  }
   case 's': a->options.source = value; return 0;
   case 'l': a->options.licence = value; return 0;
   case 'd': a->data_folder = value; return 0;
   case ARGP_KEY_ARG: kp_texts_add(&a->texts, value); return 0;
   case ARGP_KEY_END:
     if (a->texts.count == 0) argp_error(state, "which text?");
+    if (a->options.vocabulary > 0 &&
+        (a->options.tokenizer == NULL || strcmp(a->options.tokenizer, "word") != 0))
+      argp_error(state, "--vocabulary goes with --tokenizer word; a text has as many characters as it has");
     if (a->options.name == NULL) argp_error(state, "--name is missing: what shall the data set be called?");
     if (strchr(a->options.name, '/') != NULL || a->options.name[0] == '.' || a->options.name[0] == 0)
       argp_error(state, "--name is a name, not a path: '%s'", a->options.name);
@@ -45,16 +61,18 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   }
 }
 
-static const struct argp argp = {options,
-                                 parse,
-                                 "TEXT...",
-                                 "Prepare texts of your own: UTF-8, one token a character.\v"
-                                 "Example:\n"
-                                 "  kappa data prepare --name letters --licence CC0 letters.txt\n"
-                                 "  kappa train configs/gpt.yaml --set data.path=letters",
-                                 0,
-                                 0,
-                                 0};
+static const struct argp argp = {
+    options,
+    parse,
+    "TEXT...",
+    "Prepare texts of your own: UTF-8, a token a character or a word.\v"
+    "Example:\n"
+    "  kappa data prepare --name letters --licence CC0 letters.txt\n"
+    "  kappa data prepare --name tales --tokenizer word --vocabulary 4096 tales.txt\n"
+    "  kappa train configs/gpt.yaml --set data.path=letters",
+    0,
+    0,
+    0};
 
 static kp_status prepare(arguments *a, kp_prepared *prepared, char folder[KP_PATH_SIZE], bool *fresh,
                          kp_error *error) {
