@@ -38,5 +38,6 @@ bool kp_case_is_double(const kp_case *c);
 kp_status kp_verify_model(const kp_case *c, kp_error *error);
 kp_status kp_verify_train(const kp_case *c, kp_error *error);
 kp_status kp_verify_operator(const kp_case *c, kp_error *error);
+kp_status kp_verify_packing(const kp_case *c, kp_error *error);
 
 #endif
