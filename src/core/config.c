@@ -90,6 +90,7 @@ static kp_status check_required(const kp_config *config, kp_error *error) {
 
 static kp_status finish(kp_config *config, const char *const *overrides, size_t count, kp_error *error) {
   for (size_t i = 0; i < count; i++) KP_TRY(kp_config_set(config, overrides[i], error));
+  if (config->schema->presets != NULL) KP_TRY(config->schema->presets(config, error));
   return check_required(config, error);
 }
 

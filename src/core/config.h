@@ -41,8 +41,12 @@ kp_status kp_config_load(const char *path, const kp_schema *schema, const char *
 kp_status kp_config_parse(const char *text, size_t size, const char *name, const kp_schema *schema,
                           const char *const *overrides, size_t count, kp_config **config, kp_error *error);
 
-/* Sets one key afterwards, "key=value".  On failure nothing has changed. */
+/* Sets one key afterwards, "key=value".  The key's last word is enough where no other key ends in it:
+ * "optimizer=muon".  On failure nothing has changed. */
 kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *error);
+
+/* Makes "key=value" the default of a key, which changes nothing when the key was given. */
+kp_status kp_config_preset(kp_config *config, const char *assignment, kp_error *error);
 
 void kp_config_destroy(kp_config *config);
 
@@ -61,7 +65,7 @@ const int64_t *kp_config_integers(const kp_config *config, const char *key, size
 /* Whether the value was given, by a file or by --set, rather than the default. */
 bool kp_config_is_set(const kp_config *config, const char *key);
 
-/* Whether the value is the default, given or not. */
+/* Whether the value is the default or a preset, or was given and equals the default of the schema. */
 bool kp_config_is_default(const kp_config *config, const char *key);
 
 /* Refuses the value of `key` with KP_ERR_INPUT and a message such as

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/assert.h"
 #include "core/config_private.h"
 #include "core/config_yaml.h"
 
@@ -192,17 +193,46 @@ kp_status kp_config_read_text(kp_config *config, const char *text, size_t size, 
   return read_document(config, text, size, file, NULL, error);
 }
 
+/* The key that `word`, which has no dot, is the last word of, where there is exactly one; else `word` itself.
+ */
+static const char *complete(const kp_schema *schema, const char *word) {
+  const char *found = NULL;
+  if (strchr(word, '.') != NULL || kp_schema_find(schema, word) != NULL) return word;
+  for (size_t i = 0; i < kp_schema_size(schema); i++) {
+    const char *key = kp_schema_row(schema, i)->key, *last = strrchr(key, '.');
+    if (last == NULL || strcmp(last + 1, word) != 0) continue;
+    if (found != NULL) return word;
+    found = key;
+  }
+  return found == NULL ? word : found;
+}
+
 kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *error) {
   const char *equals = strchr(assignment, '=');
   size_t length = equals == NULL ? 0 : (size_t)(equals - assignment);
   if (length == 0 || length > KP_YAML_KEY_LIMIT)
     return kp_fail(error, KP_ERR_INPUT, "--set %.80s: expected key=value", assignment);
-  char key[KP_YAML_KEY_LIMIT + 1];
-  memcpy(key, assignment, length);
-  key[length] = 0;
+  char word[KP_YAML_KEY_LIMIT + 1];
+  memcpy(word, assignment, length);
+  word[length] = 0;
+  const char *key = complete(config->schema, word);
   kp_yaml_document document = {0};
   kp_status status = kp_yaml_read_value(key, equals + 1, &document, error);
   if (status == KP_OK) status = apply_entry(config, &document.entries[0], NULL, error);
   kp_yaml_clear(&document);
   return status == KP_OK ? KP_OK : kp_context(error, "--set %s", key);
+}
+
+kp_status kp_config_preset(kp_config *config, const char *assignment, kp_error *error) {
+  char key[KP_YAML_KEY_LIMIT + 1];
+  const size_t length = strcspn(assignment, "=");
+  kp_assert(length <= KP_YAML_KEY_LIMIT, "%s is no assignment", assignment);
+  memcpy(key, assignment, length);
+  key[length] = 0;
+  kp_config_value *value = kp_config_find(config, key);
+  kp_assert(value != NULL, "the schema has no key %s", key);
+  if (value->is_set) return KP_OK;
+  KP_TRY(kp_config_set(config, assignment, error));
+  value->is_set = false;
+  return KP_OK;
 }

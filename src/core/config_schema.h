@@ -43,10 +43,14 @@ typedef struct kp_config_table {
   size_t count;
 } kp_config_table;
 
-/* Several tables, one behind the other. */
+struct kp_config;
+
+/* Several tables, one behind the other.  `presets`, which may be NULL, is called when files and --set have
+ * been read: it may change defaults that hang on what was given (kp_config_preset). */
 typedef struct kp_schema {
   const kp_config_table *const *tables;
   size_t count;
+  kp_status (*presets)(struct kp_config *config, kp_error *error);
 } kp_schema;
 
 /* The number of rows of all tables, and the row with that number. */

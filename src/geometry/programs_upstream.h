@@ -332,6 +332,30 @@ KP_HD static inline int kp_flat_add_forward(const kp_real *gram, kp_real kappa, 
   return 0;
 }
 
+/* flat_bounded: tau(kappa |x + u|^2) (x + u) over (x, u).  For kappa < 0 the sum is a flat one and stays in
+ * the ball of the curved stream: what of a curved residual is its bound.  kappa = 0 is flat_add. */
+KP_HD static inline int kp_flat_bounded_forward(const kp_real *gram, kp_real kappa, kp_real p,
+                                                kp_real *coefficients) {
+  (void)p;
+  kp_radial radial = kp_radial_of(kappa * kp_max(gram[0] + 2 * gram[1] + gram[2], 0));
+  coefficients[0] = radial.ratio;
+  coefficients[1] = radial.ratio;
+  return radial.clamped;
+}
+
+KP_HD static inline void kp_flat_bounded_backward(const kp_real *gram, kp_real kappa, kp_real p,
+                                                  const kp_real *coefficients_bar, kp_real *gram_bar,
+                                                  kp_real *kappa_bar, kp_real *p_bar) {
+  (void)p;
+  kp_real square = kp_max(gram[0] + 2 * gram[1] + gram[2], 0);
+  kp_real z_bar = (coefficients_bar[0] + coefficients_bar[1]) * kp_radial_of(kappa * square).ratio_derivative;
+  gram_bar[0] = kappa * z_bar;
+  gram_bar[1] = 2 * kappa * z_bar;
+  gram_bar[2] = kappa * z_bar;
+  *kappa_bar = square * z_bar;
+  *p_bar = 0;
+}
+
 /* flat_difference: x - r over (r, e = x - r). */
 KP_HD static inline int kp_flat_difference_forward(const kp_real *gram, kp_real kappa, kp_real p,
                                                    kp_real *coefficients) {
@@ -341,7 +365,7 @@ KP_HD static inline int kp_flat_difference_forward(const kp_real *gram, kp_real 
   return 0;
 }
 
-/* Both flat programs have constant coefficients. */
+/* Sum and difference have constant coefficients. */
 KP_HD static inline void kp_flat_backward(const kp_real *gram, kp_real kappa, kp_real p,
                                           const kp_real *coefficients_bar, kp_real *gram_bar,
                                           kp_real *kappa_bar, kp_real *p_bar) {

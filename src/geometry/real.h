@@ -68,6 +68,15 @@ typedef double kp_real;
 #define KP_SINE_LIMIT ((kp_real)80)
 #endif
 
+/* The sphere.  A shorter vector has no direction: its square, or a gradient over its length, would leave the
+ * range of float.  And the arc to a point is not unique where its sine is below this, near the antipode. */
+#if defined(KP_GEOMETRY_FLOAT)
+#define KP_DIRECTION_FLOOR ((kp_real)1e-18)
+#else
+#define KP_DIRECTION_FLOOR ((kp_real)1e-30)
+#endif
+#define KP_ANTIPODE_SINE ((kp_real)1e-12)
+
 /* The published mixed-curvature transformer: the shift inside its roots and quotients, the
  * largest argument of artanh, and the range to which it clamps c. */
 #define KP_UPSTREAM_EPSILON        ((kp_real)1e-9)

@@ -136,7 +136,7 @@ kp_status kp_decoder_create(const kp_model_options *model, kp_parameters *parame
   d->options = *options;
   if (d->options.batch == 0) d->options.batch = 1;
   if (d->options.chunk == 0) d->options.chunk = DEFAULT_CHUNK;
-  d->cached = model->family->uncacheable == NULL || model->family->uncacheable(model) == NULL;
+  d->cached = kp_model_uncacheable(model) == NULL;
   kp_status status = allocate(d, error);
   if (status != KP_OK) {
     kp_decoder_destroy(d);

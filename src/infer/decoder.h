@@ -8,7 +8,7 @@
  * position 0 and the sequence goes on: nothing is refused however long it grows, and each token sees at
  * least half a context of past.
  *
- * A model that cannot be cached (kp_family.uncacheable) runs whole over the newest tokens, a full context of
+ * A model that cannot be cached (kp_model_uncacheable) runs whole over the newest tokens, a full context of
  * them at most, at every feed.  The interface is the same. */
 #ifndef KAPPA_INFER_DECODER_H
 #define KAPPA_INFER_DECODER_H

@@ -5,6 +5,12 @@
 #include "models/model.h"
 
 extern const kp_family kp_family_gpt;
+extern const kp_family kp_family_llama;
+extern const kp_family kp_family_deepseek;
 extern const kp_family kp_family_mixed;
+extern const kp_family kp_family_geometric;
+extern const kp_family kp_family_ngpt;
+extern const kp_family kp_family_helm_d;
+extern const kp_family kp_family_helm_mice;
 
 #endif

@@ -6,8 +6,11 @@
 
 #include "core/assert.h"
 #include "models/families.h"
+#include "models/parts/parts.h"
 
-static const kp_family *const families[] = {&kp_family_gpt, &kp_family_mixed};
+static const kp_family *const families[] = {&kp_family_gpt,    &kp_family_llama,     &kp_family_deepseek,
+                                            &kp_family_mixed,  &kp_family_geometric, &kp_family_ngpt,
+                                            &kp_family_helm_d, &kp_family_helm_mice};
 enum { FAMILY_COUNT = sizeof families / sizeof *families };
 
 const kp_family *kp_family_at(int index) {
@@ -20,16 +23,12 @@ const kp_family *kp_family_find(const char *name) {
   return NULL;
 }
 
-void kp_model_options_destroy(kp_model_options *options) {
-  free(options->curvature.values);
-  options->curvature.values = NULL;
-}
-
-double kp_model_curvature(const kp_model_options *options, int64_t layer, int64_t head) {
-  const int count = options->curvature.count;
-  if (count == 1) return options->curvature.values[0];
-  if (count == options->layers) return options->curvature.values[layer];
-  return options->curvature.values[layer * options->heads + head];
+const char *kp_model_uncacheable(const kp_model_options *options) {
+  if (options->task != KP_TASK_LANGUAGE) return "it gives labels, not text";
+  if (options->residual == KP_RESIDUAL_STEREOGRAPHIC && options->variant == KP_VARIANT_UPSTREAM &&
+      options->curvature.dynamic)
+    return "the published dynamic curvature reads the last token of the whole sequence";
+  return NULL;
 }
 
 static void add_inputs(kp_network *network) {
@@ -37,6 +36,8 @@ static void add_inputs(kp_network *network) {
   kp_graph *graph = network->graph;
   network->tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 2, shape);
   network->positions = kp_graph_input(graph, "positions", KP_TYPE_INT32, 2, shape);
+  if (network->build.documents)
+    network->documents = kp_graph_input(graph, "documents", KP_TYPE_INT32, 2, shape);
   if (network->build.mode <= KP_BUILD_EVALUATE)
     network->targets = kp_graph_input(graph, "targets", KP_TYPE_INT32, 2, shape);
   if (network->build.mode == KP_BUILD_TRAIN)
@@ -48,21 +49,19 @@ static void add_inputs(kp_network *network) {
 kp_status kp_network_create(const kp_model_options *options, kp_parameters *parameters, kp_build build,
                             kp_network **result, kp_error *error) {
   *result = NULL;
-  if (build.mode == KP_BUILD_DECODE && options->family->uncacheable != NULL) {
-    const char *why = options->family->uncacheable(options);
-    if (why != NULL)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "this model cannot be decoded with a cache: %s", why);
-  }
+  const char *why = build.mode == KP_BUILD_DECODE ? kp_model_uncacheable(options) : NULL;
+  if (why != NULL)
+    return kp_fail(error, KP_ERR_UNSUPPORTED, "this model cannot be decoded with a cache: %s", why);
   kp_network *network = calloc(1, sizeof *network);
   kp_assert(network != NULL, "out of memory");
   network->build = build;
   network->layers = (int)options->layers;
   network->graph = kp_graph_create(kp_operator_table);
   add_inputs(network);
-  options->family->build(options, parameters, network);
+  kp_model_build(options, parameters, network);
   kp_status status = KP_OK;
   if (build.mode == KP_BUILD_TRAIN)
-    status = kp_graph_backward(network->graph, network->loss, network->seed, error);
+    status = kp_graph_backward(network->graph, network->objective, network->seed, error);
   if (status != KP_OK)
     kp_network_destroy(network);
   else

@@ -164,74 +164,131 @@ kp_status kp_ref_activation_backward(const kp_call *call, kp_error *error) {
   return KP_OK;
 }
 
-kp_tensor *kp_gated_activation(kp_graph *graph, kp_tensor *x, kp_tensor *gate, kp_activation_kind kind) {
+/* ---- gated activation ---- */
+
+kp_point kp_gated_point(kp_graph *graph, kp_gate gate, kp_gated_arguments arguments) {
+  kp_tensor *x = gate.x;
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, x->shape, sizeof shape);
-  if (gate == NULL) {
+  arguments.packed = gate.gate == NULL;
+  if (arguments.packed) {
     kp_assert(kp_tensor_columns(x) % 2 == 0, "%s cannot be halved", x->name);
     shape[x->dimensions - 1] /= 2;
   } else {
-    kp_assert(kp_tensor_same_shape(x, gate), "%s and its gate differ in shape", x->name);
+    kp_assert(kp_tensor_same_shape(x, gate.gate), "%s and its gate differ in shape", x->name);
   }
-  kp_tensor *out = kp_graph_activation(graph, "gated", x->type, x->dimensions, shape);
-  kp_gated_arguments arguments = {kind, gate == NULL};
-  kp_graph_node(graph, KP_OP_GATED_ACTIVATION, &arguments, sizeof arguments, 2, (kp_tensor *[]){x, gate}, 1,
-                &out);
-  return out;
+  if (gate.scale != NULL)
+    kp_assert(kp_tensor_count(gate.scale) == 2 * shape[x->dimensions - 1],
+              "the scale of %s has %lld elements", x->name, (long long)kp_tensor_count(gate.scale));
+  kp_tensor *output[2] = {kp_graph_activation(graph, "gated", x->type, x->dimensions, shape), NULL};
+  shape[x->dimensions - 1] = 1;
+  if (arguments.lift) output[1] = kp_graph_activation(graph, "gated time", x->type, x->dimensions, shape);
+  kp_tensor *input[] = {x, gate.gate, gate.scale, gate.c};
+  kp_graph_node(graph, KP_OP_GATED_ACTIVATION, &arguments, sizeof arguments, 4, input, 2, output);
+  return (kp_point){output[0], output[1]};
+}
+
+kp_tensor *kp_gated_activation(kp_graph *graph, kp_tensor *x, kp_tensor *gate, kp_activation_kind kind) {
+  return kp_gated_point(graph, (kp_gate){.x = x, .gate = gate}, (kp_gated_arguments){.kind = kind}).space;
 }
 
 void kp_backward_gated_activation(kp_graph *graph, kp_node *node) {
-  kp_tensor *x = node->input[0], *gate = node->input[1];
-  kp_tensor *input[] = {kp_saved(graph, x), kp_saved(graph, gate), kp_gradient(node->output[0])};
-  kp_tensor *output[] = {like(graph, x, "g gated"), gate == NULL ? NULL : like(graph, gate, "g gate")};
-  kp_graph_node(graph, KP_OP_GATED_ACTIVATION_BACKWARD, node->arguments, node->arguments_size, 3, input, 2,
+  kp_tensor *x = node->input[0], *gate = node->input[1], *scale = node->input[2], *c = node->input[3];
+  kp_tensor *g_time = kp_gradient(node->output[1]), *g = kp_gradient(node->output[0]);
+  if (g == NULL) { /* nothing but the time was used */
+    g = like(graph, node->output[0], "g nothing");
+    kp_graph_node(graph, KP_OP_ZERO, NULL, 0, 0, NULL, 1, &g);
+  }
+  kp_tensor *input[] = {kp_saved(graph, x),
+                        kp_saved(graph, gate),
+                        g,
+                        kp_saved(graph, scale),
+                        kp_saved(graph, c),
+                        g_time == NULL ? NULL : kp_saved(graph, node->output[1]),
+                        g_time};
+  kp_tensor *output[] = {like(graph, x, "g gated"), gate == NULL ? NULL : like(graph, gate, "g gate"),
+                         kp_gradient_accumulator(graph, scale),
+                         g_time == NULL ? NULL : kp_gradient_accumulator(graph, c)};
+  kp_graph_node(graph, KP_OP_GATED_ACTIVATION_BACKWARD, node->arguments, node->arguments_size, 7, input, 4,
                 output);
   kp_gradient_give(graph, x, output[0]);
   kp_gradient_give(graph, gate, output[1]);
+  kp_gradient_accumulated(graph, scale, output[2]);
+  kp_gradient_accumulated(graph, c, output[3]);
 }
 
-/* Where row n's halves start, packed or not. */
+/* Where row n's halves start, packed or not; and what they are multiplied by. */
 typedef struct gated_rows {
   int64_t rows, width, stride;
-  const double *u, *gate;
+  const double *u, *gate, *scale;
+  double gate_scale;
 } gated_rows;
 
-static gated_rows gated_rows_of(const kp_call *call) {
+static gated_rows gated_rows_of(const kp_call *call, int scale) {
   const kp_gated_arguments *arguments = call->node->arguments;
   const kp_tensor *x = call->node->input[0];
   int64_t columns = kp_tensor_columns(x);
-  gated_rows r = {kp_tensor_rows(x), columns, columns, call->input[0], call->input[1]};
+  gated_rows r = {kp_tensor_rows(x), columns, columns, call->input[0], call->input[1], call->input[scale], 1};
   if (arguments->packed) {
     r.width = columns / 2;
     r.gate = r.u + r.width;
   }
+  if (r.scale != NULL) r.gate_scale = arguments->gate_scale;
   return r;
+}
+
+/* Factors of u and g in column i. */
+static double up_scale(const gated_rows *r, int64_t i) {
+  return r->scale == NULL ? 1 : r->scale[i];
+}
+
+static double gate_scale(const gated_rows *r, int64_t i) {
+  return r->scale == NULL ? 1 : r->gate_scale * r->scale[r->width + i];
 }
 
 kp_status kp_ref_gated_activation(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_gated_arguments *arguments = call->node->arguments;
-  const gated_rows r = gated_rows_of(call);
-  double *out = call->output[0];
-  for (int64_t n = 0; n < r.rows; n++)
-    for (int64_t i = 0; i < r.width; i++)
-      out[n * r.width + i] = r.u[n * r.stride + i] * activation(arguments->kind, r.gate[n * r.stride + i]);
+  const gated_rows r = gated_rows_of(call, 2);
+  double *out = call->output[0], *time = call->output[1];
+  for (int64_t n = 0; n < r.rows; n++) {
+    double squares = call->input[3] == NULL ? 1 : *(const double *)call->input[3];
+    for (int64_t i = 0; i < r.width; i++) {
+      const double u = up_scale(&r, i) * r.u[n * r.stride + i];
+      const double gate = gate_scale(&r, i) * r.gate[n * r.stride + i];
+      const double y = u * activation(arguments->kind, gate);
+      out[n * r.width + i] = y;
+      squares += y * y;
+    }
+    if (time != NULL) time[n] = sqrt(squares);
+  }
   return KP_OK;
 }
 
 kp_status kp_ref_gated_activation_backward(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_gated_arguments *arguments = call->node->arguments;
-  const gated_rows r = gated_rows_of(call);
-  const double *g = call->input[2];
+  const gated_rows r = gated_rows_of(call, 3);
+  const double *g = call->input[2], *time = call->input[5], *g_time = call->input[6];
   double *gu = call->output[0], *gg = arguments->packed ? gu + r.width : call->output[1];
-  for (int64_t n = 0; n < r.rows; n++)
+  double *g_scale = call->output[2], *g_c = call->output[3];
+  for (int64_t n = 0; n < r.rows; n++) {
+    const double along = g_time == NULL ? 0 : g_time[n] / time[n];
+    if (g_c != NULL) *g_c += 0.5 * along;
     for (int64_t i = 0; i < r.width; i++) {
       const int64_t at = n * r.stride + i;
-      const double u = r.u[at], gate = r.gate[at], gy = g[n * r.width + i];
-      gu[at] = gy * activation(arguments->kind, gate);
-      gg[at] = gy * u * activation_derivative(arguments->kind, gate);
+      const double up = up_scale(&r, i) * r.u[at], gate = gate_scale(&r, i) * r.gate[at];
+      const double value = activation(arguments->kind, gate);
+      const double gy = g[n * r.width + i] + along * up * value;
+      const double up_bar = gy * value, gate_bar = gy * up * activation_derivative(arguments->kind, gate);
+      if (g_scale != NULL) {
+        g_scale[i] += up_bar * r.u[at];
+        g_scale[r.width + i] += gate_bar * r.gate_scale * r.gate[at];
+      }
+      gu[at] = up_bar * up_scale(&r, i);
+      gg[at] = gate_bar * gate_scale(&r, i);
     }
+  }
   return KP_OK;
 }
 
@@ -275,6 +332,9 @@ static double curvature(kp_curvature_map map, double theta) {
   case KP_CURVATURE_TANH: return 2 * tanh(theta);
   case KP_CURVATURE_SOFTPLUS: return -(theta > 0 ? theta + log1p(exp(-theta)) : log1p(exp(theta)));
   case KP_CURVATURE_SIGMOID: return -1 / (1 + exp(-theta));
+  case KP_CURVATURE_EXPONENTIAL: return -exp(theta);
+  case KP_MAP_EXP: return exp(theta);
+  case KP_MAP_RECIPROCAL: return 1 / theta;
   }
   return (double)NAN;
 }
@@ -289,6 +349,9 @@ static double curvature_derivative(kp_curvature_map map, double theta) {
     double s = 1 / (1 + exp(-theta));
     return -s * (1 - s);
   }
+  case KP_CURVATURE_EXPONENTIAL: return -exp(theta);
+  case KP_MAP_EXP: return exp(theta);
+  case KP_MAP_RECIPROCAL: return -1 / (theta * theta);
   }
   return (double)NAN;
 }

@@ -68,21 +68,49 @@ kp_status kp_ref_embedding_backward(const kp_call *call, kp_error *error) {
 
 /* ---- linear ---- */
 
-kp_tensor *kp_linear(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_tensor *bias) {
-  kp_assert(kp_tensor_columns(x) == weight->shape[1], "%s has %lld columns, the matrix %s takes %lld",
-            x->name, (long long)kp_tensor_columns(x), weight->name, (long long)weight->shape[1]);
+kp_tensor *kp_linear_lorentz(kp_graph *graph, kp_point x, kp_tensor *weight, kp_tensor *time_weight,
+                             kp_tensor *bias) {
+  kp_assert(kp_tensor_columns(x.space) == weight->shape[1], "%s has %lld columns, the matrix %s takes %lld",
+            x.space->name, (long long)kp_tensor_columns(x.space), weight->name, (long long)weight->shape[1]);
+  kp_assert((x.time == NULL) == (time_weight == NULL), "the time of %s comes with its weight", x.space->name);
+  if (x.time != NULL)
+    kp_assert(kp_tensor_rows(x.time) == kp_tensor_rows(x.space) &&
+                  kp_tensor_count(time_weight) == weight->shape[0] * kp_tensor_columns(x.time),
+              "the time of %s does not fit its rows or its weight", x.space->name);
   int64_t shape[KP_MAX_DIMENSIONS];
-  memcpy(shape, x->shape, sizeof shape);
-  shape[x->dimensions - 1] = weight->shape[0];
-  kp_tensor *out = kp_graph_activation(graph, "linear", KP_TYPE_REAL, x->dimensions, shape);
-  kp_graph_node(graph, KP_OP_LINEAR, NULL, 0, 3, (kp_tensor *[]){x, weight, bias}, 1, &out);
+  memcpy(shape, x.space->shape, sizeof shape);
+  shape[x.space->dimensions - 1] = weight->shape[0];
+  kp_tensor *out = kp_graph_activation(graph, "linear", KP_TYPE_REAL, x.space->dimensions, shape);
+  kp_tensor *input[] = {x.space, weight, bias, x.time, time_weight};
+  kp_graph_node(graph, KP_OP_LINEAR, NULL, 0, x.time == NULL ? 3 : 5, input, 1, &out);
   return out;
+}
+
+kp_tensor *kp_linear(kp_graph *graph, kp_tensor *x, kp_tensor *weight, kp_tensor *bias) {
+  return kp_linear_lorentz(graph, (kp_point){x, NULL}, weight, NULL, bias);
+}
+
+/* The gradients of time, time weight and bias; returns whether the bias is done. */
+static bool time_backward(kp_graph *graph, kp_node *node, kp_tensor *g) {
+  if (node->inputs < 5) return false;
+  kp_tensor *bias = node->input[2], *time = node->input[3], *weight = node->input[4];
+  kp_tensor *input[] = {g, kp_saved(graph, time), kp_saved(graph, weight)};
+  kp_tensor *output[] = {NULL, kp_gradient_accumulator(graph, weight), kp_gradient_accumulator(graph, bias)};
+  if (time->needs_gradient)
+    output[0] = kp_graph_activation(graph, "g time", time->type, time->dimensions, time->shape);
+  kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_TIME, NULL, 0, 3, input, 3, output);
+  kp_gradient_give(graph, time, output[0]);
+  kp_gradient_accumulated(graph, weight, output[1]);
+  kp_gradient_accumulated(graph, bias, output[2]);
+  return true;
 }
 
 void kp_backward_linear(kp_graph *graph, kp_node *node) {
   kp_tensor *x = node->input[0], *weight = node->input[1], *bias = node->input[2];
   kp_tensor *g = kp_gradient(node->output[0]);
-  kp_tensor *output[] = {kp_gradient_accumulator(graph, weight), kp_gradient_accumulator(graph, bias)};
+  const bool bias_done = time_backward(graph, node, g);
+  kp_tensor *output[] = {kp_gradient_accumulator(graph, weight),
+                         bias_done ? NULL : kp_gradient_accumulator(graph, bias)};
   if (output[0] != NULL || output[1] != NULL) {
     kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_WEIGHT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, x)}, 2,
                   output);
@@ -99,12 +127,15 @@ void kp_backward_linear(kp_graph *graph, kp_node *node) {
 kp_status kp_ref_linear(const kp_call *call, kp_error *error) {
   (void)error;
   const double *x = call->input[0], *weight = call->input[1], *bias = call->input[2];
+  const double *time = call->input[3], *time_weight = call->input[4];
   double *y = call->output[0];
   const int64_t N = kp_tensor_rows(call->node->input[0]);
   const int64_t M = call->node->input[1]->shape[0], K = call->node->input[1]->shape[1];
+  const int64_t G = time == NULL ? 0 : kp_tensor_columns(call->node->input[3]);
   for (int64_t n = 0; n < N; n++)
     for (int64_t m = 0; m < M; m++) {
       double sum = bias == NULL ? 0 : bias[m];
+      for (int64_t g = 0; g < G; g++) sum += time[n * G + g] * time_weight[m * G + g];
       for (int64_t k = 0; k < K; k++) sum += x[n * K + k] * weight[m * K + k];
       y[n * M + m] = sum;
     }
@@ -135,6 +166,23 @@ kp_status kp_ref_linear_backward_weight(const kp_call *call, kp_error *error) {
       if (bias != NULL) bias[m] += g[n * M + m];
       if (weight == NULL) continue;
       for (int64_t k = 0; k < K; k++) weight[m * K + k] += g[n * M + m] * x[n * K + k];
+    }
+  return KP_OK;
+}
+
+kp_status kp_ref_linear_backward_time(const kp_call *call, kp_error *error) {
+  (void)error;
+  const double *g = call->input[0], *time = call->input[1], *weight = call->input[2];
+  double *g_time = call->output[0], *g_weight = call->output[1], *g_bias = call->output[2];
+  const int64_t N = kp_tensor_rows(call->node->input[0]), M = kp_tensor_columns(call->node->input[0]);
+  const int64_t G = kp_tensor_columns(call->node->input[1]);
+  for (int64_t i = 0; i < N * G && g_time != NULL; i++) g_time[i] = 0;
+  for (int64_t n = 0; n < N; n++)
+    for (int64_t m = 0; m < M; m++) {
+      const double gy = g[n * M + m];
+      if (g_bias != NULL) g_bias[m] += gy;
+      for (int64_t i = 0; i < G && g_weight != NULL; i++) g_weight[m * G + i] += gy * time[n * G + i];
+      for (int64_t i = 0; i < G && g_time != NULL; i++) g_time[n * G + i] += gy * weight[m * G + i];
     }
   return KP_OK;
 }

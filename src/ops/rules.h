@@ -16,8 +16,11 @@
 
 size_t kp_ref_scratch_linear_cross_entropy(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention(const kp_node *node, int threads);
+size_t kp_ref_scratch_attention_latent(const kp_node *node, int threads);
 size_t kp_ref_scratch_residual_norm(const kp_node *node, int threads);
 size_t kp_ref_scratch_midpoint(const kp_node *node, int threads);
+size_t kp_ref_scratch_sphere_residual(const kp_node *node, int threads);
 size_t kp_ref_scratch_reference(const kp_node *node, int threads);
+size_t kp_ref_scratch_expert_combine(const kp_node *node, int threads);
 
 #endif

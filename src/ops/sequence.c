@@ -1,5 +1,4 @@
-/* Operators along the sequence: rotary positions, selecting and storing rows. */
-#include <math.h>
+/* Operators along the sequence: selecting and storing rows. */
 #include <string.h>
 
 #include "core/assert.h"
@@ -7,48 +6,6 @@
 
 static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *name) {
   return kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
-}
-
-/* ---- rotary ---- */
-
-kp_tensor *kp_rotary(kp_graph *graph, kp_tensor *x, kp_tensor *positions, kp_rotary_arguments arguments) {
-  kp_assert(arguments.head_size % 2 == 0, "rotary positions need an even head size, not %d",
-            arguments.head_size);
-  kp_assert((int64_t)arguments.heads * arguments.head_size <= kp_tensor_columns(x), "%s is too narrow",
-            x->name);
-  kp_tensor *out = like(graph, x, "rotary");
-  kp_graph_node(graph, KP_OP_ROTARY, &arguments, sizeof arguments, 2, (kp_tensor *[]){x, positions}, 1, &out);
-  return out;
-}
-
-void kp_backward_rotary(kp_graph *graph, kp_node *node) {
-  kp_rotary_arguments arguments = *(const kp_rotary_arguments *)node->arguments;
-  arguments.inverse = !arguments.inverse; /* a rotation's transpose is its inverse */
-  kp_gradient_give(graph, node->input[0],
-                   kp_rotary(graph, kp_gradient(node->output[0]), node->input[1], arguments));
-}
-
-kp_status kp_ref_rotary(const kp_call *call, kp_error *error) {
-  (void)error;
-  const kp_rotary_arguments *a = call->node->arguments;
-  const double *x = call->input[0];
-  const int32_t *positions = call->input[1];
-  double *out = call->output[0];
-  const int64_t rows = kp_tensor_rows(call->node->input[0]), width = kp_tensor_columns(call->node->input[0]);
-  const int D = a->head_size;
-  memmove(out, x, (size_t)(rows * width) * sizeof *out);
-  for (int64_t n = 0; n < rows; n++)
-    for (int h = 0; h < a->heads; h++)
-      for (int i = 0; i < D / 2; i++) {
-        const double angle = positions[n] * pow(a->base, -2.0 * i / D);
-        const double c = cos(angle), s = a->inverse ? -sin(angle) : sin(angle);
-        double *head = out + n * width + (int64_t)h * D;
-        double *first = head + (a->halves ? i : 2 * i), *second = head + (a->halves ? i + D / 2 : 2 * i + 1);
-        const double u = *first, v = *second;
-        *first = u * c - v * s;
-        *second = u * s + v * c;
-      }
-  return KP_OK;
 }
 
 /* ---- select_row ---- */

@@ -27,12 +27,17 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_ATTENTION_CACHED] = kp_ref_scratch_attention,
     [KP_OP_LINEAR_CROSS_ENTROPY] = kp_ref_scratch_linear_cross_entropy,
     [KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD] = kp_ref_scratch_linear_cross_entropy,
+    [KP_OP_ATTENTION_LATENT_CACHED] = kp_ref_scratch_attention_latent,
     [KP_OP_RESIDUAL_NORM] = kp_ref_scratch_residual_norm,
     [KP_OP_RESIDUAL_NORM_BACKWARD] = kp_ref_scratch_residual_norm,
     [KP_OP_MIDPOINT] = kp_ref_scratch_midpoint,
     [KP_OP_MIDPOINT_BACKWARD] = kp_ref_scratch_midpoint,
     [KP_OP_REFERENCE] = kp_ref_scratch_reference,
     [KP_OP_REFERENCE_BACKWARD] = kp_ref_scratch_reference,
+    [KP_OP_SPHERE_RESIDUAL] = kp_ref_scratch_sphere_residual,
+    [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_ref_scratch_sphere_residual,
+    [KP_OP_EXPERT_COMBINE] = kp_ref_scratch_expert_combine,
+    [KP_OP_EXPERT_COMBINE_BACKWARD] = kp_ref_scratch_expert_combine,
 };
 
 static const kp_backend ref_backend = {

@@ -8,6 +8,7 @@
 #include "core/assert.h"
 #include "core/executor.h"
 #include "data/batches.h"
+#include "optim/manifold.h"
 #include "study/analyze_private.h"
 #include "train/data_source.h"
 
@@ -75,6 +76,7 @@ static kp_status open_pass(pass *p, kp_analysis *analysis, const kp_model_option
   if (parameters->values == NULL) {
     KP_TRY(kp_parameters_allocate(parameters, how->backend, false, error));
     kp_parameters_initialise(parameters, (uint64_t)kp_config_integer(analysis->record.config, "train.seed"));
+    kp_parameters_retract(parameters, how->threads);
   }
   KP_TRY(kp_executor_create(p->network->graph, how->backend, parameters,
                             (kp_executor_options){.threads = how->threads}, &p->executor, error));

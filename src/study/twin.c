@@ -17,25 +17,26 @@ bool kp_key_is_bookkeeping(const char *key) {
 
 /* Keys that a flat model does not read. */
 static bool is_of_curvature(const char *key) {
-  static const char *const keys[] = {"model.variant", "model.wiring", "model.reference", "model.window",
-                                     "train.curvature_rate"};
+  static const char *const keys[] = {"model.variant",    "model.wiring",         "model.reference",
+                                     "model.window",     "train.curvature_rate", "model.residual_scale",
+                                     "model.sphere_rate"};
+  static const char *const prefixes[] = {"model.curvature.", "model.attention.curvature.",
+                                         "model.experts.curvature."};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strcmp(key, keys[i]) == 0) return true;
-  return strncmp(key, "model.curvature.", strlen("model.curvature.")) == 0;
-}
-
-/* With the origin as reference the tangent vector is the stream itself: no token difference is left. */
-static bool reads_origin(const kp_run_record *curved) {
-  return kp_config_choice(curved->config, "model.reference") == KP_CHOICE_ORIGIN;
+  for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+    if (strncmp(key, prefixes[i], strlen(prefixes[i])) == 0) return true;
+  return false;
 }
 
 /* Settings, separated by spaces. */
 static void twin_settings(const kp_run_record *curved, char *text, size_t size) {
-  const bool upstream = kp_config_choice(curved->config, "model.variant") == KP_VARIANT_UPSTREAM;
-  /* The published model applies no output projection, whatever the key says. */
+  const bool origin = kp_config_choice(curved->config, "model.reference") == KP_CHOICE_ORIGIN &&
+                      kp_config_choice(curved->config, "model.residual") == KP_RESIDUAL_STEREOGRAPHIC;
+  const bool projected = kp_config_boolean(curved->config, "model.attention.output_projection");
   snprintf(text, size, "%s%s",
-           reads_origin(curved) ? "model.family=gpt model.token_difference=false" : curved->family->twin,
-           upstream ? " model.output_projection=false" : "");
+           origin ? "model.family=gpt model.token_difference=false" : curved->family->twin,
+           projected ? "" : " model.attention.output_projection=false");
 }
 
 void kp_twin_words(const kp_run_record *curved, char *text, size_t size) {
@@ -52,28 +53,12 @@ void kp_twin_words(const kp_run_record *curved, char *text, size_t size) {
   }
 }
 
-static kp_status set_words(kp_config *config, const char *words, kp_error *error) {
-  while (*words != 0) {
-    char assignment[128];
-    const size_t length = strcspn(words, " ");
-    if (length >= sizeof assignment)
-      return kp_fail(error, KP_ERR_INPUT, "a twin's setting is too long: %s", words);
-    memcpy(assignment, words, length);
-    assignment[length] = 0;
-    KP_TRY(kp_config_set(config, assignment, error));
-    words += length + strspn(words + length, " ");
-  }
-  return KP_OK;
-}
-
 /* The configuration of the fair twin, resolved; for the caller to free. */
 static kp_status twin_text(const kp_run_record *curved, char **text, size_t *size, kp_error *error) {
   kp_config *config;
-  char settings[256];
-  twin_settings(curved, settings, sizeof settings);
   KP_TRY(kp_config_parse(curved->config_text, strlen(curved->config_text), curved->path, kp_training_schema(),
                          NULL, 0, &config, error));
-  kp_status status = set_words(config, settings, error);
+  kp_status status = kp_model_set_twin(config, error);
   if (status == KP_OK) status = kp_config_text(config, text, size, error);
   kp_config_destroy(config);
   return status;

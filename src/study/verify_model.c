@@ -7,8 +7,9 @@
 #include "core/executor.h"
 #include "data/batches.h"
 #include "models/model.h"
-#include "optim/adamw.h"
-#include "study/verify_private.h"
+#include "optim/optimizer.h"
+#include "study/verify_names.h"
+#include "study/verify_settings.h"
 
 /* A case's model: options in the terms of the original project, one batch, and a graph that trains on it. */
 typedef struct subject {
@@ -26,79 +27,6 @@ static void clear(subject *s) {
   kp_model_options_destroy(&s->options);
 }
 
-/* ---- options from the original project's names ---- */
-
-static int64_t integer(const json_t *config, const char *key, int64_t fallback) {
-  const json_t *value = json_object_get(config, key);
-  return json_is_integer(value) ? json_integer_value(value) : fallback;
-}
-
-static bool boolean(const json_t *config, const char *key, bool fallback) {
-  const json_t *value = json_object_get(config, key);
-  return json_is_boolean(value) ? json_is_true(value) : fallback;
-}
-
-static kp_curvature_mode mode_named(const char *name) {
-  static const char *const names[] = {"fixed", "parametric", "tied", "random"};
-  for (int i = 0; i < 4; i++)
-    if (name != NULL && strcmp(name, names[i]) == 0) return (kp_curvature_mode)i;
-  return KP_CURVATURE_RANDOM; /* the published default */
-}
-
-/* The published configuration: c > 0 is the curvature -c; per head, dynamic and embedding curvature are on by
- * default. */
-static void upstream_options(const json_t *config, kp_model_options *o) {
-  o->curvature.mode = mode_named(json_string_value(json_object_get(config, "curvature_mode")));
-  o->curvature.values[0] = -(double)(float)json_number_value(json_object_get(config, "curvature"));
-  o->curvature.count = 1;
-  o->curvature.per_head = boolean(config, "per_head_curvature", true);
-  o->curvature.dynamic = boolean(config, "dynamic_curvature", true);
-  o->curvature.embedding = boolean(config, "use_embedding_curvature", true);
-}
-
-static void exact_options(const kp_case *c, const json_t *config, kp_model_options *o) {
-  const char *wiring = json_string_value(json_object_get(c->json, "wiring"));
-  const char *reference = json_string_value(json_object_get(config, "reference"));
-  const int64_t groups = integer(config, "groups", 1);
-  o->wiring = wiring != NULL && strlen(wiring) == 2 ? (kp_wiring)(wiring[1] - '1') : KP_WIRING_E3;
-  o->reference =
-      reference != NULL && strcmp(reference, "origin") == 0 ? KP_CHOICE_ORIGIN : KP_CHOICE_PREVIOUS;
-  o->curvature.mode = KP_CURVATURE_PARAMETRIC; /* so that the curvatures have gradients */
-  o->curvature.map = KP_CURVATURE_IDENTITY;
-  o->curvature.per_head = groups > 1;
-  o->curvature.count = 1; /* overwritten by the case's own values */
-}
-
-static kp_status read_options(const kp_case *c, kp_model_options *o, kp_error *error) {
-  const json_t *config = json_object_get(c->json, "config");
-  const bool flat = strcmp(c->report->family, "gpt-no-geometry") == 0,
-             mixed = strcmp(c->report->family, "mixed") == 0;
-  if (!flat && !mixed)
-    return kp_fail(error, KP_ERR_UNSUPPORTED, "family \"%s\" is none of mixed, gpt-no-geometry",
-                   c->report->family);
-  *o = (kp_model_options){.family = kp_family_find(flat ? "gpt" : "mixed"),
-                          .vocabulary = integer(config, "vocab_size", 0),
-                          .layers = integer(config, "n_layer", 0),
-                          .heads = integer(config, "n_head", 0),
-                          .width = integer(config, "n_embd", 0),
-                          .context = integer(config, "block_size", 0),
-                          .bias = boolean(config, "bias", true),
-                          .output_projection = flat,
-                          .reference = KP_CHOICE_PREVIOUS};
-  if (o->vocabulary < 1 || o->layers < 1 || o->layers > KP_MAX_LAYERS || o->heads < 1 || o->context < 1 ||
-      o->width < 1 || o->width % o->heads != 0)
-    return kp_fail(error, KP_ERR_INPUT, "case.json: sizes are missing or make no model");
-  if (flat) return KP_OK;
-  o->curvature.values = calloc(1, sizeof(double));
-  kp_assert(o->curvature.values != NULL, "out of memory");
-  o->variant = strcmp(c->report->variant, "upstream") == 0 ? KP_VARIANT_UPSTREAM : KP_VARIANT_EXACT;
-  if (o->variant == KP_VARIANT_UPSTREAM)
-    upstream_options(config, o);
-  else
-    exact_options(c, config, o);
-  return KP_OK;
-}
-
 /* ---- parameters ---- */
 
 /* Exact cases keep all curvatures in one tensor (L, G), called k: block l's is row l of it. */
@@ -113,21 +41,21 @@ static bool is_row_of_k(const kp_case *c, const kp_parameter *parameter, int64_t
 }
 
 /* The case's values of one parameter under `prefix` ("param/", "grad/", …); NULL when it has none. */
-static kp_status case_parameter(const kp_case *c, const char *prefix, const kp_parameter *parameter,
-                                double **values, kp_error *error) {
+static kp_status case_parameter(const kp_case *c, const subject *s, const char *prefix,
+                                const kp_parameter *parameter, double **values, kp_error *error) {
   char name[192];
   int64_t layer, count = 0;
-  const bool row = is_row_of_k(c, parameter, &layer);
-  snprintf(name, sizeof name, "%s%s", prefix, row ? "k" : parameter->name);
+  if (!is_row_of_k(c, parameter, &layer))
+    return kp_case_parameter(c, prefix, &s->options, parameter, values, error);
+  snprintf(name, sizeof name, "%sk", prefix);
   KP_TRY(kp_case_values(c, name, true, values, &count, error));
   if (*values == NULL) return KP_OK;
-  if (count != parameter->count * (row ? count / parameter->count : 1) ||
-      (row && (layer + 1) * parameter->count > count)) {
+  if ((layer + 1) * parameter->count > count) {
     free(*values);
-    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, not %lld", name, (long long)count,
-                   (long long)parameter->count);
+    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, too few for block %lld", name,
+                   (long long)count, (long long)layer);
   }
-  if (row) memmove(*values, *values + layer * parameter->count, (size_t)parameter->count * sizeof **values);
+  memmove(*values, *values + layer * parameter->count, (size_t)parameter->count * sizeof **values);
   return KP_OK;
 }
 
@@ -135,7 +63,7 @@ static kp_status load_parameters(const kp_case *c, subject *s, kp_error *error) 
   for (int i = 0; i < s->parameters->count; i++) {
     const kp_parameter *parameter = &s->parameters->list[i];
     double *values;
-    KP_TRY(case_parameter(c, "param/", parameter, &values, error));
+    KP_TRY(case_parameter(c, s, "param/", parameter, &values, error));
     if (values == NULL) {
       if (!parameter->used) continue;
       return kp_fail(error, KP_ERR_INPUT, "tensors.safetensors has no param/%s", parameter->name);
@@ -151,6 +79,9 @@ static kp_status write_tokens(const kp_case *c, subject *s, const char *name, kp
   double *values;
   int64_t count;
   KP_TRY(kp_case_values(c, name, false, &values, &count, error));
+  const json_t *ignored = json_object_get(c->json, "ignore_index");
+  for (int64_t i = 0; i < count && tensor == s->network->targets; i++)
+    if (json_is_integer(ignored) && values[i] == (double)json_integer_value(ignored)) values[i] = KP_IGNORE;
   if (count == kp_tensor_count(tensor)) kp_executor_write(s->executor, tensor, values);
   free(values);
   if (count == kp_tensor_count(tensor)) return KP_OK;
@@ -169,14 +100,18 @@ static void write_positions(subject *s) {
 
 static kp_status create(const kp_case *c, const kp_backend *backend, subject *s, kp_error *error) {
   const kp_safetensors_entry *tokens;
-  KP_TRY(read_options(c, &s->options, error));
+  KP_TRY(kp_case_options(c, &s->options, error));
   KP_TRY(kp_safetensors_require(c->file, "in/tokens", &tokens, error));
   if (tokens->rank != 2 || tokens->elements < 1)
     return kp_fail(error, KP_ERR_INPUT, "in/tokens must be (B, T)");
   s->batch = tokens->shape[0];
   s->length = tokens->shape[1];
   s->parameters = kp_parameters_create();
-  kp_build build = {.mode = KP_BUILD_TRAIN, .batch = s->batch, .length = s->length, .keep_logits = true};
+  kp_build build = {.mode = KP_BUILD_TRAIN,
+                    .batch = s->batch,
+                    .length = s->length,
+                    .keep_logits = true,
+                    .documents = kp_safetensors_find(c->file, "in/documents") != NULL};
   KP_TRY(kp_network_create(&s->options, s->parameters, build, &s->network, error));
   KP_TRY(kp_parameters_allocate(s->parameters, backend, true, error));
   kp_executor_options options = {.threads = c->threads, .poison = true};
@@ -184,6 +119,7 @@ static kp_status create(const kp_case *c, const kp_backend *backend, subject *s,
   KP_TRY(load_parameters(c, s, error));
   KP_TRY(write_tokens(c, s, "in/tokens", s->network->tokens, error));
   KP_TRY(write_tokens(c, s, "in/targets", s->network->targets, error));
+  if (build.documents) KP_TRY(write_tokens(c, s, "in/documents", s->network->documents, error));
   write_positions(s);
   return KP_OK;
 }
@@ -235,7 +171,7 @@ static kp_status check_gradients(const kp_case *c, subject *s, kp_error *error) 
     const kp_parameter *parameter = &s->parameters->list[i];
     double *want, *got = malloc((size_t)parameter->count * sizeof *got);
     kp_assert(got != NULL, "out of memory");
-    kp_status status = case_parameter(c, "grad/", parameter, &want, error);
+    kp_status status = case_parameter(c, s, "grad/", parameter, &want, error);
     if (status == KP_OK && want != NULL) {
       kp_parameters_read(s->parameters, s->parameters->gradients, i, got);
       kp_case_check(c, kp_case_worst(got, want, parameter->count) / scale, tolerance, "grad %s",
@@ -283,7 +219,7 @@ static kp_status check_parameters_after(const kp_case *c, subject *s, subject *e
     const double *gradient = (const double *)exact->parameters->gradients + parameter->offset;
     double *want, *got = malloc((size_t)parameter->count * sizeof *got);
     kp_assert(got != NULL, "out of memory");
-    kp_status status = case_parameter(c, "param_after/", parameter, &want, error);
+    kp_status status = case_parameter(c, s, "param_after/", parameter, &want, error);
     if (status == KP_OK && want != NULL) {
       kp_parameters_read(s->parameters, s->parameters->values, i, got);
       for (int64_t e = 0; e < parameter->count; e++)
@@ -297,15 +233,9 @@ static kp_status check_parameters_after(const kp_case *c, subject *s, subject *e
   return KP_OK;
 }
 
-static kp_status train(const kp_case *c, subject *s, const double *losses, const double *norms, int64_t steps,
-                       kp_error *error) {
+static kp_status train(const kp_case *c, subject *s, kp_optimizer *optimizer, const double *losses,
+                       const double *norms, int64_t steps, kp_error *error) {
   const double clip = 1.0, tolerance = kp_case_is_double(c) ? 1e-8 : 1e-5;
-  const kp_adamw_options adamw = {.learning_rate = 1e-3,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.99,
-                                  .epsilon = 1e-8,
-                                  .weight_decay = 0.1,
-                                  .curvature_rate_multiplier = 1};
   for (int64_t t = 0; t < steps; t++) {
     double loss;
     KP_TRY(step(s, error));
@@ -315,13 +245,20 @@ static kp_status train(const kp_case *c, subject *s, const double *losses, const
                   (long long)t + 1);
     kp_case_check(c, fabs(norm - norms[t]) / norms[t], 10 * tolerance, "gradient norm of step %lld",
                   (long long)t + 1);
-    kp_adamw_step(s->parameters, &adamw, t + 1, norm > clip ? clip / (norm + 1e-6) : 1, c->threads);
+    kp_optimizer_step(optimizer, t + 1, 1, norm > clip ? clip / (norm + 1e-6) : 1);
   }
   return KP_OK;
 }
 
 kp_status kp_verify_train(const kp_case *c, kp_error *error) {
+  const kp_optimizer_options adamw = {.adamw = {.learning_rate = 1e-3,
+                                                .beta1 = 0.9,
+                                                .beta2 = 0.99,
+                                                .epsilon = 1e-8,
+                                                .weight_decay = 0.1,
+                                                .curvature_rate_multiplier = 1}};
   subject s = {0}, exact = {0};
+  kp_optimizer *optimizer = NULL;
   double *losses = NULL, *norms = NULL;
   int64_t steps = 0, norm_count = 0;
   kp_status status = create(c, c->backend, &s, error);
@@ -329,12 +266,14 @@ kp_status kp_verify_train(const kp_case *c, kp_error *error) {
   if (status == KP_OK) status = kp_case_values(c, "grad_norms", false, &norms, &norm_count, error);
   if (status == KP_OK && norm_count != steps)
     status = kp_fail(error, KP_ERR_INPUT, "losses and grad_norms differ in length");
-  if (status == KP_OK) status = train(c, &s, losses, norms, steps, error);
+  if (status == KP_OK) status = kp_optimizer_create(s.parameters, &adamw, c->threads, &optimizer, error);
+  if (status == KP_OK) status = train(c, &s, optimizer, losses, norms, steps, error);
   if (status == KP_OK) status = first_gradients(c, &exact, error);
   if (status == KP_OK)
     status = check_parameters_after(c, &s, &exact, kp_case_is_double(c) ? 1e-7 : 2e-5, error);
   free(losses);
   free(norms);
+  kp_optimizer_destroy(optimizer);
   clear(&exact);
   clear(&s);
   return status;

@@ -5,104 +5,8 @@
 #include <string.h>
 
 #include "core/assert.h"
-#include "core/executor.h"
 #include "ops/ops.h"
-#include "study/verify_private.h"
-
-/* A small graph whose inputs are parameters, so that each has a gradient. */
-typedef struct bench {
-  const kp_case *c;
-  kp_graph *graph;
-  kp_parameters *parameters;
-  double *initial[8]; /* by parameter */
-} bench;
-
-static bench bench_create(const kp_case *c) {
-  return (bench){.c = c, .graph = kp_graph_create(kp_operator_table), .parameters = kp_parameters_create()};
-}
-
-static void bench_destroy(bench *b) {
-  for (int i = 0; i < b->parameters->count; i++) free(b->initial[i]);
-  kp_graph_destroy(b->graph);
-  kp_parameters_destroy(b->parameters);
-}
-
-/* Takes over `values`. */
-static kp_tensor *bench_operand(bench *b, const char *name, double *values, int dimensions,
-                                const int64_t *shape) {
-  int index =
-      kp_parameters_add(b->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_NO_DECAY, true);
-  b->initial[index] = values;
-  return kp_graph_parameter(b->graph, name, index, true, dimensions, shape);
-}
-
-/* A tensor of the file as an operand with its own shape, or with the one given. */
-static kp_status bench_read(bench *b, const char *name, int dimensions, const int64_t *shape,
-                            kp_tensor **operand, kp_error *error) {
-  double *values;
-  int64_t count, wanted = 1;
-  KP_TRY(kp_case_values(b->c, name, false, &values, &count, error));
-  for (int i = 0; i < dimensions; i++) wanted *= shape[i];
-  if (count != wanted) {
-    free(values);
-    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, not %lld", name, (long long)count,
-                   (long long)wanted);
-  }
-  *operand = bench_operand(b, name, values, dimensions, shape);
-  return KP_OK;
-}
-
-/* One number to compare: the output, or the gradient of an operand. */
-typedef struct expectation {
-  const char *name;   /* of the tensor in the file */
-  kp_tensor *operand; /* whose gradient it is; NULL: the output */
-  double tolerance, sign;
-} expectation;
-
-static kp_status compare(bench *b, kp_executor *executor, kp_tensor *out, const expectation *e,
-                         kp_error *error) {
-  double *want, *got;
-  int64_t count;
-  KP_TRY(kp_case_values(b->c, e->name, true, &want, &count, error));
-  if (want == NULL) return KP_OK;
-  const int64_t size = e->operand == NULL ? kp_tensor_count(out) : kp_tensor_count(e->operand);
-  if (size != count) {
-    free(want);
-    return kp_fail(error, KP_ERR_INPUT, "tensor %s has %lld elements, not %lld", e->name, (long long)count,
-                   (long long)size);
-  }
-  got = malloc((size_t)size * sizeof *got);
-  kp_assert(got != NULL, "out of memory");
-  if (e->operand == NULL)
-    kp_executor_read(executor, out, got);
-  else
-    kp_parameters_read(b->parameters, b->parameters->gradients, e->operand->parameter, got);
-  for (int64_t i = 0; i < size; i++) got[i] *= e->sign;
-  const double scale = fmax(kp_case_largest(want, count), 1e-30);
-  kp_case_check(b->c, kp_case_worst(got, want, count) / scale, e->tolerance, "%s", e->name);
-  free(got);
-  free(want);
-  return KP_OK;
-}
-
-/* Runs the graph forward and backward from `gout` and compares. */
-static kp_status bench_run(bench *b, kp_tensor *out, const double *gout, const expectation *expected,
-                           int count, kp_error *error) {
-  kp_tensor *seed = kp_graph_input(b->graph, "gout", out->type, out->dimensions, out->shape);
-  kp_executor *executor = NULL;
-  kp_executor_options options = {.threads = b->c->threads, .poison = true};
-  kp_graph_keep(out);
-  KP_TRY(kp_graph_backward(b->graph, out, seed, error));
-  KP_TRY(kp_parameters_allocate(b->parameters, b->c->backend, true, error));
-  KP_TRY(kp_executor_create(b->graph, b->c->backend, b->parameters, options, &executor, error));
-  for (int i = 0; i < b->parameters->count; i++)
-    kp_parameters_write(b->parameters, b->parameters->values, i, b->initial[i]);
-  kp_executor_write(executor, seed, gout);
-  kp_status status = kp_executor_run(executor, 0, b->graph->node_count, error);
-  for (int i = 0; i < count && status == KP_OK; i++) status = compare(b, executor, out, &expected[i], error);
-  kp_executor_destroy(executor);
-  return status;
-}
+#include "study/verify_graph.h"
 
 /* ---- stereographic operations: ops_interior, ops_boundary ---- */
 
@@ -130,29 +34,29 @@ enum { STEREOGRAPHIC_CASES = sizeof stereographic_cases / sizeof *stereographic_
 static kp_status verify_stereographic(const kp_case *c, int curvature, double kappa,
                                       const stereographic_case *op, int64_t rows, int64_t columns,
                                       kp_error *error) {
-  bench b = bench_create(c);
+  kp_case_graph b = kp_case_graph_create(c);
   char names[8][64], input[64];
   kp_tensor *v[3] = {NULL, NULL, NULL}, *k;
   double *gout = NULL, *kappas = malloc((size_t)rows * sizeof *kappas);
   const bool exact = kp_case_is_double(c);
-  expectation expected[5];
+  kp_expectation expected[5];
   int count = 0;
   kp_assert(kappas != NULL, "out of memory");
   kp_status status = KP_OK;
   for (int i = 0; i < 3 && op->inputs[i] != NULL && status == KP_OK; i++) {
     snprintf(input, sizeof input, "k%d/%s", curvature, op->inputs[i]);
-    status = bench_read(&b, input, 2, (int64_t[]){rows, columns}, &v[i], error);
+    status = kp_case_graph_read(&b, input, 2, (int64_t[]){rows, columns}, &v[i], error);
     snprintf(names[count], sizeof *names, "k%d/%s/g_%s", curvature, op->name, op->inputs[i]);
-    expected[count] = (expectation){names[count], v[i], exact ? 1e-9 : 1e-5, 1};
+    expected[count] = (kp_expectation){names[count], v[i], exact ? 1e-9 : 1e-5, 1};
     count++;
   }
   for (int64_t i = 0; i < rows; i++) kappas[i] = kappa;
-  k = bench_operand(&b, "curvature", kappas, 2, (int64_t[]){rows, 1});
+  k = kp_case_graph_operand(&b, "curvature", kappas, 2, (int64_t[]){rows, 1});
   snprintf(names[count], sizeof *names, "k%d/%s/g_k", curvature, op->name);
-  expected[count] = (expectation){names[count], k, exact ? 1e-9 : 2e-5, 1};
+  expected[count] = (kp_expectation){names[count], k, exact ? 1e-9 : 2e-5, 1};
   count++;
   snprintf(names[count], sizeof *names, "k%d/%s/out", curvature, op->name);
-  expected[count] = (expectation){names[count], NULL, exact ? 1e-9 : 2e-6, 1};
+  expected[count] = (kp_expectation){names[count], NULL, exact ? 1e-9 : 2e-6, 1};
   count++;
   snprintf(input, sizeof input, "k%d/gout", curvature);
   if (status == KP_OK) status = kp_case_values(c, input, false, &gout, NULL, error);
@@ -160,10 +64,10 @@ static kp_status verify_stereographic(const kp_case *c, int curvature, double ka
     kp_tensor *out = kp_curved_map(b.graph, op->program, op->parameter, v, k);
     if (kp_tensor_columns(out) == 1) /* the loss of a distance reads the first column of gout */
       for (int64_t i = 0; i < rows; i++) gout[i] = gout[i * columns];
-    status = bench_run(&b, out, gout, expected, count, error);
+    status = kp_case_graph_run(&b, out, gout, expected, count, error);
   }
   free(gout);
-  bench_destroy(&b);
+  kp_case_graph_destroy(&b);
   return status;
 }
 
@@ -191,7 +95,7 @@ static kp_status verify_stereographic_all(const kp_case *c, kp_error *error) {
 
 static kp_status verify_midpoint(const kp_case *c, int number, const kp_safetensors_entry *x,
                                  kp_error *error) {
-  bench b = bench_create(c);
+  kp_case_graph b = kp_case_graph_create(c);
   char name[6][64];
   static const char *const parts[] = {"x", "weights", "k", "gout"};
   kp_tensor *operand[3] = {NULL, NULL, NULL};
@@ -200,23 +104,23 @@ static kp_status verify_midpoint(const kp_case *c, int number, const kp_safetens
   const int ranks[] = {3, 2, 2};
   const bool exact = kp_case_is_double(c);
   kp_status status = KP_OK;
-  expectation expected[4];
+  kp_expectation expected[4];
   char gradients[4][64];
   for (int i = 0; i < 3 && status == KP_OK; i++) {
     snprintf(name[i], sizeof *name, "k%d/%s", number, parts[i]);
-    status = bench_read(&b, name[i], ranks[i], shapes[i], &operand[i], error);
+    status = kp_case_graph_read(&b, name[i], ranks[i], shapes[i], &operand[i], error);
     snprintf(gradients[i], sizeof *gradients, "k%d/g_%s", number, parts[i]);
-    expected[i] = (expectation){gradients[i], operand[i], exact ? 1e-8 : i == 2 ? 2e-5 : 1e-5, 1};
+    expected[i] = (kp_expectation){gradients[i], operand[i], exact ? 1e-8 : i == 2 ? 2e-5 : 1e-5, 1};
   }
   snprintf(gradients[3], sizeof *gradients, "k%d/out", number);
-  expected[3] = (expectation){gradients[3], NULL, exact ? 1e-9 : 5e-6, 1};
+  expected[3] = (kp_expectation){gradients[3], NULL, exact ? 1e-9 : 5e-6, 1};
   snprintf(name[3], sizeof *name, "k%d/gout", number);
   if (status == KP_OK) status = kp_case_values(c, name[3], false, &gout, NULL, error);
   if (status == KP_OK)
-    status =
-        bench_run(&b, kp_midpoint(b.graph, operand[0], operand[1], operand[2]), gout, expected, 4, error);
+    status = kp_case_graph_run(&b, kp_midpoint(b.graph, operand[0], operand[1], operand[2]), gout, expected,
+                               4, error);
   free(gout);
-  bench_destroy(&b);
+  kp_case_graph_destroy(&b);
   return status;
 }
 
@@ -236,7 +140,7 @@ static kp_status verify_midpoints(const kp_case *c, kp_error *error) {
 static kp_status verify_published(const kp_case *c, const char *op, int program, const char *second,
                                   double tolerance, const kp_safetensors_entry *x, int64_t groups,
                                   int64_t entries, kp_error *error) {
-  bench b = bench_create(c);
+  kp_case_graph b = kp_case_graph_create(c);
   char names[4][32];
   const int64_t shape[] = {x->shape[0], x->shape[1], x->shape[2]}, table[] = {entries, groups};
   kp_tensor *v[3] = {NULL, NULL, NULL}, *k = NULL;
@@ -245,20 +149,20 @@ static kp_status verify_published(const kp_case *c, const char *op, int program,
   snprintf(names[1], sizeof *names, "%s/g_second", op);
   snprintf(names[2], sizeof *names, "%s/g_c", op);
   snprintf(names[3], sizeof *names, "%s/out", op);
-  kp_status status = bench_read(&b, "x", 3, shape, &v[0], error);
-  if (status == KP_OK) status = bench_read(&b, second, 3, shape, &v[1], error);
-  if (status == KP_OK) status = bench_read(&b, "c", 2, table, &k, error);
+  kp_status status = kp_case_graph_read(&b, "x", 3, shape, &v[0], error);
+  if (status == KP_OK) status = kp_case_graph_read(&b, second, 3, shape, &v[1], error);
+  if (status == KP_OK) status = kp_case_graph_read(&b, "c", 2, table, &k, error);
   if (status == KP_OK) status = kp_case_values(c, "gout", false, &gout, NULL, error);
   if (status == KP_OK) {
-    const expectation expected[] = {{names[0], v[0], tolerance, 1},
-                                    {names[1], v[1], tolerance, 1},
-                                    {names[2], k, tolerance, 1},
-                                    {names[3], NULL, tolerance, 1}};
+    const kp_expectation expected[] = {{names[0], v[0], tolerance, 1},
+                                       {names[1], v[1], tolerance, 1},
+                                       {names[2], k, tolerance, 1},
+                                       {names[3], NULL, tolerance, 1}};
     kp_tensor *kappa = kp_curvature(b.graph, k, KP_CURVATURE_NEGATE);
-    status = bench_run(&b, kp_curved_map(b.graph, program, 0, v, kappa), gout, expected, 4, error);
+    status = kp_case_graph_run(&b, kp_curved_map(b.graph, program, 0, v, kappa), gout, expected, 4, error);
   }
   free(gout);
-  bench_destroy(&b);
+  kp_case_graph_destroy(&b);
   return status;
 }
 
@@ -320,7 +224,7 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
   if (q->rank != 4) return kp_fail(error, KP_ERR_INPUT, "%s must be (B, H, T, D)", name);
   const int64_t *shape = q->shape, B = shape[0], H = shape[1], T = shape[2], D = shape[3];
   const bool exact = kp_case_is_double(c);
-  bench b = bench_create(c);
+  kp_case_graph b = kp_case_graph_create(c);
   kp_tensor *operand[5] = {NULL}, *out;
   double *gout = NULL, *want[4] = {NULL}, *got = malloc((size_t)(B * H * T * D) * sizeof *got);
   kp_assert(got != NULL, "out of memory");
@@ -328,15 +232,16 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
   for (int i = 0; i < 3 && status == KP_OK; i++) {
     double *values;
     status = read_heads(c, prefix, parts[i], shape, &values, error);
-    if (status == KP_OK) operand[i] = bench_operand(&b, parts[i], values, 3, (int64_t[]){B, T, H * D});
+    if (status == KP_OK)
+      operand[i] = kp_case_graph_operand(&b, parts[i], values, 3, (int64_t[]){B, T, H * D});
   }
   char theta[64], beta[64], gtheta[64], gbeta[64];
   snprintf(theta, sizeof theta, "%s/theta", prefix);
   snprintf(beta, sizeof beta, "%s/beta", prefix);
   snprintf(gtheta, sizeof gtheta, "%s/grad_theta", prefix);
   snprintf(gbeta, sizeof gbeta, "%s/grad_beta", prefix);
-  if (status == KP_OK) status = bench_read(&b, theta, 1, &H, &operand[3], error);
-  if (status == KP_OK) status = bench_read(&b, beta, 1, &H, &operand[4], error);
+  if (status == KP_OK) status = kp_case_graph_read(&b, theta, 1, &H, &operand[3], error);
+  if (status == KP_OK) status = kp_case_graph_read(&b, beta, 1, &H, &operand[4], error);
   if (status == KP_OK) status = read_heads(c, prefix, "gout", shape, &gout, error);
   if (status == KP_OK) {
     kp_attention_arguments arguments = {.batch = B,
@@ -348,9 +253,9 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
                                         .score = score};
     kp_tensor *kappa = kp_curvature(b.graph, operand[3], KP_CURVATURE_TANH);
     out = kp_attention(b.graph, operand[0], operand[1], operand[2], kappa, operand[4], arguments);
-    const expectation expected[] = {{gtheta, operand[3], exact ? 1e-7 : 5e-5, 1},
-                                    {gbeta, operand[4], exact ? 1e-7 : 5e-5, 1}};
-    status = bench_run(&b, out, gout, expected, 2, error);
+    const kp_expectation expected[] = {{gtheta, operand[3], exact ? 1e-7 : 5e-5, 1},
+                                       {gbeta, operand[4], exact ? 1e-7 : 5e-5, 1}};
+    status = kp_case_graph_run(&b, out, gout, expected, 2, error);
   }
   for (int i = 0; i < 3 && status == KP_OK; i++) {
     snprintf(name, sizeof name, "grad_%s", parts[i]);
@@ -363,17 +268,20 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
   for (int i = 0; i < 4; i++) free(want[i]);
   free(got);
   free(gout);
-  bench_destroy(&b);
+  kp_case_graph_destroy(&b);
   return status;
 }
 
 kp_status kp_verify_operator(const kp_case *c, kp_error *error) {
+  if (kp_verify_is_lorentz(c)) return kp_verify_lorentz(c, error);
   if (strcmp(c->report->family, "mixed") == 0) return verify_published_all(c, error);
   if (strcmp(c->report->name, "midpoint") == 0) return verify_midpoints(c, error);
   if (strcmp(c->report->name, "geoattn") == 0) {
     KP_TRY(verify_attention(c, "p1", KP_SCORE_DISTANCE, error));
     return verify_attention(c, "p2", KP_SCORE_DISTANCE_SQUARED, error);
   }
+  if (strcmp(c->report->name, "rope_probe") == 0) return kp_verify_rope_probe(c, error);
+  if (strcmp(c->report->name, "blk_hope") == 0) return kp_verify_hope(c, error);
   if (strcmp(c->report->family, "stereographic") == 0) return verify_stereographic_all(c, error);
   return kp_fail(error, KP_ERR_UNSUPPORTED, "operator case %s of family %s is not known", c->report->name,
                  c->report->family);

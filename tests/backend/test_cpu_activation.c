@@ -67,7 +67,7 @@ static void check_gated(const kp_test_isa *isa, kp_activation_kind kind, bool pa
   enum { ROWS = 3 };
   kp_error error = {0};
   kp_test_kernel kernel;
-  const kp_gated_arguments arguments = {kind, packed};
+  const kp_gated_arguments arguments = {.kind = kind, .packed = packed};
   const int count = ROWS * width, step = packed ? 2 * width : width;
   float *both = kp_test_uniform(2 * count, 4, 3), *g_both = kp_test_unwritten(2 * count);
   float *u = both, *g = packed ? both + width : both + count;

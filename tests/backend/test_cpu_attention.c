@@ -216,14 +216,15 @@ static void run_forward(const kernel_set *set, kernel_run *run, const oracle_pro
 
 static void run_backward(const kernel_set *set, kernel_run *run, const oracle_problem *p, int threads) {
   kp_node node = {
-      .operation = KP_OP_ATTENTION_BACKWARD, .inputs = 8, .outputs = 5, .arguments = &run->arguments};
+      .operation = KP_OP_ATTENTION_BACKWARD, .inputs = 12, .outputs = 5, .arguments = &run->arguments};
   const bool packed = run->arguments.packed, dot = p->power == 0;
   for (int h = 0; h < p->heads; h++) run->kappa_bar[h] = run->beta_bar[h] = scalar_start;
-  kp_call call = {
-      .input = {run->input[0], packed ? NULL : run->input[1], packed ? NULL : run->input[2],
-                dot ? NULL : p->kappa, dot ? NULL : p->beta, run->o_rows, run->logsumexp, run->o_bar_rows},
-      .output = {run->gradient[0], packed ? NULL : run->gradient[1], packed ? NULL : run->gradient[2],
-                 dot ? NULL : run->kappa_bar, dot ? NULL : run->beta_bar}};
+  kp_call call = {.input = {run->input[0], packed ? NULL : run->input[1], packed ? NULL : run->input[2],
+                            dot ? NULL : p->kappa, dot ? NULL : p->beta, NULL, run->o_rows, run->logsumexp,
+                            NULL, NULL, run->o_bar_rows},
+                  .output = {run->gradient[0], packed ? NULL : run->gradient[1],
+                             packed ? NULL : run->gradient[2], dot ? NULL : run->kappa_bar,
+                             dot ? NULL : run->beta_bar}};
   call_kernel(set->backward, set->backward_scratch, &node, &call, threads);
 }
 
@@ -273,7 +274,8 @@ static void check_problem(const oracle_problem *p) {
 
 static oracle_problem problem_of(int batch, int length, int heads, int kv_heads, int size, bool causal,
                                  int power) {
-  oracle_problem p = {batch, length, heads, kv_heads, size, causal, power, .scale = 1 / sqrt(size)};
+  oracle_problem p = {batch, length, heads, kv_heads,
+                      size,  causal, power, .scale = power == 0 ? 1 / sqrt(size) : 1};
   oracle_problem_create(&p);
   fill_problem(&p, 1.4);
   return p;
@@ -475,7 +477,14 @@ static void test_full_cache_is_an_error(void **state) {
   (void)state;
   for (int s = 0; s < SET_COUNT; s++) {
     if (!isa_available(sets[s].isa)) continue;
-    kp_attention_arguments arguments = {1, 2, 1, 1, 4, true, true, KP_SCORE_DOT, 0.5};
+    kp_attention_arguments arguments = {.batch = 1,
+                                        .length = 2,
+                                        .heads = 1,
+                                        .kv_heads = 1,
+                                        .head_size = 4,
+                                        .packed = true,
+                                        .causal = true,
+                                        .scale = 0.5};
     kp_tensor cache = {.dimensions = 4, .shape = {1, 1, 8, 4}};
     kp_node node = {.operation = KP_OP_ATTENTION_CACHED, .arguments = &arguments};
     node.input[1] = node.input[2] = &cache;

@@ -88,10 +88,19 @@ typedef struct rotary_case {
 } rotary_case;
 
 static const rotary_case rotary_cases[] = {
-    {{1, 2, 10000, false, false}, 1, 2, 0, 1, 1},      {{1, 2, 10000, true, true}, 3, 5, 7, 3, 1},
-    {{3, 16, 10000, false, true}, 17, 50, 0, 8, 1},    {{2, 64, 500000, true, false}, 65, 128, 0, 65, 1},
-    {{2, 64, 10000, false, false}, 64, 384, 0, 32, 1}, {{4, 34, 10000, true, false}, 5, 140, 100000, 5, 1000},
-    {{1, 128, 10000, true, true}, 1, 128, 8191, 1, 1}, {{6, 64, 10000, false, false}, 63, 1152, 3, 63, -2},
+    {{.heads = 1, .head_size = 2, .base = 10000, .halves = false, .transposed = false}, 1, 2, 0, 1, 1},
+    {{.heads = 1, .head_size = 2, .base = 10000, .halves = true, .transposed = true}, 3, 5, 7, 3, 1},
+    {{.heads = 3, .head_size = 16, .base = 10000, .halves = false, .transposed = true}, 17, 50, 0, 8, 1},
+    {{.heads = 2, .head_size = 64, .base = 500000, .halves = true, .transposed = false}, 65, 128, 0, 65, 1},
+    {{.heads = 2, .head_size = 64, .base = 10000, .halves = false, .transposed = false}, 64, 384, 0, 32, 1},
+    {{.heads = 4, .head_size = 34, .base = 10000, .halves = true, .transposed = false},
+     5,
+     140,
+     100000,
+     5,
+     1000},
+    {{.heads = 1, .head_size = 128, .base = 10000, .halves = true, .transposed = true}, 1, 128, 8191, 1, 1},
+    {{.heads = 6, .head_size = 64, .base = 10000, .halves = false, .transposed = false}, 63, 1152, 3, 63, -2},
 };
 enum { ROTARY_CASES = sizeof rotary_cases / sizeof rotary_cases[0] };
 
@@ -101,7 +110,7 @@ static double rotated(const kp_rotary_arguments *a, const float *x, int c, int p
   const int head = c / a->head_size * a->head_size, d = c % a->head_size, half = a->head_size / 2;
   const int pair = a->halves ? d % half : d / 2;
   const bool second = a->halves ? d >= half : d % 2 == 1;
-  const double sign = a->inverse ? -1 : 1, angle = position * pow(a->base, -2.0 * pair / a->head_size);
+  const double sign = a->transposed ? -1 : 1, angle = position * pow(a->base, -2.0 * pair / a->head_size);
   const double p = (double)x[head + (a->halves ? pair : 2 * pair)];
   const double q = (double)x[head + (a->halves ? pair + half : 2 * pair + 1)];
   return second ? p * sign * sin(angle) + q * cos(angle) : p * cos(angle) - q * sign * sin(angle);

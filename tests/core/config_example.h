@@ -28,6 +28,6 @@ static const kp_config_table example_model = {example_model_rows,
 static const kp_config_table example_train = {example_train_rows,
                                               sizeof example_train_rows / sizeof *example_train_rows};
 static const kp_config_table *const example_tables[] = {&example_model, &example_train};
-static const kp_schema example_schema = {example_tables, 2};
+static const kp_schema example_schema = {.tables = example_tables, .count = 2};
 
 #endif

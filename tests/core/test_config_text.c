@@ -100,7 +100,7 @@ static void test_hash_is_fnv(void **state) {
   static const kp_config_row rows[] = {{"a", KP_CONFIG_INTEGER, "1", NULL, "a number"}};
   static const kp_config_table table = {rows, 1};
   static const kp_config_table *const tables[] = {&table};
-  static const kp_schema schema = {tables, 1};
+  static const kp_schema schema = {.tables = tables, .count = 1};
   kp_config *config = NULL;
   kp_error error = {0};
   check_ok(kp_config_parse("{}", 2, "a.yaml", &schema, NULL, 0, &config, &error), &error);

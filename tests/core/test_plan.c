@@ -274,8 +274,7 @@ static void test_models(void **state) {
   for (int i = 0; i < cases.count; i++) {
     kp_model_options options = cases.list[i].options;
     options.recompute = (kp_recompute)(i % (KP_RECOMPUTE_LINEARS + 1));
-    const bool cacheable =
-        options.family->uncacheable == NULL || options.family->uncacheable(&options) == NULL;
+    const bool cacheable = kp_model_uncacheable(&options) == NULL;
     for (int mode = KP_BUILD_TRAIN; mode <= (cacheable ? KP_BUILD_DECODE : KP_BUILD_LOGITS); mode++) {
       const kp_backend *backend = i % 2 == 0 ? kp_backend_ref() : kp_backend_cpu();
       const double ratio = check_model(&options, (kp_build_mode)mode, backend, 1 + i % 4);

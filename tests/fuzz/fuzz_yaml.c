@@ -22,7 +22,7 @@ static const kp_config_row rows[] = {
 };
 static const kp_config_table table = {rows, sizeof rows / sizeof *rows};
 static const kp_config_table *const tables[] = {&table};
-static const kp_schema schema = {tables, 1};
+static const kp_schema schema = {.tables = tables, .count = 1};
 
 static void check_round_trip(const kp_config *config) {
   kp_error error = {0};

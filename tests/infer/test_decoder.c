@@ -36,8 +36,6 @@ static void set_weights(kp_parameters *parameters) {
 }
 
 static void open_model_on(const kp_backend *backend, const char *words, model *m) {
-  static const kp_config_table *const tables[] = {&kp_model_config};
-  static const kp_schema schema = {tables, 1};
   const char *sets[8];
   size_t count = 0;
   char copy[512];
@@ -45,8 +43,9 @@ static void open_model_on(const kp_backend *backend, const char *words, model *m
   kp_network *network;
   strcpy(copy, words);
   for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " ")) sets[count++] = word;
-  check_ok(kp_config_parse(shape, sizeof shape - 1, "shape", &schema, sets, count, &m->config, &error),
-           &error);
+  check_ok(
+      kp_config_parse(shape, sizeof shape - 1, "shape", kp_model_schema(), sets, count, &m->config, &error),
+      &error);
   check_ok(kp_model_options_read(m->config, 0, &m->options, &error), &error);
   m->parameters = kp_parameters_create();
   check_ok(kp_network_create(&m->options, m->parameters,
@@ -175,7 +174,7 @@ static const char *const models[] = {
     "model.family=mixed model.reference=midpoint model.window=3",
     "model.family=mixed model.curvature.dynamic=true model.curvature.mode=parametric",
     "model.family=mixed model.curvature.embedding=true model.curvature.mode=tied",
-    "model.family=mixed model.variant=upstream model.output_projection=false",
+    "model.family=mixed model.variant=upstream model.attention.output_projection=false",
     "model.family=mixed model.variant=upstream model.curvature.embedding=true",
     "model.family=mixed model.variant=upstream model.curvature.dynamic=true",
 };
@@ -248,7 +247,7 @@ static void test_a_full_context_without_a_cache(void **state) {
   (void)state;
   model m;
   open_model(models[MODEL_COUNT - 1], &m);
-  assert_non_null(m.options.family->uncacheable(&m.options));
+  assert_non_null(kp_model_uncacheable(&m.options));
   kp_decoder *decoder = open_decoder(&m, 0);
   for (int64_t t = 0; t < 2 * CONTEXT; t++) {
     feed(decoder, t, 1);

@@ -23,7 +23,18 @@ static void test_stereographic(void **state) {
   check_on_all(KP_TEST_DIRECTORY "/goldens/stereographic");
 }
 
+static void test_ngpt(void **state) {
+  (void)state;
+  check_on_all(KP_TEST_DIRECTORY "/goldens/ngpt");
+}
+
+static void test_helm(void **state) {
+  (void)state;
+  check_on_all(KP_TEST_DIRECTORY "/goldens/helm");
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixed), cmocka_unit_test(test_stereographic)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixed), cmocka_unit_test(test_stereographic),
+                                     cmocka_unit_test(test_ngpt), cmocka_unit_test(test_helm)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

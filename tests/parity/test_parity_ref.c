@@ -14,7 +14,18 @@ static void test_stereographic(void **state) {
   check_cases(KP_TEST_DIRECTORY "/goldens/stereographic", kp_backend_ref());
 }
 
+static void test_ngpt(void **state) {
+  (void)state;
+  check_cases(KP_TEST_DIRECTORY "/goldens/ngpt", kp_backend_ref());
+}
+
+static void test_helm(void **state) {
+  (void)state;
+  check_cases(KP_TEST_DIRECTORY "/goldens/helm", kp_backend_ref());
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixed), cmocka_unit_test(test_stereographic)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_mixed), cmocka_unit_test(test_stereographic),
+                                     cmocka_unit_test(test_ngpt), cmocka_unit_test(test_helm)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,7 +151,7 @@ static void twins_of_other_references(void **state) {
   synthetic origin = mixed, upstream = mixed, bare = twin;
   origin.name = "origin", origin.settings[2] = "model.reference=origin";
   upstream.name = "upstream", upstream.settings[2] = "model.variant=upstream";
-  bare.name = "bare", bare.settings[2] = "model.output_projection=false";
+  bare.name = "bare", bare.settings[2] = "model.attention.output_projection=false";
   bare.settings[3] = "train.keep=7";
   const char *runs[] = {synthetic_run(state, &origin), synthetic_run(state, &upstream),
                         synthetic_run(state, &flat), synthetic_run(state, &bare)};

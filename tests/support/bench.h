@@ -14,7 +14,7 @@
 #include "core/executor.h"
 #include "ops/ops.h"
 
-enum { BENCH_OPERANDS = 12, BENCH_INDICES = 4, BENCH_OUTPUTS = 4, BENCH_STATES = 4 };
+enum { BENCH_OPERANDS = 12, BENCH_INDICES = 4, BENCH_OUTPUTS = 6, BENCH_STATES = 4 };
 
 typedef struct bench {
   kp_graph *graph;

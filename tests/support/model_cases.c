@@ -9,9 +9,6 @@
 static const char *const base =
     "model: {vocabulary: 11, layers: 2, heads: 2, width: 16, context: 9, window: 3}\n";
 
-static const kp_config_table *const tables[] = {&kp_model_config};
-static const kp_schema schema = {tables, 1};
-
 enum { MAX_SETTINGS = 16, SETTINGS = 384 };
 
 bool model_options_of(const char *settings, kp_model_options *options) {
@@ -24,8 +21,8 @@ bool model_options_of(const char *settings, kp_model_options *options) {
     words[count++] = word;
   }
   kp_error error = {0};
-  check_ok(kp_config_parse(base, strlen(base), "base", &schema, (const char *const *)words, count, &config,
-                           &error),
+  check_ok(kp_config_parse(base, strlen(base), "base", kp_model_schema(), (const char *const *)words, count,
+                           &config, &error),
            &error);
   const kp_status status = kp_model_options_read(config, 0, options, &error);
   kp_config_destroy(config);
@@ -67,8 +64,8 @@ static void add_values(model_cases *cases, const kp_family *family, const kp_con
 static void add_registered(model_cases *cases) {
   const kp_family *family;
   for (int f = 0; (family = kp_family_at(f)) != NULL; f++)
-    for (size_t i = 0; i < kp_model_config.count; i++) {
-      const kp_config_row *row = &kp_model_config.rows[i];
+    for (size_t i = 0; i < kp_schema_size(kp_model_schema()); i++) {
+      const kp_config_row *row = kp_schema_row(kp_model_schema(), i);
       if (strcmp(row->key, "model.family") == 0) continue;
       if (row->type == KP_CONFIG_BOOLEAN || row->type == KP_CONFIG_CHOICE) add_values(cases, family, row);
     }
@@ -78,7 +75,8 @@ static void add_flat(model_cases *cases) {
   static const char *const differences[] = {"false", "true"};
   static const char *const positions[] = {"learned", "rotary"};
   static const char *const rest[] = {"model.bias=true", "model.bias=false model.activation=silu",
-                                     "model.dropout=0.3", "model.layers=1 model.output_projection=false"};
+                                     "model.dropout=0.3",
+                                     "model.layers=1 model.attention.output_projection=false"};
   char settings[SETTINGS];
   for (int d = 0; d < 2; d++)
     for (int p = 0; p < 2; p++)
@@ -98,7 +96,7 @@ static void add_mixed(model_cases *cases) {
   static const char *const modes[] = {"fixed", "parametric", "tied", "random"};
   static const char *const maps[] = {"tanh", "identity", "negate"};
   static const char *const rest[] = {"", " model.positions=rotary", " model.layers=1", " model.bias=false",
-                                     " model.output_projection=false"};
+                                     " model.attention.output_projection=false"};
   char settings[SETTINGS];
   int number = 0;
   for (int w = 0; w < 3; w++)

@@ -25,6 +25,7 @@ typedef struct operator_case {
   void (*build)(bench *b, const struct operator_case *c);
   char name[96];
   bool decoding;                         /* has no backward pass */
+  bool reference_only;                   /* no fast kernel */
   bool kinked;                           /* has kinks near its values: no finite differences */
   int64_t batch, length, columns, inner; /* B, T, C; inner: K, V, M, … by operator */
   int64_t groups;                        /* G */
@@ -33,8 +34,9 @@ typedef struct operator_case {
   int kind;
   bool option, option2;
   /* attention */
-  int heads, kv_heads, head_size;
+  int heads, kv_heads, head_size, value_size;
   kp_score score;
+  kp_values values;
   bool packed, causal;
   /* residual_norm */
   int update, tangent;
@@ -63,6 +65,9 @@ void operator_cases_attention(operator_cases *cases);
 void operator_cases_geometry(operator_cases *cases);
 void operator_cases_seams(operator_cases *cases);
 void operator_cases_head(operator_cases *cases);
+void operator_cases_sphere(operator_cases *cases);
+void operator_cases_lorentz(operator_cases *cases);
+void operator_cases_experts(operator_cases *cases);
 
 /* The curvatures that geometry is tested at. */
 enum { CASE_KAPPAS = 10 };

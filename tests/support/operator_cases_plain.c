@@ -190,16 +190,6 @@ static void add_matrices(operator_cases *cases) {
 
 /* ---- along the sequence ---- */
 
-static void build_rotary(bench *b, const operator_case *c) {
-  const kp_rotary_arguments arguments = {.heads = c->heads,
-                                         .head_size = c->head_size,
-                                         .base = c->parameter,
-                                         .halves = c->option,
-                                         .inverse = c->option2};
-  kp_tensor *positions = indices(b, c, "positions", c->kind, 1000);
-  bench_output(b, kp_rotary(b->graph, rows_operand(b, c, "x"), positions, arguments));
-}
-
 static void build_select_row(bench *b, const operator_case *c) {
   bench_output(b, kp_select_row(b->graph, rows_operand(b, c, "x"), c->kind));
 }
@@ -213,23 +203,6 @@ static void build_store_rows(bench *b, const operator_case *c) {
 
 static void add_sequence(operator_cases *cases) {
   static const int windows[][2] = {{3, 1}, {3, 3}, {2, 5}, {7, 4}}; /* T, W */
-  for (int flags = 0; flags < 4; flags++)
-    for (int stride = 1; stride < 600; stride += 400) {
-      operator_case c = {.operation = KP_OP_ROTARY,
-                         .build = build_rotary,
-                         .batch = 2,
-                         .length = 5,
-                         .columns = 31,
-                         .heads = 3,
-                         .head_size = 6,
-                         .parameter = 10000,
-                         .deviation = 1,
-                         .kind = stride,
-                         .option = flags & 1,
-                         .option2 = flags & 2};
-      operator_cases_add(cases, c, "%s%s positions by %d", c.option ? "halves" : "neighbours",
-                         c.option2 ? " back" : "", stride);
-    }
   for (int row = -2; row < 3; row++)
     operator_cases_add(cases,
                        (operator_case){.operation = KP_OP_SELECT_ROW,

@@ -111,6 +111,8 @@ static void add_all(operator_cases *cases, bool decoding) {
   for (int u = 0; u < 2; u++)
     for (int t = 0; t < (u == 0 ? 2 : 3); t++)
       add_combination(cases, published_updates[u], published_tangents[t], true, decoding);
+  for (int t = 0; t < 2; t++)
+    add_combination(cases, KP_PROGRAM_FLAT_BOUNDED, flat_tangents[t], false, decoding);
 }
 
 void operator_cases_seams(operator_cases *cases) {

@@ -18,22 +18,33 @@ static int failures_of(const kp_verify_report *report) {
   return failures;
 }
 
+/* One case; the number of its failures. */
+static int run_case(const char *path, const kp_backend *backend) {
+  kp_error error = {0};
+  kp_verify_report *report = malloc(sizeof *report);
+  assert_non_null(report);
+  check_ok(kp_verify_case(path, backend, 2, report, &error), &error);
+  assert_true(report->count > 0);
+  const int failures = failures_of(report);
+  free(report);
+  return failures;
+}
+
+void check_case(const char *path, const kp_backend *backend) {
+  assert_int_equal(run_case(path, backend), 0);
+}
+
 void check_cases(const char *folder, const kp_backend *backend) {
   kp_error error = {0};
   kp_directory_listing listing;
-  kp_verify_report *report = malloc(sizeof *report);
   int failures = 0;
-  assert_non_null(report);
   check_ok(kp_directory_list(folder, &listing, &error), &error);
   assert_true(listing.count > 0);
   for (size_t i = 0; i < listing.count; i++) {
     char path[KP_PATH_SIZE];
     check_ok(kp_path_join(path, folder, listing.names[i], &error), &error);
-    check_ok(kp_verify_case(path, backend, 2, report, &error), &error);
-    assert_true(report->count > 0);
-    failures += failures_of(report);
+    failures += run_case(path, backend);
   }
   kp_directory_listing_clear(&listing);
-  free(report);
   assert_int_equal(failures, 0);
 }

@@ -30,12 +30,16 @@ static kp_residual_norm_arguments seam_arguments(const stack *s, int update, int
                                       .tangent = tangent,
                                       .shift = s->shift,
                                       .length = s->b->network->build.length,
-                                      .norm = KP_NORM_LAYER,
-                                      .epsilon = 1e-5};
+                                      .norm = s->b->options->norm,
+                                      .epsilon = s->b->options->norm_epsilon};
 }
 
+/* Without a norm a sub-layer reads the stream itself. */
 static kp_seam_result seam(stack *s, kp_seam operands, kp_residual_norm_arguments arguments) {
+  if (arguments.update < 0 && arguments.norm == KP_NORM_NONE)
+    return (kp_seam_result){.stream = operands.stream, .normalised = operands.stream};
   kp_seam_result result = kp_residual_norm(s->b->graph, operands, arguments);
+  if (result.normalised == NULL) result.normalised = result.stream;
   if (operands.update_curvature != NULL || operands.tangent_curvature != NULL) {
     kp_graph_keep(result.events);
     s->b->network->events[s->b->network->event_count++] = result.events;
@@ -179,25 +183,19 @@ static kp_seam_result leave_stack(stack *s, kp_tensor *stream, kp_tensor *branch
   return result;
 }
 
-static void keep_hidden(const kp_builder *b, int64_t index, kp_tensor *stream) {
-  if (!b->network->build.keep_hidden) return;
-  kp_graph_keep(stream);
-  b->network->hidden[index] = stream;
-}
-
-kp_tensor *kp_part_transformer(kp_builder *b, kp_tensor *x, const kp_residual_geometry *geometry) {
+kp_point kp_part_transformer(kp_builder *b, kp_point start, const kp_residual_geometry *geometry) {
   stack s = {.b = b, .geometry = geometry};
   const int64_t layers = b->options->layers;
-  kp_tensor *branch = NULL;
+  kp_tensor *x = start.space, *branch = NULL;
   for (int64_t layer = 0; layer < layers; layer++) {
     kp_tensor *y = enter_block(&s, layer, x, branch);
-    keep_hidden(b, layer, s.entry);
-    kp_tensor *attended = kp_part_attention(b, layer, y);
-    kp_seam_result middle = middle_of_block(&s, layer, s.entry, attended);
-    branch = kp_part_feed_forward(b, layer, middle.normalised);
+    kp_part_keep_hidden(b, layer, s.entry);
+    kp_point attended = kp_part_attention(b, layer, (kp_point){.space = y});
+    kp_seam_result middle = middle_of_block(&s, layer, s.entry, attended.space);
+    branch = kp_part_feed_forward(b, layer, (kp_point){.space = middle.normalised}).space;
     x = middle.stream;
   }
   kp_seam_result end = leave_stack(&s, x, branch);
-  keep_hidden(b, layers, end.stream);
-  return end.normalised;
+  kp_part_keep_hidden(b, layers, end.stream);
+  return (kp_point){.space = end.normalised};
 }

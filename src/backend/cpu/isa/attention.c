@@ -15,11 +15,13 @@ size_t KP_SCRATCH(attention)(const kp_node *node, int threads) {
 }
 
 kp_status KP_KERNEL(attention)(const kp_call *call, kp_error *error) {
-  (void)error;
   const kp_attention_arguments *a = call->node->arguments;
   const int blocks = kp_query_blocks(a->length), stride = a->heads * a->head_size;
   const int64_t items = a->batch * a->heads * blocks;
   float *const out = call->output[0], *const logsumexp = call->output[1];
+  if (a->values != KP_VALUES_MEAN || a->score == KP_SCORE_LORENTZ || call->input[5] != NULL ||
+      kp_attention_value_size(a) != a->head_size)
+    return kp_fail(error, KP_ERR_UNSUPPORTED, "attention with these scores or values runs on ref alone");
 #pragma omp parallel num_threads(call->run->threads)
   {
     kp_forward_space space;

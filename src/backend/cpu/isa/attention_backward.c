@@ -116,11 +116,11 @@ static void dot_backward(const backward_head *b, kp_query_block block, kp_key_ti
   const int64_t query = block.begin + tile.lane, key = tile.first;
   const int rows = block.rows - tile.lane;
   const float *bars = space->score_bars + tile.lane;
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, head->size, tile.count, head->scale, bars,
+  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, head->size, tile.count, (float)head->scale, bars,
               KP_QUERY_TILE, head->k + key * head->kv_stride, head->kv_stride, key > 0 ? 1.0f : 0.0f,
               b->gradient.q + query * b->gradient.q_stride, b->gradient.q_stride);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, rows, head->scale, bars,
-              KP_QUERY_TILE, head->q + query * head->q_stride, head->q_stride, add ? 1.0f : 0.0f,
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->size, rows, (float)head->scale,
+              bars, KP_QUERY_TILE, head->q + query * head->q_stride, head->q_stride, add ? 1.0f : 0.0f,
               b->gradient.k + key * b->gradient.kv_stride, b->gradient.kv_stride);
 }
 
@@ -174,8 +174,8 @@ static void finish_block(const backward_head *b, kp_query_block block, const bac
     const double *row_bar = space->query_row_bars + (int64_t)i * (head->size + 2);
     scalars->kappa += (double)sums->kappa[i];
     scalars->kappa +=
-        kp_geodesic_row_carry(row_bar, head->q + t * head->q_stride, head->size, head->kappa,
-                              kp_query_side(head->size), false, b->gradient.q + t * b->gradient.q_stride);
+        kp_geodesic_row_carry(row_bar, head->q + t * head->q_stride, head, kp_query_side(head->size), false,
+                              b->gradient.q + t * b->gradient.q_stride);
     scalars->beta -= (double)sums->moment[i] - (double)sums->mean_distance[i] * (double)sums->score[i];
   }
 }
@@ -201,9 +201,9 @@ static scalar_bars backward_one_head(const backward_head *b, backward_space *spa
     if (geodesic) finish_block(b, block, space, &scalars);
   }
   for (int64_t t = 0; geodesic && t < head->keys; t++)
-    scalars.kappa += kp_geodesic_row_carry(space->key_row_bars + t * row, head->k + t * head->kv_stride,
-                                           head->size, head->kappa, kp_key_side(head->size),
-                                           !b->first_of_group, b->gradient.k + t * b->gradient.kv_stride);
+    scalars.kappa += kp_geodesic_row_carry(space->key_row_bars + t * row, head->k + t * head->kv_stride, head,
+                                           kp_key_side(head->size), !b->first_of_group,
+                                           b->gradient.k + t * b->gradient.kv_stride);
   return scalars;
 }
 
@@ -214,9 +214,9 @@ static backward_head backward_head_of(const kp_call *call, int64_t b, int h) {
   return (backward_head){
       .head = kp_attention_head_of(a, call->input, b, h),
       .gradient = kp_head_rows_of(a, call->output, b, h),
-      .o = (const float *)call->input[5] + place,
-      .o_bar = (const float *)call->input[7] + place,
-      .logsumexp = (const float *)call->input[6] + (b * a->heads + h) * a->length,
+      .o = (const float *)call->input[6] + place,
+      .o_bar = (const float *)call->input[10] + place,
+      .logsumexp = (const float *)call->input[7] + (b * a->heads + h) * a->length,
       .stride = stride,
       .first_of_group = h % (a->heads / a->kv_heads) == 0,
   };
@@ -237,10 +237,12 @@ static void add_scalars(const kp_attention_arguments *a, const scalar_bars *scal
 }
 
 kp_status KP_KERNEL(attention_backward)(const kp_call *call, kp_error *error) {
-  (void)error;
   const kp_attention_arguments *a = call->node->arguments;
   const int group = a->heads / a->kv_heads;
   scalar_bars *scalars = call->scratch;
+  if (a->values != KP_VALUES_MEAN || a->score == KP_SCORE_LORENTZ || call->input[5] != NULL ||
+      kp_attention_value_size(a) != a->head_size)
+    return kp_fail(error, KP_ERR_UNSUPPORTED, "attention with these scores or values runs on ref alone");
 #pragma omp parallel num_threads(call->run->threads)
   {
     backward_space space;

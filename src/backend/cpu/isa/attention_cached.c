@@ -34,13 +34,15 @@ static void score_row(const kp_attention_head *head, const float *q, const kp_ge
                       const float *k, int count, float *scores, double *products) {
   if (head->score == KP_SCORE_DOT) {
     for (int j = 0; j < count; j++)
-      scores[j] = head->scale * dot_product(q, k + (int64_t)j * head->kv_stride, head->size);
+      scores[j] = (float)head->scale * dot_product(q, k + (int64_t)j * head->kv_stride, head->size);
     return;
   }
+  const double square = head->scale * head->scale;
   for (int j = 0; j < count; j++) {
     const float *row = k + (int64_t)j * head->kv_stride;
-    const kp_geodesic_row key = kp_geodesic_row_of(kp_inner_product(row, row, head->size), head->kappa);
-    const double inner = query->scale * key.scale * kp_inner_product(q, row, head->size);
+    const kp_geodesic_row key =
+        kp_geodesic_row_of(square * kp_inner_product(row, row, head->size), head->kappa);
+    const double inner = query->scale * key.scale * square * kp_inner_product(q, row, head->size);
     products[j] = query->alpha * key.cosine * key.cosine + query->cosine * query->cosine * key.alpha -
                   2.0 * query->cosine * key.cosine * inner;
   }
@@ -50,7 +52,8 @@ static void score_row(const kp_attention_head *head, const float *q, const kp_ge
 /* One query over all keys that it sees. */
 static void attend_row(const kp_attention_head *head, int t, float *o) {
   const float *q = head->q + (int64_t)t * head->q_stride;
-  const kp_geodesic_row query = kp_geodesic_row_of(kp_inner_product(q, q, head->size), head->kappa);
+  const kp_geodesic_row query =
+      kp_geodesic_row_of(head->scale * head->scale * kp_inner_product(q, q, head->size), head->kappa);
   const int visible = head->first + t + 1;
   float scores[KP_KEY_TILE], largest = -INFINITY, sum = 0.0f;
   double products[KP_KEY_TILE];
@@ -96,7 +99,7 @@ static kp_attention_head cached_head(const kp_call *call, int64_t capacity, int 
       .size = a->head_size,
       .causal = true,
       .score = a->score,
-      .scale = (float)a->scale,
+      .scale = kp_attention_scale(a),
   };
   kp_attention_head_geometry(&head, call->input[4], call->input[5], h);
   return head;
@@ -142,6 +145,8 @@ static void attend_new_rows(const kp_call *call, int64_t capacity, int start) {
 kp_status KP_KERNEL(attention_cached)(const kp_call *call, kp_error *error) {
   const kp_attention_arguments *a = call->node->arguments;
   const int64_t capacity = call->node->input[1]->shape[2], start = *(const int32_t *)call->input[3];
+  if (a->values != KP_VALUES_MEAN || a->score == KP_SCORE_LORENTZ || !a->packed)
+    return kp_fail(error, KP_ERR_UNSUPPORTED, "attention with these scores or values runs on ref alone");
   if (start < 0 || start + a->length > capacity)
     return kp_fail(error, KP_ERR_INPUT, "positions %lld to %lld do not fit a cache of %lld", (long long)start,
                    (long long)(start + a->length - 1), (long long)capacity);
@@ -151,4 +156,9 @@ kp_status KP_KERNEL(attention_cached)(const kp_call *call, kp_error *error) {
     attend_new_rows(call, capacity, (int)start);
   }
   return KP_OK;
+}
+
+kp_status KP_KERNEL(attention_latent_cached)(const kp_call *call, kp_error *error) {
+  (void)call;
+  return kp_fail(error, KP_ERR_UNSUPPORTED, "attention over latents runs on ref alone");
 }

@@ -42,12 +42,12 @@ static inline void kp_prepare_queries(const kp_attention_head *head, kp_query_bl
                                       kp_forward_space *space) {
   const float *q = head->q + (int64_t)block.begin * head->q_stride;
   if (head->score == KP_SCORE_DOT) {
-    kp_transpose_block(space->queries, q, head->q_stride, block, head->size, head->scale);
+    kp_transpose_block(space->queries, q, head->q_stride, block, head->size, (float)head->scale);
     return;
   }
   for (int i = 0; i < block.rows; i++)
-    kp_geodesic_row_fill(space->query_rows + i, KP_QUERY_TILE, q + (int64_t)i * head->q_stride, head->size,
-                         head->kappa, kp_query_side(head->size));
+    kp_geodesic_row_fill(space->query_rows + i, KP_QUERY_TILE, q + (int64_t)i * head->q_stride, head,
+                         kp_query_side(head->size));
   for (int d = 0; d < head->size + 2; d++)
     for (int i = block.rows; i < block.lanes; i++) space->query_rows[d * KP_QUERY_TILE + i] = 0.0;
 }
@@ -58,7 +58,7 @@ static inline void kp_prepare_keys(const kp_attention_head *head, int count, kp_
   const int64_t row = head->size + 2;
   for (; space->key_count < count; space->key_count++)
     kp_geodesic_row_fill(space->key_rows + space->key_count * row, 1,
-                         head->k + (int64_t)space->key_count * head->kv_stride, head->size, head->kappa,
+                         head->k + (int64_t)space->key_count * head->kv_stride, head,
                          kp_key_side(head->size));
 }
 

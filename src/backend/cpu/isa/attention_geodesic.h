@@ -33,11 +33,13 @@ static inline kp_geodesic_side kp_key_side(int size) {
   return (kp_geodesic_side){1.0, size + 1, size};
 }
 
-/* row[i · step] for i < D + 2: u as a query or key row. */
-static inline void kp_geodesic_row_fill(double *row, int step, const float *u, int size, double kappa,
+/* row[i · step] for i < D + 2: scale · u as a query or key row. */
+static inline void kp_geodesic_row_fill(double *row, int step, const float *u, const kp_attention_head *head,
                                         kp_geodesic_side side) {
-  const kp_geodesic_row at = kp_geodesic_row_of(kp_inner_product(u, u, size), kappa);
-  const double along = side.factor * at.cosine * at.scale;
+  const int size = head->size;
+  const double scale = head->scale;
+  const kp_geodesic_row at = kp_geodesic_row_of(scale * scale * kp_inner_product(u, u, size), head->kappa);
+  const double along = side.factor * at.cosine * at.scale * scale;
   for (int d = 0; d < size; d++) row[d * step] = along * (double)u[d];
   row[side.square * step] = at.alpha;
   row[side.cosine * step] = at.cosine * at.cosine;
@@ -45,18 +47,22 @@ static inline void kp_geodesic_row_fill(double *row, int step, const float *u, i
 
 /* The gradient of u, given that of its row: written to `gradient`, or added.  Returns u's part of the
  * gradient of κ. */
-static inline double kp_geodesic_row_carry(const double *bar, const float *u, int size, double kappa,
+static inline double kp_geodesic_row_carry(const double *bar, const float *u, const kp_attention_head *head,
                                            kp_geodesic_side side, bool add, float *gradient) {
-  const double norm = kp_inner_product(u, u, size);
+  const int size = head->size;
+  const double kappa = head->kappa, scale = head->scale;
+  const double norm = scale * scale * kp_inner_product(u, u, size);
   const kp_geodesic_row at = kp_geodesic_row_of(norm, kappa);
   double inner = 0, kappa_bar = 0;
 #pragma omp simd reduction(+ : inner)
   for (int d = 0; d < size; d++) inner += bar[d] * (double)u[d];
+  inner *= scale;
   const double square_bar = 2.0 * bar[side.square] * at.scale, cosine_factor = side.factor * at.cosine;
   const double m_bar_u = cosine_factor * inner + square_bar * norm;
   const double cosine_bar = side.factor * at.scale * inner + 2.0 * at.cosine * bar[side.cosine];
   const double z_bar = kp_geodesic_row_backward(norm, kappa, m_bar_u, cosine_bar, &kappa_bar);
-  const double along = at.scale * square_bar + 2.0 * kappa * z_bar, across = at.scale * cosine_factor;
+  const double along = scale * scale * (at.scale * square_bar + 2.0 * kappa * z_bar);
+  const double across = scale * at.scale * cosine_factor;
   for (int d = 0; d < size; d++) {
     const double value = across * bar[d] + along * (double)u[d];
     gradient[d] = (float)(add ? (double)gradient[d] + value : value);

@@ -31,8 +31,7 @@ typedef struct kp_attention_head {
   int queries, keys, first, size;
   bool causal;
   kp_score score;
-  float scale;        /* of the dot product */
-  double kappa, beta; /* of a geodesic score */
+  double scale, kappa, beta;
 } kp_attention_head;
 
 /* A block of queries of a head: `lanes` is `rows` rounded up to whole vectors. */
@@ -139,7 +138,7 @@ static inline kp_attention_head kp_attention_head_of(const kp_attention_argument
       .size = a->head_size,
       .causal = a->causal,
       .score = a->score,
-      .scale = (float)a->scale,
+      .scale = kp_attention_scale(a),
   };
   kp_attention_head_geometry(&head, input[3], input[4], h);
   return head;

@@ -19,6 +19,9 @@ static double curvature(kp_curvature_map map, double theta) {
   case KP_CURVATURE_TANH: return 2.0 * tanh(theta);
   case KP_CURVATURE_SOFTPLUS: return -softplus(theta);
   case KP_CURVATURE_SIGMOID: return -logistic(theta);
+  case KP_CURVATURE_EXPONENTIAL: return -exp(theta);
+  case KP_MAP_EXP: return exp(theta);
+  case KP_MAP_RECIPROCAL: return 1.0 / theta;
   default: return theta;
   }
 }
@@ -29,6 +32,9 @@ static double curvature_slope(kp_curvature_map map, double theta) {
   case KP_CURVATURE_TANH: return 2.0 * (1.0 - tanh(theta) * tanh(theta));
   case KP_CURVATURE_SOFTPLUS: return -logistic(theta);
   case KP_CURVATURE_SIGMOID: return -logistic(theta) * logistic(-theta);
+  case KP_CURVATURE_EXPONENTIAL: return -exp(theta);
+  case KP_MAP_EXP: return exp(theta);
+  case KP_MAP_RECIPROCAL: return -1.0 / (theta * theta);
   default: return 1.0;
   }
 }

@@ -74,5 +74,8 @@ KP_LANES_BACKWARD(update_e3, 2)
 KP_LANES_BACKWARD(tangent_log, 2)
 KP_LANES_BACKWARD(tangent_transported, 2)
 KP_LANES_BOTH(update_e3, 2)
+KP_LANES_FORWARD(flat_bounded, 2)
+KP_LANES_BACKWARD(flat_bounded, 2)
+KP_LANES_BOTH(flat_bounded, 2)
 
 #endif

@@ -1,7 +1,8 @@
-/* The linear layer and its two gradients.
+/* The linear layer and its gradients.
  *
  * The bias is laid into the output before the product adds to it: OpenBLAS
- * would otherwise clear the output in a pass of its own, so the bias is free. */
+ * would otherwise clear the output in a pass of its own, so the bias is free.
+ * So is the part of the times of points, which goes the same way. */
 #include <string.h>
 
 #include "backend/cpu/isa/linear_few.h"
@@ -11,27 +12,86 @@
  * added up: the output is too small to be cut into good tiles. */
 enum { SMALL_WEIGHT = 32768 };
 
+/* What the output starts from: bias + time · time weightᵀ; either may be NULL. */
+typedef struct start {
+  const float *bias, *time, *time_weight; /* (M), (N, G), (M, G) */
+  int64_t groups;
+} start;
+
 static void lay_bias(const float *bias, float *y, int64_t columns, kp_tile tile) {
   const size_t bytes = (size_t)(tile.columns.last - tile.columns.first) * sizeof *y;
   for (int64_t n = tile.rows.first; n < tile.rows.last; n++)
     memcpy(y + n * columns + tile.columns.first, bias + tile.columns.first, bytes);
 }
 
+/* One time a row. */
+static void lay_time(const start *s, float *y, int64_t columns, kp_tile tile) {
+  const float *bias = s->bias, *weight = s->time_weight;
+  for (int64_t n = tile.rows.first; n < tile.rows.last; n++) {
+    const float time = s->time[n];
+    float *row = y + n * columns;
+    if (bias == NULL) {
+#pragma omp simd
+      for (int64_t m = tile.columns.first; m < tile.columns.last; m++) row[m] = time * weight[m];
+    } else {
+#pragma omp simd
+      for (int64_t m = tile.columns.first; m < tile.columns.last; m++) row[m] = time * weight[m] + bias[m];
+    }
+  }
+}
+
+/* Several times a row: a small product of its own, in blocks of rows that stay in the cache. */
+static void lay_times(const start *s, const kp_product *product, kp_tile tile) {
+  enum { BLOCK = 64 };
+  kp_product small = {.rows = product->rows,
+                      .columns = product->columns,
+                      .depth = s->groups,
+                      .a = s->time,
+                      .b = s->time_weight,
+                      .b_transposed = true,
+                      .c = product->c,
+                      .add = s->bias != NULL};
+  for (int64_t first = tile.rows.first; first < tile.rows.last; first += BLOCK) {
+    const int64_t last = first + BLOCK < tile.rows.last ? first + BLOCK : tile.rows.last;
+    const kp_tile block = {{first, last}, tile.columns};
+    if (s->bias != NULL) lay_bias(s->bias, product->c, product->columns, block);
+    KP_ISA_NAME(kp_cpu_product_tile)(&small, block);
+  }
+}
+
+static void lay_start(const start *s, const kp_product *product, kp_tile tile) {
+  if (s->time != NULL && s->groups == 1)
+    lay_time(s, product->c, product->columns, tile);
+  else if (s->time != NULL)
+    lay_times(s, product, tile);
+  else if (s->bias != NULL)
+    lay_bias(s->bias, product->c, product->columns, tile);
+}
+
 /* The thread's share of a product; call it from all `threads` threads of a parallel region. */
-static void multiply_shares(const kp_product *product, const float *bias, int threads) {
+static void multiply_shares(const kp_product *product, const start *from, int threads) {
   const kp_grid grid = kp_grid_choose(product->rows, product->columns, threads);
 #pragma omp for schedule(static) nowait
   for (int part = 0; part < threads; part++) {
     const kp_tile tile = kp_grid_tile(grid, product->rows, product->columns, part);
-    if (bias != NULL) lay_bias(bias, product->c, product->columns, tile);
+    if (from != NULL) lay_start(from, product, tile);
     KP_ISA_NAME(kp_cpu_product_tile)(product, tile);
   }
 }
 
-static void multiply(const kp_product *product, const float *bias, int threads) {
+static void multiply(const kp_product *product, const start *from, int threads) {
   threads = kp_product_threads(product->rows, product->columns, product->depth, threads);
 #pragma omp parallel num_threads(threads)
-  multiply_shares(product, bias, threads);
+  multiply_shares(product, from, threads);
+}
+
+static start start_of(const kp_call *call) {
+  const kp_node *node = call->node;
+  start s = {.bias = node->inputs > 2 ? call->input[2] : NULL};
+  if (node->inputs < 5) return s;
+  s.time = call->input[3], s.time_weight = call->input[4];
+  s.groups = kp_tensor_columns(node->input[3]);
+  return s;
 }
 
 kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
@@ -39,11 +99,20 @@ kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t rows = kp_tensor_rows(node->input[0]), depth = kp_tensor_columns(node->input[0]);
   const int64_t columns = kp_tensor_columns(node->output[0]);
-  const float *bias = node->inputs > 2 ? call->input[2] : NULL;
+  const start from = start_of(call);
   if (rows <= KP_FEW_ROWS) {
     const int threads = kp_threads_for(call, rows * columns * depth / 4);
-    KP_ISA_NAME(kp_cpu_linear_few)
-    (call->input[0], call->input[1], bias, call->output[0], rows, columns, depth, threads);
+    const kp_few_rows few = {.x = call->input[0],
+                             .w = call->input[1],
+                             .bias = from.bias,
+                             .time = from.time,
+                             .time_weight = from.time_weight,
+                             .y = call->output[0],
+                             .rows = rows,
+                             .columns = columns,
+                             .depth = depth,
+                             .groups = from.groups};
+    KP_ISA_NAME(kp_cpu_linear_few)(&few, threads);
     return KP_OK;
   }
   const kp_product product = {.rows = rows,
@@ -53,8 +122,8 @@ kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
                               .b = call->input[1],
                               .b_transposed = true,
                               .c = call->output[0],
-                              .add = bias != NULL};
-  multiply(&product, bias, call->run->threads);
+                              .add = from.bias != NULL || from.time != NULL};
+  multiply(&product, &from, call->run->threads);
   return KP_OK;
 }
 

@@ -34,23 +34,25 @@ static inline void dot_group(const float *restrict w, const float *restrict x, i
 }
 
 /* Column m of y. */
-static void multiply_column(const float *x, const float *w, float bias, float *y, int64_t rows,
-                            int64_t columns, int64_t depth) {
+static void multiply_column(const kp_few_rows *f, int64_t m) {
+  const float *w = f->w + m * f->depth, bias = f->bias != NULL ? f->bias[m] : 0.0f;
+  float *y = f->y + m;
   int64_t n = 0;
-  for (; n + GROUP <= rows; n += GROUP) {
+  for (; n + GROUP <= f->rows; n += GROUP) {
     float sum[GROUP];
-    dot_group(w, x + n * depth, depth, sum);
-    for (int i = 0; i < GROUP; i++) y[(n + i) * columns] = sum[i] + bias;
+    dot_group(w, f->x + n * f->depth, f->depth, sum);
+    for (int i = 0; i < GROUP; i++) y[(n + i) * f->columns] = sum[i] + bias;
   }
-  for (; n < rows; n++) y[n * columns] = dot(w, x + n * depth, depth) + bias;
+  for (; n < f->rows; n++) y[n * f->columns] = dot(w, f->x + n * f->depth, f->depth) + bias;
+  if (f->time == NULL) return;
+  for (n = 0; n < f->rows; n++)
+    y[n * f->columns] += dot(f->time_weight + m * f->groups, f->time + n * f->groups, f->groups);
 }
 
-void KP_ISA_NAME(kp_cpu_linear_few)(const float *x, const float *w, const float *bias, float *y, int64_t rows,
-                                    int64_t columns, int64_t depth, int threads) {
+void KP_ISA_NAME(kp_cpu_linear_few)(const kp_few_rows *call, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int part = 0; part < threads; part++) {
-    const kp_range range = kp_split(columns, 16, part, threads);
-    for (int64_t m = range.first; m < range.last; m++)
-      multiply_column(x, w + m * depth, bias != NULL ? bias[m] : 0.0f, y + m, rows, columns, depth);
+    const kp_range range = kp_split(call->columns, 16, part, threads);
+    for (int64_t m = range.first; m < range.last; m++) multiply_column(call, m);
   }
 }

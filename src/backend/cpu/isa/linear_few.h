@@ -9,8 +9,14 @@
  */
 enum { KP_FEW_ROWS = 8 };
 
-/* x (rows, depth), w (columns, depth), bias (columns) or NULL -> y (rows, columns), whole. */
-void KP_ISA_NAME(kp_cpu_linear_few)(const float *x, const float *w, const float *bias, float *y, int64_t rows,
-                                    int64_t columns, int64_t depth, int threads);
+/* x (rows, depth), w (columns, depth), bias (columns) or NULL, time (rows, groups) and time_weight (columns,
+ * groups) or NULL -> y (rows, columns), whole. */
+typedef struct kp_few_rows {
+  const float *x, *w, *bias, *time, *time_weight;
+  float *y;
+  int64_t rows, columns, depth, groups;
+} kp_few_rows;
+
+void KP_ISA_NAME(kp_cpu_linear_few)(const kp_few_rows *call, int threads);
 
 #endif

@@ -12,6 +12,7 @@
 #include "backend/cpu/isa/curvature_table.h"
 #include "backend/cpu/isa/lanes.h"
 #include "backend/cpu/isa/row_vectors.h"
+#include "backend/cpu/isa/scratch.h"
 
 enum { KP_TILE = KP_LANES };
 
@@ -62,24 +63,6 @@ static inline const float *kp_seam_own(const kp_seam_call *s, const float *strea
                                        const float *origin) {
   if (n % s->T > 0) return stream + (n - 1) * s->C;
   return s->own_carry == NULL ? origin : s->own_carry + n / s->T * s->C;
-}
-
-/* Scratch memory in pieces of whole cache lines: counted with base NULL, then cut. */
-typedef struct kp_scratch {
-  char *base;
-  size_t used;
-} kp_scratch;
-
-static inline void *kp_scratch_take(kp_scratch *scratch, size_t count, size_t size) {
-  void *piece = scratch->base == NULL ? NULL : scratch->base + scratch->used;
-  scratch->used += (count * size + 63) / 64 * 64;
-  return piece;
-}
-
-/* One cache line more than asked for lets every piece start on one. */
-static inline kp_scratch kp_scratch_at(void *memory) {
-  const uintptr_t address = (uintptr_t)memory;
-  return (kp_scratch){(char *)((address + 63) / 64 * 64), 0};
 }
 
 /* Sums over a row come as a step of `count` <= KP_DOUBLES channels and the loop over it, so that all steps

@@ -28,6 +28,22 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_MIDPOINT_BACKWARD] = KP_SCRATCH(midpoint_backward),
     [KP_OP_REFERENCE] = KP_SCRATCH(reference),
     [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
+    [KP_OP_SPHERE_RESIDUAL_BACKWARD] = KP_SCRATCH(sphere_residual_backward),
+    [KP_OP_HEAD_NORM_BACKWARD] = KP_SCRATCH(head_norm_backward),
+    [KP_OP_LINEAR_BACKWARD_TIME] = KP_SCRATCH(linear_backward_time),
+    [KP_OP_GATED_ACTIVATION_BACKWARD] = KP_SCRATCH(gated_activation_backward),
+    [KP_OP_LIFT_BACKWARD] = KP_SCRATCH(lift_backward),
+    [KP_OP_HOMOTHETY_BACKWARD] = KP_SCRATCH(homothety_backward),
+    [KP_OP_LORENTZ_RESIDUAL_BACKWARD] = KP_SCRATCH(lorentz_residual_backward),
+    [KP_OP_CENTROID_BACKWARD] = KP_SCRATCH(centroid_backward),
+    [KP_OP_ROUTE] = KP_SCRATCH(route),
+    [KP_OP_BALANCE_LOSS] = KP_SCRATCH(balance_loss),
+    [KP_OP_BALANCE_LOSS_BACKWARD] = KP_SCRATCH(balance_loss_backward),
+    [KP_OP_GROUPED_LINEAR] = KP_SCRATCH(grouped_linear),
+    [KP_OP_GROUPED_LINEAR_BACKWARD_INPUT] = KP_SCRATCH(grouped_linear_backward_input),
+    [KP_OP_GROUPED_LINEAR_BACKWARD_WEIGHT] = KP_SCRATCH(grouped_linear_backward_weight),
+    [KP_OP_EXPERT_COMBINE] = KP_SCRATCH(expert_combine),
+    [KP_OP_EXPERT_COMBINE_BACKWARD] = KP_SCRATCH(expert_combine_backward),
 };
 
 const kp_backend KP_ISA_NAME(kp_cpu_backend) = {

@@ -1,0 +1,88 @@
+/* What attention makes of its values, for the row and the mean of every kp_values: both backends' scalar
+ * formulas, in double.
+ *
+ * A value v enters as a row of ambient coordinates (scale · v, extra); A and E are the weighted sums of both
+ * parts, and the output is o = scale' · A with the time scale' · E.  The plain mean has scale 1 and no extra.
+ */
+#ifndef KAPPA_BACKEND_ATTENTION_VALUES_H
+#define KAPPA_BACKEND_ATTENTION_VALUES_H
+
+#include "backend/operators.h"
+#include "geometry/lorentz.h"
+#include "geometry/tangent_midpoint.h"
+
+typedef struct kp_value_row {
+  double scale, extra;
+} kp_value_row;
+
+/* square = |v|² */
+static inline kp_value_row kp_value_row_of(kp_values values, double square, double kappa) {
+  if (values == KP_VALUES_LORENTZ)
+    return (kp_value_row){1, kp_lorentz_time(square, kp_lorentz_radius(kappa))};
+  if (values == KP_VALUES_MIDPOINT) {
+    const kp_ambient_row row = kp_ambient_row_of(square, kappa);
+    return (kp_value_row){row.scale, row.cosine};
+  }
+  return (kp_value_row){1, 0};
+}
+
+/* From <A', v> summed over the means that v is part of, and E' likewise: returns the factor of v in the
+ * gradient v' = scale · A' + factor · v; adds to *kappa_bar. */
+static inline double kp_value_row_backward(kp_values values, double square, double kappa, double vector_bar_v,
+                                           double extra_bar, double *kappa_bar) {
+  if (values == KP_VALUES_LORENTZ) {
+    const double c = kp_lorentz_radius(kappa), time = kp_lorentz_time(square, c);
+    *kappa_bar += c * c * extra_bar / (2 * time);
+    return extra_bar / time;
+  }
+  if (values == KP_VALUES_MIDPOINT)
+    return kp_ambient_row_backward(square, kappa, vector_bar_v, extra_bar, kappa_bar);
+  return 0;
+}
+
+typedef struct kp_value_mean {
+  double scale; /* o = scale · A */
+  double time;  /* o_time */
+  double norm;  /* of (A, E) divided by the weights' sum */
+} kp_value_mean;
+
+/* square = |A|² and extra = E for weights of sum `weight`. */
+static inline kp_value_mean kp_value_mean_of(kp_values values, double square, double extra, double weight,
+                                             double kappa) {
+  if (values == KP_VALUES_LORENTZ) {
+    const kp_lorentz_centroid centroid =
+        kp_lorentz_centroid_of(square, extra, weight, kp_lorentz_radius(kappa));
+    return (kp_value_mean){centroid.scale, centroid.scale * extra, centroid.norm / weight};
+  }
+  if (values == KP_VALUES_MIDPOINT) {
+    const kp_tangent_midpoint midpoint = kp_tangent_midpoint_of(square, extra, weight, kappa);
+    return (kp_value_mean){midpoint.scale, 0, midpoint.norm / weight};
+  }
+  return (kp_value_mean){1 / weight, 0, 1};
+}
+
+/* The gradient of the mean A is gradient · g + along · o, g that of o; E's is `extra`. */
+typedef struct kp_value_mean_slopes {
+  double gradient, along, extra, kappa;
+} kp_value_mean_slopes;
+
+/* square = |o|², product = <g, o>; time and its gradient are 0 where there is none. */
+static inline kp_value_mean_slopes kp_value_mean_backward(kp_values values, double square, double time,
+                                                          double norm, double product, double time_bar,
+                                                          double kappa) {
+  if (values == KP_VALUES_LORENTZ) {
+    const double c = kp_lorentz_radius(kappa);
+    const kp_lorentz_centroid_slopes slopes =
+        kp_lorentz_centroid_backward(norm, product + time_bar * time, c);
+    return (kp_value_mean_slopes){slopes.gradient, slopes.along_space,
+                                  slopes.gradient * time_bar + slopes.along_time * time,
+                                  c * c * slopes.by_radius};
+  }
+  if (values == KP_VALUES_MIDPOINT) {
+    const kp_tangent_midpoint_slopes slopes = kp_tangent_midpoint_backward(square, norm, product, kappa);
+    return (kp_value_mean_slopes){slopes.gradient, slopes.along, slopes.cosine, slopes.kappa};
+  }
+  return (kp_value_mean_slopes){1, 0, 0, 0};
+}
+
+#endif

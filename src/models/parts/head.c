@@ -1,0 +1,63 @@
+/* The head: what the last block gives, to logits and the loss. */
+#include <math.h>
+
+#include "data/batches.h"
+#include "models/parts/parts.h"
+
+/* A matrix of its own, drawn like the rest; on the hyperboloid uniform, as linear maps are by default in
+ * PyTorch. */
+static kp_initial initial_head(const kp_model_options *o) {
+  return o->head >= KP_HEAD_LORENTZ ? kp_initial_uniform(o->width + 1) : kp_initial_weight(o);
+}
+
+/* Absent tensors are NULL: (V, C), (V, 1), (V). */
+typedef struct head {
+  kp_tensor *weight, *time_weight, *scale;
+  double factor; /* of the scale */
+} head;
+
+static head head_of(kp_builder *b) {
+  const kp_model_options *o = b->options;
+  head h = {0};
+  if (o->head == KP_HEAD_TIED) {
+    h.weight = kp_part_token_table(b);
+    return h;
+  }
+  h.weight =
+      kp_part_matrix(b, "lm_head.weight", KP_GROUP_TABLE, initial_head(o), o->vocabulary, o->width, false);
+  if (o->head == KP_HEAD_LORENTZ)
+    h.time_weight = kp_part_parameter(b, "lm_head.time", KP_GROUP_TABLE, initial_head(o), 2,
+                                      (int64_t[]){o->vocabulary, 1});
+  if (o->head == KP_HEAD_SCALED) {
+    const double stored = o->sphere_scale;
+    h.scale =
+        kp_part_parameter(b, "lm_head.scale", KP_GROUP_NO_DECAY, kp_initial_of(stored), 1, &o->vocabulary);
+    h.factor = 1 / stored;
+  }
+  return h;
+}
+
+static kp_tensor *logits_of(kp_builder *b, kp_point y) {
+  const head h = head_of(b);
+  kp_tensor *logits = h.time_weight == NULL ? kp_linear(b->graph, y.space, h.weight, NULL)
+                                            : kp_linear_lorentz(b->graph, y, h.weight, h.time_weight, NULL);
+  return h.scale == NULL ? logits : kp_scale_columns(b->graph, logits, h.scale, h.factor);
+}
+
+void kp_part_head(kp_builder *b, kp_point y) {
+  kp_network *network = b->network;
+  kp_graph_scope(b->graph, "lm_head");
+  if (kp_builder_decodes(b)) {
+    y.space = kp_select_row(b->graph, y.space, -1);
+    if (y.time != NULL) y.time = kp_select_row(b->graph, y.time, -1);
+  }
+  if (b->options->head >= KP_HEAD_LORENTZ && y.time == NULL)
+    y.time = kp_lift(b->graph, y.space, 1, kp_part_radius(b));
+  network->logits = logits_of(b, y);
+  if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
+  if (network->targets == NULL) return;
+  network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
+  kp_graph_keep(network->loss);
+  network->objective =
+      network->balance == NULL ? network->loss : kp_add(b->graph, network->loss, network->balance);
+}

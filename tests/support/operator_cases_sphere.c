@@ -1,0 +1,158 @@
+/* Cases of the sphere's operators, and of rotary positions with what nGPT and long contexts make of them. */
+#include <stdlib.h>
+
+#include "support/check.h"
+#include "support/operator_cases.h"
+
+static kp_tensor *rows_operand(bench *b, const operator_case *c, const char *name) {
+  return bench_operand(b, name, 0, c->deviation, 3, (int64_t[]){c->batch, c->length, c->columns});
+}
+
+/* ---- sphere_residual ---- */
+
+enum { ANYWHERE, CLOSE, SAME, OPPOSITE, PLACES };
+
+/* The branch: anywhere, or near the stream or its antipode. */
+static kp_tensor *branch_operand(bench *b, const operator_case *c, kp_tensor *h) {
+  if (c->kind == SAME) return kp_scale(b->graph, h, 3);
+  kp_tensor *v = rows_operand(b, c, "u");
+  if (c->kind == ANYWHERE) return v;
+  kp_tensor *at = c->kind == CLOSE ? h : kp_scale(b->graph, h, -2);
+  return kp_add(b->graph, at, kp_scale(b->graph, v, c->kind == CLOSE ? 1e-2 : 0.3));
+}
+
+static void build_residual(bench *b, const operator_case *c) {
+  const kp_sphere_arguments arguments = {c->option ? KP_SPHERE_SLERP : KP_SPHERE_LERP, c->parameter};
+  kp_tensor *h = rows_operand(b, c, "h"), *u = branch_operand(b, c, h);
+  kp_tensor *rate = bench_operand(b, "rate", c->kappa, 0.1, 1, &c->columns);
+  bench_output(b, kp_sphere_residual(b->graph, h, u, rate, arguments));
+}
+
+static void add_residuals(operator_cases *cases) {
+  static const int64_t shapes[][3] = {{1, 1, 2}, {2, 3, 5}, {3, 7, 33}, {2, 9, 130}};
+  static const char *const places[] = {"anywhere", "close", "same", "opposite"};
+  for (int slerp = 0; slerp < 2; slerp++)
+    for (int place = 0; place < PLACES; place++)
+      for (int s = 0; s < 4; s++) {
+        operator_case c = {.operation = KP_OP_SPHERE_RESIDUAL,
+                           .build = build_residual,
+                           .batch = shapes[s][0],
+                           .length = shapes[s][1],
+                           .columns = shapes[s][2],
+                           .kind = place,
+                           .option = slerp,
+                           .kappa = s % 2 == 0 ? 0.9 : -0.9,
+                           .parameter = s == 3 ? 0.2 : 0.4,
+                           .deviation = 1};
+        operator_cases_add(cases, c, "%s %s %lld", slerp ? "slerp" : "lerp", places[place],
+                           (long long)c.columns);
+      }
+}
+
+/* ---- head_norm, scale_columns ---- */
+
+/* `inner` groups of gains; 0: none. */
+static void build_head_norm(bench *b, const operator_case *c) {
+  const int64_t gains = c->inner * c->head_size;
+  kp_tensor *gain = c->inner == 0 ? NULL : bench_operand(b, "gain", 1, 0.3, 1, &gains);
+  kp_head_norm_arguments arguments = {c->heads, c->head_size, c->parameter};
+  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), gain, arguments));
+}
+
+static void build_unit_rows(bench *b, const operator_case *c) {
+  bench_output(b, kp_unit_rows(b->graph, rows_operand(b, c, "x")));
+}
+
+static void build_scale_columns(bench *b, const operator_case *c) {
+  kp_tensor *columns = bench_operand(b, "columns", 1, 0.3, 1, &c->columns);
+  bench_output(b, kp_scale_columns(b->graph, rows_operand(b, c, "x"), columns, c->parameter));
+}
+
+static void add_norms(operator_cases *cases) {
+  static const int heads[][4] = {{1, 5, 5, 0}, {2, 3, 9, 1}, {4, 8, 48, 2}, {6, 17, 110, 3}, {3, 64, 200, 0}};
+  static const int64_t widths[] = {1, 33, 1100};
+  for (int s = 0; s < 5; s++) {
+    operator_case c = {.operation = KP_OP_HEAD_NORM,
+                       .build = build_head_norm,
+                       .batch = 2,
+                       .length = 7,
+                       .heads = heads[s][0],
+                       .head_size = heads[s][1],
+                       .columns = heads[s][2],
+                       .inner = heads[s][3],
+                       .parameter = 0.7,
+                       .deviation = 1};
+    operator_cases_add(cases, c, "%d heads of %d in %d, %d gains", c.heads, c.head_size, heads[s][2],
+                       heads[s][3]);
+  }
+  for (int s = 0; s < 3; s++) {
+    operator_case c = {.batch = 2, .length = 5, .columns = widths[s] + 1, .parameter = -1.5, .deviation = 1};
+    c.operation = KP_OP_HEAD_NORM, c.build = build_unit_rows;
+    operator_cases_add(cases, c, "whole rows of %lld", (long long)c.columns);
+    c.operation = KP_OP_SCALE_COLUMNS, c.build = build_scale_columns, c.columns = widths[s];
+    operator_cases_add(cases, c, "%lld", (long long)c.columns);
+  }
+}
+
+/* ---- rotary ---- */
+
+enum { HALVES = 1, TRANSPOSED = 2, UPSTREAM = 4, YARN = 8, PART = 16 };
+
+static void build_rotary(bench *b, const operator_case *c) {
+  const int64_t count = c->batch * c->length;
+  int32_t *values = malloc((size_t)count * sizeof *values);
+  assert_non_null(values);
+  for (int64_t i = 0; i < count; i++) values[i] = (int32_t)(i * c->inner % 1000);
+  kp_tensor *positions = bench_index(b, "positions", 2, (int64_t[]){c->batch, c->length}, values);
+  free(values);
+  kp_rotary_arguments arguments = {.heads = c->heads,
+                                   .head_size = c->head_size,
+                                   .base = c->parameter,
+                                   .halves = (c->kind & HALVES) != 0,
+                                   .transposed = (c->kind & TRANSPOSED) != 0,
+                                   .upstream = (c->kind & UPSTREAM) != 0};
+  if ((c->kind & YARN) != 0)
+    arguments.factor = 40, arguments.original = 64, arguments.beta_fast = 32, arguments.beta_slow = 1;
+  if ((c->kind & PART) != 0) arguments.offset = 3, arguments.stride = c->head_size + 4;
+  bench_output(b, kp_rotary(b->graph, rows_operand(b, c, "x"), positions, arguments));
+}
+
+static void add_rotary(operator_cases *cases) {
+  static const int kinds[] = {0,
+                              HALVES,
+                              TRANSPOSED,
+                              HALVES | TRANSPOSED,
+                              UPSTREAM,
+                              UPSTREAM | TRANSPOSED,
+                              UPSTREAM | PART,
+                              YARN,
+                              YARN | HALVES | PART,
+                              PART,
+                              PART | TRANSPOSED};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    for (int step = 1; step < 600; step += 400) {
+      operator_case c = {.operation = KP_OP_ROTARY,
+                         .build = build_rotary,
+                         .batch = 2,
+                         .length = 5,
+                         .columns = 37,
+                         .heads = 3,
+                         .head_size = 6,
+                         .parameter = 10000,
+                         .deviation = 1,
+                         .kind = kinds[i],
+                         .inner = step};
+      operator_cases_add(cases, c, "%s%s%s%s positions by %d",
+                         c.kind & UPSTREAM ? "upstream"
+                         : c.kind & HALVES ? "halves"
+                                           : "neighbours",
+                         c.kind & TRANSPOSED ? " back" : "", c.kind & YARN ? " yarn" : "",
+                         c.kind & PART ? " of a part" : "", step);
+    }
+}
+
+void operator_cases_sphere(operator_cases *cases) {
+  add_residuals(cases);
+  add_norms(cases);
+  add_rotary(cases);
+}
