@@ -177,6 +177,13 @@ typedef struct kp_linear_cross_entropy_arguments {
   int64_t chunk_rows, chunk_vocabulary; /* of a chunk; 0: chosen by the kernel */
 } kp_linear_cross_entropy_arguments;
 
+/* LORENTZ_MLR: (products x_s zᵀ (N, V), time x_t (N), z (V, C), a (V) [, c (1)]) -> logits (N, V) of
+ * multinomial logistic regression on the hyperboloid of radius R = √c (c NULL: 1): the signed distance of x
+ * to the hyperplane of entry v, times |z_v| (Bdeir, Schwethelm, Landwehr 2024, theorem 2): R |z|
+ * asinh((cosh(a/R) <z, x_s> / |z| - sinh(a/R) x_t) / R). LORENTZ_MLR_BACKWARD: (products, time, z, a, c, g)
+ * -> (g products, g time, adds: gz through |z| alone, adds: ga, adds: gc); all but the first may be NULL.  No
+ * arguments. */
+
 /* RESIDUAL_NORM: one seam between two sub-layers, fused.  For row t of each sequence of T rows:
  *     x' = update program (x, [r,] u; κ_update)          or x' = x without an update
  *     z  = tangent program (r', x'; κ_tangent)           or z = x' without one
@@ -387,6 +394,13 @@ typedef struct kp_curvature_arguments {
 typedef struct kp_select_arguments {
   int64_t length, row;
 } kp_select_arguments;
+
+/* MEAN_ROWS: (x (B, T, C) [, documents int32 (B, T)]) -> the mean of each sequence's rows (B, C); with
+ * documents, of those whose document is not negative, and zero where there is none. MEAN_ROWS_BACKWARD: (g
+ * (B, C) [, documents]) -> (B, T, C). */
+typedef struct kp_mean_rows_arguments {
+  int64_t length; /* T */
+} kp_mean_rows_arguments;
 
 /* STORE_ROWS: (x (B·T, C), state (B, W, C)) -> no output; the state's rows move up by T and the newest T rows
  * of x are appended: afterwards it holds the last W rows seen.  With `mean` (W = 1, third input seen int32

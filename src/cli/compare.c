@@ -95,11 +95,11 @@ static void print_losses(const kp_comparison *c) {
     kp_table_cell(&table, "%s", r->name);
     kp_table_cell(&table, "%s", r->model);
     kp_table_cell(&table, "%d", r->count);
-    kp_table_cell(&table, "%s", statistic_text(r->final_loss, 4, text));
-    kp_table_cell(&table, "%s", statistic_text(r->best_loss, 4, text));
-    kp_table_cell(&table, "%.0f", r->best_step.mean);
-    kp_table_cell(&table, "%s", statistic_text(r->bits_per_byte, 4, text));
-    kp_table_cell(&table, "%s", statistic_text(r->quarter_loss, 4, text));
+    kp_table_cell(&table, "%s", statistic_text(r->measures[KP_FINAL_LOSS], 4, text));
+    kp_table_cell(&table, "%s", statistic_text(r->measures[KP_BEST_LOSS], 4, text));
+    kp_table_cell(&table, "%.0f", r->measures[KP_BEST_STEP].mean);
+    kp_table_cell(&table, "%s", statistic_text(r->measures[KP_BITS_PER_BYTE], 4, text));
+    kp_table_cell(&table, "%s", statistic_text(r->measures[KP_QUARTER_LOSS], 4, text));
   }
   kp_table_print(&table, stdout);
 }
@@ -115,38 +115,92 @@ static void print_costs(const kp_comparison *c) {
     char text[64], small[32];
     kp_table_cell(&table, "%s", r->name);
     kp_table_cell(&table, "%s", count_text(r->parameters, text));
-    kp_table_cell(&table, "%.0f", r->steps.mean);
-    kp_table_cell(&table, "%s", count_text(r->tokens.mean, text));
-    kp_table_cell(&table, "%s", count_text(r->tokens_per_s.mean, text));
-    kp_table_cell(&table, "%s", kp_duration_text(r->seconds.mean, small));
-    kp_table_cell(&table, "%s", statistic_text(r->step_ms, 1, text));
+    kp_table_cell(&table, "%.0f", r->measures[KP_STEPS].mean);
+    kp_table_cell(&table, "%s", count_text(r->measures[KP_TOKENS].mean, text));
+    kp_table_cell(&table, "%s", count_text(r->measures[KP_TOKENS_PER_S].mean, text));
+    kp_table_cell(&table, "%s", kp_duration_text(r->measures[KP_SECONDS].mean, small));
+    kp_table_cell(&table, "%s", statistic_text(r->measures[KP_STEP_MS], 1, text));
     if (isnan(r->step_ratio))
       kp_table_cell(&table, "–");
     else
       kp_table_cell(&table, "×%.2f", r->step_ratio);
     kp_table_cell(&table, "%s", c->rows[r->reference].name);
     kp_table_cell(&table, "%s", isnan(r->planned_bytes) ? "–" : kp_bytes_text(r->planned_bytes, small));
-    if (isnan(r->boundary_share.mean))
+    if (isnan(r->measures[KP_BOUNDARY_SHARE].mean))
       kp_table_cell(&table, "–");
     else
-      kp_table_cell(&table, "%.1f%%", 100 * r->boundary_share.mean);
-    kp_table_cell(&table, "%.0f", isnan(r->skipped.mean) ? 0 : r->skipped.mean);
+      kp_table_cell(&table, "%.1f%%", 100 * r->measures[KP_BOUNDARY_SHARE].mean);
+    kp_table_cell(&table, "%.0f", isnan(r->measures[KP_SKIPPED].mean) ? 0 : r->measures[KP_SKIPPED].mean);
   }
   kp_table_print(&table, stdout);
+}
+
+static void print_geometry(const kp_comparison *c) {
+  static const char *const titles[] = {"<run",        "κ < -0.1",         "flat",       "κ > 0.1",
+                                       "mean cosine", "effective rank",   "relative δ", "of a Gaussian",
+                                       "SVD entropy", "frequency·length", NULL};
+  static const kp_measure columns[] = {KP_HYPERBOLIC,
+                                       KP_EUCLIDEAN,
+                                       KP_SPHERICAL,
+                                       KP_MEAN_COSINE,
+                                       KP_EFFECTIVE_RANK,
+                                       KP_RELATIVE_DELTA,
+                                       KP_RELATIVE_DELTA_GAUSSIAN,
+                                       KP_SVD_ENTROPY,
+                                       KP_FREQUENCY_CORRELATION};
+  kp_table table;
+  bool known = false;
+  for (int i = 0; i < c->row_count; i++)
+    for (size_t m = 0; m < sizeof columns / sizeof *columns; m++)
+      known |= c->rows[i].measures[columns[m]].count > 0;
+  if (!known) return;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int i = 0; i < c->row_count; i++) {
+    kp_table_cell(&table, "%s", c->rows[i].name);
+    for (size_t m = 0; m < sizeof columns / sizeof *columns; m++) {
+      char text[64];
+      kp_table_cell(&table, "%s",
+                    statistic_text(c->rows[i].measures[columns[m]], kp_measure_digits(columns[m]), text));
+    }
+  }
+  kp_table_print(&table, stdout);
+}
+
+/* "lower by 0.0123, 95 % interval [-0.0200, -0.0046]"; of one seed a side, the difference alone. */
+static void print_difference(const kp_difference *d) {
+  if (kp_verdict_of(d) == KP_VERDICT_UNKNOWN) {
+    printf("final loss %+.4f; with one seed a side it is not known what that means", d->value);
+    return;
+  }
+  printf("final loss %s, %+.4f (95 %% interval %+.4f to %+.4f, p = %.2g)", kp_verdict_words(d), d->value,
+         d->low, d->high, d->p);
 }
 
 static void print_twins(const kp_comparison *c) {
   int printed = 0;
   for (int i = 0; i < c->row_count; i++) {
     const kp_comparison_row *r = &c->rows[i];
-    if (r->twin < 0) continue;
-    printf("%s%s against its flat twin, %s: final loss %+.4f", printed++ == 0 ? "\n" : "", r->name,
-           c->rows[r->twin].name, r->twin_difference);
-    if (!isnan(r->twin_error)) printf(" ± %.4f (standard error)", r->twin_error);
-    if (!isnan(r->twin_early_difference))
-      printf(", at a quarter of the steps %+.4f", r->twin_early_difference);
-    if (!isnan(r->step_ratio)) printf(", %.2f times its step time", r->step_ratio);
-    putchar('\n');
+    if (r->twin >= 0) {
+      printf("%s%s against its flat twin, %s: ", printed++ == 0 ? "\n" : "", r->name, c->rows[r->twin].name);
+      print_difference(&r->twin_differences[KP_FINAL_LOSS]);
+      if (!isnan(r->twin_paired.low))
+        printf("; paired by seed %s (p = %.2g)", kp_verdict_words(&r->twin_paired), r->twin_paired.p);
+      if (!isnan(r->twin_differences[KP_QUARTER_LOSS].value))
+        printf("; at a quarter of the steps %+.4f", r->twin_differences[KP_QUARTER_LOSS].value);
+      if (!isnan(r->step_ratio)) printf("; %.2f times its step time", r->step_ratio);
+      putchar('\n');
+    }
+    if (r->frozen >= 0) {
+      printf("%s%s against the same with frozen curvature, %s: ", printed++ == 0 ? "\n" : "", r->name,
+             c->rows[r->frozen].name);
+      print_difference(&r->frozen_differences[KP_FINAL_LOSS]);
+      putchar('\n');
+    }
+    if (r->curvature.heads == 0 || !kp_run_record_learns_curvature(r->runs[0])) continue;
+    char sentence[1024];
+    kp_curvature_sentence(&r->curvature, sentence, sizeof sentence);
+    printf("%s%s: %s\n", printed++ == 0 ? "\n" : "", r->name, sentence);
   }
 }
 
@@ -174,6 +228,7 @@ static void print_comparison(const kp_comparison *c) {
   print_losses(c);
   putchar('\n');
   print_costs(c);
+  print_geometry(c);
   print_twins(c);
   print_keys(c);
   for (int i = 0; i < c->warning_count; i++) printf("%swarning: %s\n", i == 0 ? "\n" : "", c->warnings[i]);
@@ -190,7 +245,8 @@ static kp_status default_folder(const char *run, char out[KP_PATH_SIZE], kp_erro
 static const char *best_run(const kp_comparison *c) {
   const kp_comparison_row *best = NULL;
   for (int i = 0; i < c->row_count; i++)
-    if (c->rows[i].best_loss.count > 0 && (best == NULL || c->rows[i].best_loss.mean < best->best_loss.mean))
+    if (c->rows[i].measures[KP_BEST_LOSS].count > 0 &&
+        (best == NULL || c->rows[i].measures[KP_BEST_LOSS].mean < best->measures[KP_BEST_LOSS].mean))
       best = &c->rows[i];
   return best == NULL ? NULL : best->runs[0]->path;
 }

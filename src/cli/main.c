@@ -14,6 +14,7 @@ static const kp_command commands[] = {
     {"sample", "write text with a trained model", kp_command_sample},
     {"eval", "score a text with a trained model", kp_command_eval},
     {"compare", "compare runs: losses, costs, fairness", kp_command_compare},
+    {"study", "train and compare the runs of a plan", kp_command_study},
     {"plot", "draw the curves of a run", kp_command_plot},
     {"analyze", "geometry of a trained model: isotropy, curvature, spectra", kp_command_analyze},
     {"bench", "time training steps and operators", kp_command_bench},

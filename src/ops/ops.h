@@ -140,6 +140,10 @@ typedef struct kp_logit_head {
 kp_tensor *kp_linear_cross_entropy(kp_graph *graph, kp_logit_head head, kp_tensor *targets,
                                    kp_linear_cross_entropy_arguments arguments);
 
+/* Logits (…, V) of the points x by their distances to hyperplanes: normals (V, C), offsets (V), c (1) or NULL
+ * (1); see LORENTZ_MLR. */
+kp_tensor *kp_lorentz_mlr(kp_graph *graph, kp_point x, kp_tensor *normals, kp_tensor *offsets, kp_tensor *c);
+
 /* The seam between two sub-layers; absent tensors are NULL (see backend/operators.h). */
 typedef struct kp_seam {
   kp_tensor *stream, *branch, *reference;
@@ -193,6 +197,9 @@ kp_tensor *kp_curvature(kp_graph *graph, kp_tensor *theta, kp_curvature_map map)
 
 /* x (B, T, C) -> (B, C) */
 kp_tensor *kp_select_row(kp_graph *graph, kp_tensor *x, int64_t row);
+/* x (B, T, C), documents int32 (B, T) or NULL -> the mean of each sequence's rows, those of padding (a
+ * negative document) left out (B, C) */
+kp_tensor *kp_mean_rows(kp_graph *graph, kp_tensor *x, kp_tensor *documents);
 void kp_store_rows(kp_graph *graph, kp_tensor *x, kp_tensor *state, kp_tensor *seen, bool mean);
 
 /* h, u (…, C) and rates (C) -> the step on the unit sphere from h towards u (…, C) */

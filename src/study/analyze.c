@@ -1,14 +1,43 @@
 #include "study/analyze.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/arena.h"
 #include "core/directory.h"
 #include "core/json_text.h"
 #include "study/analyze_private.h"
 
-kp_status kp_analysis_create(const char *run, const kp_analysis_options *options, kp_analysis **result,
-                             kp_error *error) {
+/* data.path=PATH for kp_config_set, whatever characters the path has. */
+static kp_status choose_data(kp_config *config, const char *path, kp_error *error) {
+  char assignment[2 * KP_PATH_SIZE + 16] = "data.path=\"";
+  size_t length = strlen(assignment);
+  KP_TRY(kp_path_check(path, error));
+  for (; *path != 0; path++) {
+    if (*path == '"' || *path == '\\') assignment[length++] = '\\';
+    assignment[length++] = *path;
+  }
+  snprintf(assignment + length, sizeof assignment - length, "\"");
+  KP_TRY(kp_config_set(config, assignment, error));
+  KP_TRY(kp_config_set(config, "data.train=\"\"", error));
+  return kp_config_set(config, "data.validation=\"\"", error);
+}
+
+static kp_status read_data(kp_analysis *a, kp_trained *trained, const kp_analysis_options *options,
+                           kp_error *error) {
+  kp_data_source data;
+  if (options->data != NULL) KP_TRY(choose_data(trained->config, options->data, error));
+  KP_TRY(kp_data_source_open(trained->config, &data, error));
+  kp_status status = kp_analysis_read_states(a, trained, &data, options, error);
+  if (status == KP_OK) status = kp_analysis_read_embedding(a, trained, &data, error);
+  kp_data_source_close(&data);
+  return status;
+}
+
+static kp_status analyze(const char *run, const kp_analysis_options *options, kp_analysis **result,
+                         kp_error *error) {
   kp_arena *arena = kp_arena_create();
   kp_analysis *a = kp_arena_take(arena, sizeof *a);
   kp_trained trained = {0};
@@ -21,7 +50,7 @@ kp_status kp_analysis_create(const char *run, const kp_analysis_options *options
   if (status == KP_OK) {
     a->step = trained.step;
     a->width = trained.options.width;
-    status = kp_analysis_read_states(a, &trained, options, error);
+    status = read_data(a, &trained, options, error);
     if (status == KP_OK) status = kp_analysis_read_weights(a, trained.parameters, error);
     kp_trained_close(&trained);
   }
@@ -32,81 +61,44 @@ kp_status kp_analysis_create(const char *run, const kp_analysis_options *options
   return status;
 }
 
+/* An analysis of every checkpoint; `a` itself stands for its own. */
+static kp_status read_history(kp_analysis *a, const kp_analysis_options *options, kp_error *error) {
+  int64_t *steps;
+  size_t count;
+  KP_TRY(kp_checkpoint_list(a->record.path, &steps, &count, error));
+  a->history = kp_arena_take(a->arena, (count + 1) * sizeof *a->history);
+  kp_status status = KP_OK;
+  for (size_t i = 0; i < count && status == KP_OK; i++) {
+    char step[32];
+    kp_analysis_options one = *options;
+    snprintf(step, sizeof step, "%lld", (long long)steps[i]);
+    one.checkpoint = step;
+    if (steps[i] == a->step)
+      a->history[a->history_count] = a;
+    else
+      status = analyze(a->record.path, &one, &a->history[a->history_count], error);
+    if (status == KP_OK) a->history_count++;
+  }
+  free(steps);
+  return status;
+}
+
+kp_status kp_analysis_create(const char *run, const kp_analysis_options *options, kp_analysis **result,
+                             kp_error *error) {
+  KP_TRY(analyze(run, options, result, error));
+  kp_status status = options->over_training ? read_history(*result, options, error) : KP_OK;
+  if (status == KP_OK) return KP_OK;
+  kp_analysis_destroy(*result);
+  *result = NULL;
+  return status;
+}
+
 void kp_analysis_destroy(kp_analysis *a) {
   if (a == NULL) return;
+  for (int i = 0; i < a->history_count; i++)
+    if (a->history[i] != a) kp_analysis_destroy(a->history[i]);
   kp_run_record_close(&a->record);
   kp_arena_destroy(a->arena);
-}
-
-/* ---- JSON ---- */
-
-static json_t *list_of(const double *values, int64_t count) {
-  json_t *list = json_array();
-  for (int64_t i = 0; i < count; i++) json_array_append_new(list, kp_json_number(values[i]));
-  return list;
-}
-
-static json_t *stream_json(const kp_analysis *a, int index) {
-  const kp_stream_analysis *s = &a->streams[index];
-  json_t *json = json_pack(
-      "{s:i, s:I, s:I, s:o, s:o, s:o, s:o}", "before_block", index, "rows", (json_int_t)s->isotropy.rows,
-      "zero_rows", (json_int_t)s->isotropy.zero_rows, "mean_cosine", kp_json_number(s->isotropy.mean_cosine),
-      "participation_ratio", kp_json_number(s->isotropy.participation_ratio), "effective_rank",
-      kp_json_number(s->isotropy.effective_rank), "mean_norm", kp_json_number(s->isotropy.mean_norm));
-  if (a->groups > 0) {
-    json_object_set_new(json, "mean_radius", kp_json_number(s->mean_radius));
-    json_object_set_new(json, "edge_share", kp_json_number(s->edge_share));
-  }
-  json_object_set_new(json, "eigenvalues", list_of(s->eigenvalues, a->width));
-  return json;
-}
-
-static json_t *blocks_json(const kp_analysis *a, const double *values) {
-  json_t *blocks = json_array();
-  for (int layer = 0; layer < a->layers; layer++)
-    json_array_append_new(blocks, list_of(values + layer * a->groups, a->groups));
-  return blocks;
-}
-
-static json_t *history_json(const kp_run_record *record) {
-  json_t *history = json_array();
-  for (int64_t e = 0; e < record->evaluation_count; e++) {
-    const kp_evaluation_line *line = &record->evaluations[e];
-    json_t *blocks = json_array();
-    for (int layer = 0; layer < record->layers && line->curvature != NULL; layer++)
-      json_array_append_new(blocks, list_of(line->curvature + layer * record->groups, record->groups));
-    json_array_append_new(history,
-                          json_pack("{s:o, s:o}", "step", kp_json_number(line->step), "blocks", blocks));
-  }
-  return history;
-}
-
-static json_t *curvature_json(const kp_analysis *a) {
-  json_t *json = json_pack("{s:o, s:o, s:o}", "start", blocks_json(a, a->start), "blocks",
-                           blocks_json(a, a->curvature), "over_training", history_json(&a->record));
-  if (isnan(a->embedding_curvature)) return json;
-  json_object_set_new(json, "embedding_start", kp_json_number(a->embedding_start));
-  json_object_set_new(json, "embedding", kp_json_number(a->embedding_curvature));
-  return json;
-}
-
-json_t *kp_analysis_json(const kp_analysis *a) {
-  char model[160];
-  json_t *streams = json_array(), *matrices = json_array();
-  kp_run_record_describe(&a->record, model, sizeof model);
-  for (int i = 0; i <= a->layers; i++) json_array_append_new(streams, stream_json(a, i));
-  for (int i = 0; i < a->matrix_count; i++) {
-    const kp_matrix_analysis *m = &a->matrices[i];
-    json_array_append_new(matrices,
-                          json_pack("{s:s, s:s, s:i, s:I, s:I, s:o}", "name", m->name, "kind", m->kind,
-                                    "layer", m->layer, "rows", (json_int_t)m->rows, "columns",
-                                    (json_int_t)m->columns, "svd_entropy", kp_json_number(m->entropy)));
-  }
-  json_t *json = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "run", a->record.path, "model", model,
-                           "step", (json_int_t)a->step, "tokens", (json_int_t)a->tokens, "loss",
-                           kp_json_number(a->loss), "streams", streams, "matrices", matrices);
-  if (a->groups > 0) json_object_set_new(json, "curvature", curvature_json(a));
-  return json;
 }
 
 kp_status kp_analysis_write(const kp_analysis *a, const char *folder, bool figures, kp_error *error) {

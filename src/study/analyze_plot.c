@@ -6,7 +6,6 @@
 #include "core/arena.h"
 #include "study/analyze_private.h"
 #include "study/plot.h"
-#include "study/run_plot.h"
 
 typedef double (*stream_value)(const kp_stream_analysis *stream);
 
@@ -23,7 +22,7 @@ static double norm(const kp_stream_analysis *s) {
   return s->isotropy.mean_norm;
 }
 static double radius(const kp_stream_analysis *s) {
-  return s->mean_radius;
+  return s->radius.mean;
 }
 
 static void add_streams(kp_panel *panel, const kp_analysis *a, stream_value value, const char *label,
@@ -66,6 +65,7 @@ static void add_spectra(kp_panel *panel, const kp_analysis *a) {
 
 static kp_status plot_isotropy(const kp_analysis *a, const char *title, const char *folder, kp_error *error) {
   static const char where[] = "stream before block (last: at the end)";
+  const bool is_curved = !isnan(a->streams[a->layers].radius.mean);
   kp_figure *figure = kp_figure_create(title, 2);
   add_streams(kp_figure_panel(figure, where, "mean cosine of pairs"), a, cosine, NULL, 0);
   kp_panel *panel = kp_figure_panel(figure, where, "dimensions in use");
@@ -73,10 +73,10 @@ static kp_status plot_isotropy(const kp_analysis *a, const char *title, const ch
   add_streams(panel, a, rank, "effective rank", 0);
   add_streams(panel, a, participation, "participation ratio", 1);
   panel->legend = KP_LEGEND_RIGHT;
-  panel = kp_figure_panel(figure, where, a->groups > 0 ? "mean length" : "mean length |h|");
+  panel = kp_figure_panel(figure, where, is_curved ? "mean length" : "mean length |h|");
   panel->y.minimum = 0;
   add_streams(panel, a, norm, "|h|", 0);
-  if (a->groups > 0) {
+  if (is_curved) {
     add_streams(panel, a, radius, "√|κ| d(0, x)", 1);
     panel->legend = KP_LEGEND_RIGHT;
   } else {
@@ -85,35 +85,6 @@ static kp_status plot_isotropy(const kp_analysis *a, const char *title, const ch
   add_spectra(kp_figure_panel(figure, "rank of the eigenvalue", "share of the variance"), a);
   kp_status status = kp_figure_write(figure, folder, "isotropy", error);
   kp_figure_destroy(figure);
-  return status;
-}
-
-/* κ by block before and after, and over training where the run wrote it down. */
-static kp_status plot_curvature(const kp_analysis *a, const char *title, const char *folder,
-                                kp_error *error) {
-  kp_figure *figure = kp_figure_create(title, 2);
-  kp_panel *panel = kp_figure_panel(figure, "block", "curvature κ");
-  kp_arena *arena = kp_arena_create();
-  double *x = kp_arena_take(arena, (size_t)a->layers * sizeof *x);
-  double *y = kp_arena_take(arena, (size_t)a->layers * sizeof *y);
-  panel->legend = KP_LEGEND_RIGHT;
-  panel->x.whole = true;
-  for (int now = 0; now < 2; now++)
-    for (int group = 0; group < a->groups; group++) {
-      for (int layer = 0; layer < a->layers; layer++) {
-        x[layer] = layer;
-        y[layer] = (now ? a->curvature : a->start)[layer * a->groups + group];
-      }
-      kp_panel_series(panel, now ? KP_LINE_POINTS : KP_LINE_DASHED,
-                      group > 0 ? NULL
-                      : now     ? "trained"
-                                : "start",
-                      kp_plot_colour(now ? 0 : 6), (size_t)a->layers, x, y);
-    }
-  kp_plot_curvature(&a->record, kp_figure_panel(figure, "step", "curvature κ by block"));
-  kp_status status = kp_figure_write(figure, folder, "curvature", error);
-  kp_figure_destroy(figure);
-  kp_arena_destroy(arena);
   return status;
 }
 
@@ -156,6 +127,7 @@ kp_status kp_analysis_plot(const kp_analysis *a, const char *folder, kp_error *e
   kp_run_record_describe(&a->record, model, sizeof model);
   snprintf(title, sizeof title, "%.250s: %s, step %lld", a->record.name, model, (long long)a->step);
   KP_TRY(plot_isotropy(a, title, folder, error));
-  if (a->groups > 0) KP_TRY(plot_curvature(a, title, folder, error));
-  return plot_weights(a, title, folder, error);
+  KP_TRY(plot_weights(a, title, folder, error));
+  KP_TRY(kp_analysis_plot_geometry(a, title, folder, error));
+  return a->history_count > 1 ? kp_analysis_plot_training(a, title, folder, error) : KP_OK;
 }

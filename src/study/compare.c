@@ -15,122 +15,54 @@
 
 /* ---- rows ---- */
 
-typedef double (*value_of)(const kp_run_record *run);
-
-static const kp_evaluation_line *last_evaluation(const kp_run_record *run) {
-  return run->evaluation_count > 0 ? &run->evaluations[run->evaluation_count - 1] : NULL;
-}
-
-static const kp_evaluation_line *best_evaluation(const kp_run_record *run) {
-  const kp_evaluation_line *best = NULL;
-  for (int64_t i = 0; i < run->evaluation_count; i++)
-    if (best == NULL || run->evaluations[i].validation_loss < best->validation_loss)
-      best = &run->evaluations[i];
-  return best;
-}
-
-static const kp_step_line *last_step(const kp_run_record *run) {
-  return run->step_count > 0 ? &run->steps[run->step_count - 1] : NULL;
-}
-
-static double final_loss(const kp_run_record *run) {
-  const kp_evaluation_line *last = last_evaluation(run);
-  return last != NULL ? last->validation_loss : (double)NAN;
-}
-
-static double final_bits(const kp_run_record *run) {
-  const kp_evaluation_line *last = last_evaluation(run);
-  return last != NULL ? last->bits_per_byte : (double)NAN;
-}
-
-static double best_loss(const kp_run_record *run) {
-  const kp_evaluation_line *best = best_evaluation(run);
-  return best != NULL ? best->validation_loss : (double)NAN;
-}
-
-static double best_step(const kp_run_record *run) {
-  const kp_evaluation_line *best = best_evaluation(run);
-  return best != NULL ? best->step : (double)NAN;
-}
-
-static double quarter_loss(const kp_run_record *run) {
-  return kp_run_record_loss_at(run, (double)run->planned_steps / 4);
-}
-
-static double steps_done(const kp_run_record *run) {
-  const kp_evaluation_line *evaluation = last_evaluation(run);
-  const kp_step_line *step = last_step(run);
-  return fmax(evaluation != NULL ? evaluation->step : 0, step != NULL ? step->step : 0);
-}
-
-static double tokens_seen(const kp_run_record *run) {
-  return steps_done(run) * (double)run->tokens_per_step;
-}
-
-static double seconds_spent(const kp_run_record *run) {
-  const kp_evaluation_line *evaluation = last_evaluation(run);
-  const kp_step_line *step = last_step(run);
-  return fmax(evaluation != NULL ? evaluation->seconds : 0, step != NULL ? step->seconds : 0);
-}
-
-static double rate(const kp_run_record *run) {
-  const double seconds = seconds_spent(run);
-  return seconds > 0 ? tokens_seen(run) / seconds : (double)NAN;
-}
-
-static double boundary(const kp_run_record *run) {
-  return last_step(run) != NULL ? last_step(run)->boundary_share : (double)NAN;
-}
-
-static double skipped(const kp_run_record *run) {
-  return last_step(run) != NULL ? last_step(run)->skipped : (double)NAN;
-}
-
-static kp_statistic statistic(const kp_comparison_row *row, value_of value) {
-  kp_statistic s = {.mean = NAN, .spread = NAN};
-  double sum = 0, squares = 0;
-  for (int i = 0; i < row->count; i++) {
-    const double v = value(row->runs[i]);
-    if (!isfinite(v)) continue;
-    sum += v;
-    s.count++;
-  }
-  if (s.count == 0) return s;
-  s.mean = sum / s.count;
-  for (int i = 0; i < row->count; i++) {
-    const double distance = value(row->runs[i]) - s.mean;
-    if (isfinite(distance)) squares += distance * distance;
-  }
-  if (s.count > 1) s.spread = sqrt(squares / (s.count - 1));
-  return s;
+/* Of one measure over the runs of a row. */
+static kp_statistic statistic(const kp_comparison_row *row, int measure, double *room) {
+  for (int i = 0; i < row->count; i++) room[i] = row->values[i][measure];
+  return kp_statistic_of(room, row->count);
 }
 
 static double known(int64_t value) {
   return value >= 0 ? (double)value : (double)NAN;
 }
 
-static void fill_row(kp_comparison_row *row) {
+/* Runs that are called NAME-SEED, each with its own seed, are called NAME together: the length of NAME, or 0.
+ */
+static int seedless(const kp_comparison_row *row) {
+  size_t stem = 0;
+  if (row->count < 2) return 0;
+  for (int i = 0; i < row->count; i++) {
+    char ending[32];
+    const char *name = row->runs[i]->name;
+    snprintf(ending, sizeof ending, "-%lld",
+             (long long)kp_config_integer(row->runs[i]->config, "train.seed"));
+    const size_t length = strlen(name), tail = strlen(ending);
+    if (length <= tail || strcmp(name + length - tail, ending) != 0) return 0;
+    if (i == 0) stem = length - tail;
+    if (length - tail != stem || strncmp(name, row->runs[0]->name, stem) != 0) return 0;
+  }
+  return (int)stem;
+}
+
+static kp_status fill_row(kp_comparison *c, kp_comparison_row *row, kp_error *error) {
   const kp_run_record *first = row->runs[0];
-  row->final_loss = statistic(row, final_loss);
-  row->best_loss = statistic(row, best_loss);
-  row->quarter_loss = statistic(row, quarter_loss);
-  row->bits_per_byte = statistic(row, final_bits);
-  row->best_step = statistic(row, best_step);
-  row->steps = statistic(row, steps_done);
-  row->tokens = statistic(row, tokens_seen);
-  row->seconds = statistic(row, seconds_spent);
-  row->tokens_per_s = statistic(row, rate);
-  row->step_ms = statistic(row, kp_run_record_step_ms);
-  row->boundary_share = statistic(row, boundary);
-  row->skipped = statistic(row, skipped);
+  double *room = kp_arena_take(c->arena, (size_t)row->count * sizeof *room);
+  row->values = kp_arena_take(c->arena, (size_t)row->count * sizeof *row->values);
+  for (int i = 0; i < row->count; i++) {
+    KP_TRY(kp_measures_of(row->runs[i], row->values[i], error));
+    kp_measures_curvature(row->runs[i], &row->curvature);
+  }
+  for (int m = 0; m < KP_MEASURES; m++) row->measures[m] = statistic(row, m, room);
   row->parameters = known(first->parameters);
   row->planned_bytes = known(first->planned_bytes);
-  row->twin = -1;
-  if (row->count > 1)
+  const int stem = seedless(row);
+  if (stem > 0)
+    snprintf(row->name, sizeof row->name, "%.*s", stem < 250 ? stem : 250, first->name);
+  else if (row->count > 1)
     snprintf(row->name, sizeof row->name, "%.240s (+%d)", first->name, row->count - 1);
   else
     snprintf(row->name, sizeof row->name, "%.250s", first->name);
   kp_run_record_describe(first, row->model, sizeof row->model);
+  return KP_OK;
 }
 
 /* ---- grouping ---- */
@@ -222,10 +154,11 @@ kp_status kp_comparison_create(const char *const *runs, size_t count, kp_compari
   if (status == KP_OK) {
     tell_names_apart(c);
     group_runs(c);
-    for (int row = 0; row < c->row_count; row++) fill_row(&c->rows[row]);
+    for (int row = 0; row < c->row_count && status == KP_OK; row++)
+      status = fill_row(c, &c->rows[row], error);
     find_keys(c);
-    status = kp_comparison_judge(c, error);
   }
+  if (status == KP_OK) status = kp_comparison_judge(c, error);
   if (status == KP_OK)
     *result = c;
   else
@@ -247,5 +180,6 @@ kp_status kp_comparison_write(const kp_comparison *c, const char *folder, bool f
   kp_status status = kp_json_write_file(path, json, KP_JSON_FLOAT_DIGITS, error);
   json_decref(json);
   if (status != KP_OK || !figures) return status;
-  return kp_plot_comparison(c, folder, error);
+  KP_TRY(kp_plot_comparison(c, folder, error));
+  return kp_plot_twins(c, folder, error);
 }

@@ -4,14 +4,8 @@
 
 #include <jansson.h>
 
-#include "study/run_record.h"
-
-/* Of the runs of a row: mean and sample standard deviation (NaN for one run) of those whose value is known.
- */
-typedef struct kp_statistic {
-  double mean, spread;
-  int count;
-} kp_statistic;
+#include "study/measures.h"
+#include "study/statistics.h"
 
 /* Runs whose configurations differ in the seed alone. */
 typedef struct kp_comparison_row {
@@ -19,17 +13,20 @@ typedef struct kp_comparison_row {
   int count;
   char name[256]; /* of the first run, with "(+2)" when there are others */
   char model[160];
-  kp_statistic final_loss, best_loss, quarter_loss; /* validation; at the last evaluation, the best, and a
-                                                       quarter of the planned steps */
-  kp_statistic bits_per_byte;                       /* at the last evaluation */
-  kp_statistic best_step, steps, tokens, seconds, tokens_per_s, step_ms, boundary_share, skipped;
-  double parameters, planned_bytes; /* of the first run */
-  int twin;                         /* the row of the fair flat twin; -1: none, or this row is flat */
-  int reference;                    /* the row that step_ratio refers to: the twin, or the first */
+  double (*values)[KP_MEASURES];      /* of each run */
+  kp_statistic measures[KP_MEASURES]; /* over the runs */
+  kp_curvature_table curvature;       /* of all runs, from step 0 to the end */
+  double parameters, planned_bytes;   /* of the first run */
+  int twin;                           /* the row of the fair flat twin; -1: none, or this row is flat */
+  int frozen;    /* of a model that learns its curvature: the row that does not; -1: none */
+  int reference; /* the row that step_ratio refers to: the twin, or the first */
   double step_ratio;
-  double twin_difference,
-      twin_error;               /* final loss minus the twin's, and its standard error (NaN for one seed) */
-  double twin_early_difference; /* of the loss at a quarter of the steps */
+  kp_difference twin_differences[KP_MEASURES],
+      frozen_differences[KP_MEASURES]; /* from these rows, by Welch */
+  /* Steps of the twin over the steps after which the mean loss of this row is the twin's final one; NaN when
+   * it never is. */
+  double twin_speed;
+  kp_difference twin_paired; /* of the final loss, by seeds, where both rows have the same; else NaN */
 } kp_comparison_row;
 
 /* A key whose value is not the same in all rows; one text a row. */
@@ -50,6 +47,9 @@ typedef struct kp_comparison {
   kp_arena *arena; /* owns everything but the runs */
 } kp_comparison;
 
+/* What a difference from a twin allows to say: "lower", "higher", "cannot be told apart", "not known". */
+const char *kp_verdict_words(const kp_difference *difference);
+
 /* Reads the runs and compares them.  Destroy with kp_comparison_destroy. */
 kp_status kp_comparison_create(const char *const *runs, size_t count, kp_comparison **comparison,
                                kp_error *error);
@@ -58,7 +58,8 @@ void kp_comparison_destroy(kp_comparison *comparison);
 /* All of it; the caller's to release. */
 json_t *kp_comparison_json(const kp_comparison *comparison);
 
-/* Writes folder/loss.png and .svg: losses over tokens and over seconds, and folder/comparison.json. */
+/* Writes folder/comparison.json and, with `figures`, loss.png and .svg (losses over tokens and over seconds)
+ * and, where a row has a twin, twins.png and .svg (differences from twins with their intervals). */
 kp_status kp_comparison_write(const kp_comparison *comparison, const char *folder, bool figures,
                               kp_error *error);
 

@@ -1,3 +1,5 @@
+#include <math.h>
+
 #include "core/json_text.h"
 #include "study/compare.h"
 
@@ -6,24 +8,44 @@ static json_t *statistic_json(kp_statistic s) {
                    s.count);
 }
 
+static json_t *difference_json(const kp_difference *d) {
+  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "value", kp_json_number(d->value), "standard_error",
+                   kp_json_number(d->error), "degrees_of_freedom", kp_json_number(d->freedom), "low",
+                   kp_json_number(d->low), "high", kp_json_number(d->high), "p", kp_json_number(d->p),
+                   "verdict", kp_verdict_words(d));
+}
+
+/* Of all measures that both rows have. */
+static json_t *differences_json(const char *name, const kp_difference differences[KP_MEASURES]) {
+  json_t *measures = json_object();
+  for (int m = 0; m < KP_MEASURES; m++)
+    if (!isnan(differences[m].value))
+      json_object_set_new(measures, kp_measure_name((kp_measure)m), difference_json(&differences[m]));
+  return json_pack("{s:s, s:o}", "name", name, "differences", measures);
+}
+
+static json_t *curvature_json(const kp_curvature_table *table) {
+  char sentence[1024];
+  const kp_curvature_tests t = kp_curvature_test(table);
+  kp_curvature_sentence(table, sentence, sizeof sentence);
+  return json_pack("{s:i, s:i, s:i, s:o, s:o, s:o, s:s}", "count", table->heads, "to_positive", t.to_positive,
+                   "to_negative", t.to_negative, "p_signs", kp_json_number(t.p_signs), "p_flat",
+                   kp_json_number(t.p_flat), "p_memory", kp_json_number(t.p_memory), "sentence", sentence);
+}
+
+static void add_twins(const kp_comparison *c, const kp_comparison_row *row, json_t *json) {
+  if (row->twin >= 0) {
+    json_t *twin = differences_json(c->rows[row->twin].name, row->twin_differences);
+    json_object_set_new(twin, "paired_final_loss", difference_json(&row->twin_paired));
+    json_object_set_new(twin, "speed", kp_json_number(row->twin_speed));
+    json_object_set_new(json, "twin", twin);
+  }
+  if (row->frozen >= 0)
+    json_object_set_new(json, "frozen_twin",
+                        differences_json(c->rows[row->frozen].name, row->frozen_differences));
+}
+
 static json_t *row_json(const kp_comparison *c, const kp_comparison_row *row) {
-  const struct {
-    const char *name;
-    kp_statistic value;
-  } statistics[] = {
-      {"final_loss", row->final_loss},
-      {"best_loss", row->best_loss},
-      {"best_step", row->best_step},
-      {"loss_at_quarter", row->quarter_loss},
-      {"bits_per_byte", row->bits_per_byte},
-      {"steps", row->steps},
-      {"tokens", row->tokens},
-      {"seconds", row->seconds},
-      {"tokens_per_s", row->tokens_per_s},
-      {"step_ms", row->step_ms},
-      {"boundary_share", row->boundary_share},
-      {"skipped", row->skipped},
-  };
   json_t *runs = json_array(), *seeds = json_array();
   for (int i = 0; i < row->count; i++) {
     json_array_append_new(runs, json_string(row->runs[i]->path));
@@ -32,15 +54,13 @@ static json_t *row_json(const kp_comparison *c, const kp_comparison_row *row) {
   json_t *json = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "name", row->name, "model", row->model, "runs",
                            runs, "seeds", seeds, "parameters", kp_json_number(row->parameters),
                            "planned_bytes", kp_json_number(row->planned_bytes));
-  for (size_t i = 0; i < sizeof statistics / sizeof *statistics; i++)
-    json_object_set_new(json, statistics[i].name, statistic_json(statistics[i].value));
+  for (int m = 0; m < KP_MEASURES; m++)
+    if (row->measures[m].count > 0)
+      json_object_set_new(json, kp_measure_name((kp_measure)m), statistic_json(row->measures[m]));
   json_object_set_new(json, "step_ratio", kp_json_number(row->step_ratio));
   json_object_set_new(json, "step_ratio_to", json_string(c->rows[row->reference].name));
-  if (row->twin < 0) return json;
-  json_object_set_new(json, "twin", json_string(c->rows[row->twin].name));
-  json_object_set_new(json, "twin_difference", kp_json_number(row->twin_difference));
-  json_object_set_new(json, "twin_standard_error", kp_json_number(row->twin_error));
-  json_object_set_new(json, "twin_difference_at_quarter", kp_json_number(row->twin_early_difference));
+  if (row->curvature.heads > 0) json_object_set_new(json, "curvature", curvature_json(&row->curvature));
+  add_twins(c, row, json);
   return json;
 }
 

@@ -26,17 +26,71 @@ __attribute__((format(printf, 2, 3))) static void warn(kp_comparison *c, const c
 
 /* ---- twins ---- */
 
-static double standard_error(kp_statistic a, kp_statistic b) {
-  return sqrt(a.spread * a.spread / a.count + b.spread * b.spread / b.count); /* NaN when one stands alone */
+const char *kp_verdict_words(const kp_difference *difference) {
+  static const char *const words[] = {[KP_VERDICT_UNKNOWN] = "not known",
+                                      [KP_VERDICT_LOWER] = "lower",
+                                      [KP_VERDICT_SAME] = "cannot be told apart",
+                                      [KP_VERDICT_HIGHER] = "higher"};
+  return words[kp_verdict_of(difference)];
+}
+
+/* By Welch's test, of every measure. */
+static void fill_differences(const kp_comparison_row *row, const kp_comparison_row *other,
+                             kp_difference differences[KP_MEASURES]) {
+  for (int m = 0; m < KP_MEASURES; m++) differences[m] = kp_welch(row->measures[m], other->measures[m]);
+}
+
+static int64_t seed_of(const kp_comparison_row *row, int run) {
+  return kp_config_integer(row->runs[run]->config, "train.seed");
+}
+
+/* Of the final loss by pairs of one seed: both saw the same batches.  NaN unless each seed has its pair. */
+static kp_difference paired_difference(kp_comparison *c, const kp_comparison_row *row,
+                                       const kp_comparison_row *other) {
+  double *mine = kp_arena_take(c->arena, (size_t)row->count * sizeof *mine);
+  double *theirs = kp_arena_take(c->arena, (size_t)row->count * sizeof *theirs);
+  int pairs = 0;
+  for (int i = 0; i < row->count && row->count == other->count; i++)
+    for (int j = 0; j < other->count; j++) {
+      if (seed_of(row, i) != seed_of(other, j)) continue;
+      mine[i] = row->values[i][KP_FINAL_LOSS];
+      theirs[i] = other->values[j][KP_FINAL_LOSS];
+      pairs++;
+      break;
+    }
+  return kp_paired(mine, theirs, pairs == row->count ? pairs : 0);
+}
+
+static double mean_loss_at(const kp_comparison_row *row, double step) {
+  double sum = 0;
+  for (int i = 0; i < row->count; i++) sum += kp_run_record_loss_at(row->runs[i], step);
+  return sum / row->count;
+}
+
+/* Where the mean loss first meets the twin's final one, between evaluations by linear interpolation. */
+static double speed_of(const kp_comparison_row *row, const kp_comparison_row *twin) {
+  const double goal = twin->measures[KP_FINAL_LOSS].mean, steps = twin->measures[KP_STEPS].mean;
+  const kp_run_record *first = row->runs[0];
+  double before = 0, loss_before = (double)NAN;
+  for (int64_t e = 0; e < first->evaluation_count; e++) {
+    const double step = first->evaluations[e].step, loss = mean_loss_at(row, step);
+    if (loss <= goal) {
+      const double share = loss_before > loss ? (loss_before - goal) / (loss_before - loss) : 1;
+      return steps / (before + share * (step - before));
+    }
+    before = step;
+    loss_before = loss;
+  }
+  return (double)NAN;
 }
 
 static void use_twin(kp_comparison *c, int row, int twin) {
   kp_comparison_row *r = &c->rows[row];
   const kp_comparison_row *t = &c->rows[twin];
   r->twin = r->reference = twin;
-  r->twin_difference = r->final_loss.mean - t->final_loss.mean;
-  r->twin_early_difference = r->quarter_loss.mean - t->quarter_loss.mean;
-  r->twin_error = standard_error(r->final_loss, t->final_loss);
+  fill_differences(r, t, r->twin_differences);
+  r->twin_paired = paired_difference(c, r, t);
+  r->twin_speed = speed_of(r, t);
 }
 
 static void warn_without_twin(kp_comparison *c, int row, int nearest, const kp_twin_difference *difference) {
@@ -77,6 +131,21 @@ static kp_status find_twin(kp_comparison *c, int row, kp_error *error) {
   else
     warn_without_twin(c, row, nearest, &best);
   return KP_OK;
+}
+
+/* The row that is the same model with curvatures that stay where they start. */
+static void find_frozen(kp_comparison *c, int row) {
+  kp_comparison_row *r = &c->rows[row];
+  for (int other = 0; other < c->row_count && r->frozen < 0; other++)
+    if (other != row && kp_twin_is_frozen(r->runs[0], c->rows[other].runs[0])) r->frozen = other;
+  if (r->frozen >= 0)
+    fill_differences(r, &c->rows[r->frozen], r->frozen_differences);
+  else
+    warn(c,
+         "%s learns its curvature and no run with the same curvature frozen stands beside it: what it gains "
+         "may "
+         "not come from learning it; train the same configuration with --set train.curvature_rate=0",
+         r->name);
 }
 
 /* ---- other differences ---- */
@@ -172,10 +241,12 @@ static void judge_seeds(kp_comparison *c) {
 kp_status kp_comparison_judge(kp_comparison *c, kp_error *error) {
   for (int row = 0; row < c->row_count; row++) {
     kp_comparison_row *r = &c->rows[row];
-    r->twin = -1;
-    r->twin_difference = r->twin_error = r->twin_early_difference = (double)NAN;
+    r->twin = r->frozen = -1;
+    r->twin_paired = kp_paired(NULL, NULL, 0);
+    r->twin_speed = (double)NAN;
     if (r->runs[0]->family->curved && r->runs[0]->family->twin != NULL) KP_TRY(find_twin(c, row, error));
-    r->step_ratio = r->step_ms.mean / c->rows[r->reference].step_ms.mean;
+    if (kp_run_record_learns_curvature(r->runs[0])) find_frozen(c, row);
+    r->step_ratio = r->measures[KP_STEP_MS].mean / c->rows[r->reference].measures[KP_STEP_MS].mean;
   }
   judge_data(c);
   judge_training(c);

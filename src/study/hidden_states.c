@@ -1,256 +1,243 @@
 /* The residual stream of a trained model at validation tokens. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/assert.h"
-#include "core/executor.h"
 #include "data/batches.h"
-#include "optim/manifold.h"
 #include "study/analyze_private.h"
-#include "train/data_source.h"
+#include "study/model_pass.h"
 
-enum { DEFAULT_TOKENS = 16384, ROWS = 8 };
+enum { DEFAULT_TOKENS = 16384, ROWS = 8, SAMPLE = 512 };
 
-/* Half of √|κ| d(0, x); tanh of it is √-κ |x|. */
-static double half_radius(double norm, double kappa, bool point) {
-  const double last_inside = 1 - 0x1p-24;
-  const double s = sqrt(fabs(kappa)) * norm;
-  if (!point) return s;
-  return kappa < 0 ? atanh(fmin(s, last_inside)) : atan(s);
-}
+/* What is gathered of one stream beside its analysis. */
+typedef struct stream_sums {
+  kp_isotropy *isotropy;
+  kp_radii radii;
+  double *sample; /* (SAMPLE, C): states of every so many tokens */
+  int64_t sampled;
+} stream_sums;
 
-double kp_scaled_radius(double norm, double kappa, bool point) {
-  return 2 * half_radius(norm, kappa, point);
-}
-
-bool kp_radius_is_edge(double scaled_radius, double kappa) {
-  return kappa < 0 ? tanh(scaled_radius / 2) > 0.99 : scaled_radius > acos(-1.0) / 2;
-}
-
-/* One pass over the tokens with one set of parameters. */
-typedef struct pass {
+/* The trained model on its way through the text. */
+typedef struct reading {
   kp_analysis *analysis;
-  const kp_model_options *options;
-  kp_network *network;
-  kp_executor *executor;
-  kp_tensor *embedding_curvature; /* κ (1), or NULL */
-  double *states, *kappa;         /* (B·T, C), (K, G) of one batch */
-} pass;
+  kp_model_pass pass;
+  stream_sums *streams; /* layers + 1 */
+  int64_t stride;       /* tokens between those of the sample */
+} reading;
 
-/* κ of the embedding: the output of the map that reads its parameter. */
-static kp_tensor *find_embedding_curvature(const kp_graph *graph) {
-  for (int n = 0; n < graph->forward_count; n++) {
-    const kp_node *node = graph->nodes[n];
-    if (node->operation == KP_OP_CURVATURE && strcmp(node->input[0]->name, "embedding_curvature") == 0)
-      return node->output[0];
-  }
-  return NULL;
+/* The block whose curvature a stream is measured with. */
+static int reader_of(const kp_analysis *a, int stream) {
+  return stream < a->layers ? stream : a->layers - 1;
 }
 
-static void write_positions(pass *p) {
-  int32_t *positions = kp_executor_memory(p->executor, p->network->positions);
-  for (int64_t i = 0; i < kp_tensor_count(p->network->positions); i++)
-    positions[i] = (int32_t)(i % p->network->build.length);
-}
-
-static double *numbers(int64_t count) {
-  double *list = calloc((size_t)count + 1, sizeof *list);
-  kp_assert(list != NULL, "out of memory");
-  return list;
-}
-
-static kp_status open_pass(pass *p, kp_analysis *analysis, const kp_model_options *options,
-                           kp_parameters *parameters, int64_t rows, const kp_analysis_options *how,
-                           kp_error *error) {
-  const kp_build build = {
-      .mode = KP_BUILD_EVALUATE, .batch = rows, .length = options->context, .keep_hidden = true};
-  *p = (pass){.analysis = analysis, .options = options};
-  KP_TRY(kp_network_create(options, parameters, build, &p->network, error));
-  p->embedding_curvature = find_embedding_curvature(p->network->graph);
-  if (p->embedding_curvature != NULL) kp_graph_keep(p->embedding_curvature);
-  for (int layer = 0; layer < p->network->layers && p->network->curvature[layer] != NULL; layer++)
-    kp_graph_keep(p->network->curvature[layer]);
-  if (parameters->values == NULL) {
-    KP_TRY(kp_parameters_allocate(parameters, how->backend, false, error));
-    kp_parameters_initialise(parameters, (uint64_t)kp_config_integer(analysis->record.config, "train.seed"));
-    kp_parameters_retract(parameters, how->threads);
-  }
-  KP_TRY(kp_executor_create(p->network->graph, how->backend, parameters,
-                            (kp_executor_options){.threads = how->threads}, &p->executor, error));
-  write_positions(p);
-  p->states = numbers(rows * options->context * options->width);
-  p->kappa = numbers(rows * options->context * options->width);
-  return KP_OK;
-}
-
-static void close_pass(pass *p) {
-  kp_executor_destroy(p->executor);
-  kp_network_destroy(p->network);
-  free(p->states);
-  free(p->kappa);
-}
-
-static kp_status run_batch(pass *p, const int32_t *inputs, const int32_t *targets, kp_error *error) {
-  kp_executor_write_int32(p->executor, p->network->tokens, inputs);
-  kp_executor_write_int32(p->executor, p->network->targets, targets);
-  return kp_executor_run(p->executor, 0, p->network->graph->forward_count, error);
-}
-
-/* Adds the means of the batch's κ, weighted, to `sums` (layers, groups). */
-static void add_curvature(pass *p, double weight, double *sums) {
-  for (int layer = 0; layer < p->network->layers; layer++) {
-    const kp_tensor *tensor = p->network->curvature[layer];
-    const int64_t rows = kp_tensor_rows(tensor), groups = kp_tensor_columns(tensor);
-    kp_executor_read(p->executor, tensor, p->kappa);
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t g = 0; g < groups; g++)
-        sums[layer * groups + g] += weight * p->kappa[r * groups + g] / (double)rows;
-  }
-}
-
-static double read_embedding_curvature(const pass *p) {
-  double kappa = NAN;
-  if (p->embedding_curvature != NULL) kp_executor_read(p->executor, p->embedding_curvature, &kappa);
-  return kappa;
-}
-
-/* Radii of the first `count` rows in p->states; κ of the layer in p->kappa, (K, G), a row of it for every
- * B·T / K rows of states. */
-static void add_radii(pass *p, const kp_tensor *curvature, int64_t count, kp_stream_analysis *stream) {
-  const bool point = p->options->variant == KP_VARIANT_UPSTREAM;
-  const int64_t width = p->options->width, rows = kp_tensor_rows(curvature);
-  const int64_t groups = kp_tensor_columns(curvature), slice = width / groups;
-  const int64_t shared = p->network->build.batch * p->network->build.length / rows;
-  for (int64_t r = 0; r < count; r++)
+/* Radii of the first `count` rows of states. */
+static void add_radii(reading *r, int stream, int64_t count) {
+  kp_model_pass *p = &r->pass;
+  kp_chart chart;
+  if (!kp_stream_is_curved(p, &chart)) return;
+  const kp_tensor *table = kp_model_pass_curvature(p, KP_PLACE_STREAM, reader_of(r->analysis, stream));
+  const int64_t width = p->options->width, rows = kp_tensor_rows(table), groups = kp_tensor_columns(table);
+  const int64_t slice = width / groups, shared = p->network->build.batch * p->network->build.length / rows;
+  kp_executor_read(p->executor, table, p->numbers); /* a row for every `shared` rows of states */
+  for (int64_t row = 0; row < count; row++)
     for (int64_t g = 0; g < groups; g++) {
       double square = 0;
       for (int64_t i = 0; i < slice; i++) {
-        const double h = p->states[r * width + g * slice + i];
+        const double h = p->states[row * width + g * slice + i];
         square += h * h;
       }
-      const double kappa = p->kappa[r / shared * groups + g];
-      const double radius = kp_scaled_radius(sqrt(square), kappa, point);
-      stream->mean_radius += radius / (double)groups;
-      stream->edge_share += kp_radius_is_edge(radius, kappa) / (double)groups;
+      kp_radii_add(&r->streams[stream].radii, sqrt(square), p->numbers[row / shared * groups + g], chart);
     }
 }
 
-static kp_status add_states(pass *p, int64_t count, kp_isotropy *const *isotropy, kp_error *error) {
-  const int layers = p->network->layers;
-  for (int i = 0; i <= layers; i++) {
-    kp_executor_read(p->executor, p->network->hidden[i], p->states);
-    if (kp_isotropy_add(isotropy[i], count, p->states, error) != KP_OK)
+static void add_sample(reading *r, stream_sums *sums, int64_t count) {
+  const int64_t width = r->pass.options->width;
+  for (int64_t row = 0; row < count; row++) {
+    if ((r->analysis->tokens + row) % r->stride != 0 || sums->sampled == SAMPLE) continue;
+    memcpy(sums->sample + sums->sampled++ * width, r->pass.states + row * width,
+           (size_t)width * sizeof(double));
+  }
+}
+
+static kp_status add_states(reading *r, int64_t count, kp_error *error) {
+  for (int i = 0; i <= r->analysis->layers; i++) {
+    stream_sums *sums = &r->streams[i];
+    kp_executor_read(r->pass.executor, r->pass.network->hidden[i], r->pass.states);
+    if (kp_isotropy_add(sums->isotropy, count, r->pass.states, error) != KP_OK)
       return kp_context(error, "hidden states before block %d", i);
-    const kp_tensor *curvature = p->network->curvature[i < layers ? i : layers - 1];
-    if (curvature == NULL) continue;
-    kp_executor_read(p->executor, curvature, p->kappa);
-    add_radii(p, curvature, count, &p->analysis->streams[i]);
+    add_sample(r, sums, count);
+    add_radii(r, i, count);
   }
   return KP_OK;
 }
 
-static kp_status measure(kp_analysis *a, kp_isotropy *const *isotropy, kp_error *error) {
-  for (int i = 0; i <= a->layers; i++) {
-    kp_stream_analysis *stream = &a->streams[i];
-    KP_TRY(kp_isotropy_measure(isotropy[i], &stream->isotropy, stream->eigenvalues, error));
-    stream->mean_radius = a->groups > 0 ? stream->mean_radius / (double)a->tokens : (double)NAN;
-    stream->edge_share = a->groups > 0 ? stream->edge_share / (double)a->tokens : (double)NAN;
+/* Adds the means of the batch's κ, weighted. */
+static void add_curvature(kp_model_pass *p, double weight, int place, int groups, int layers, double *sums) {
+  double *means = calloc((size_t)groups + 1, sizeof *means);
+  kp_assert(means != NULL, "out of memory");
+  for (int layer = 0; layer < layers; layer++) {
+    const kp_tensor *table = kp_model_pass_curvature(p, (kp_place)place, layer);
+    if (table != NULL) kp_model_pass_mean(p, table, means);
+    for (int g = 0; g < groups; g++)
+      sums[layer * groups + g] += table != NULL ? weight * means[g] : (double)NAN;
+  }
+  free(means);
+}
+
+static void add_seams(reading *r) {
+  for (int i = 0; i < r->analysis->seam_count; i++) {
+    double events;
+    kp_executor_read(r->pass.executor, r->pass.network->events[i], &events);
+    r->analysis->seams[i] += events;
+  }
+}
+
+/* δ of the sample; in the curved space, where each block has curvatures of its own and not of each token. */
+static kp_status measure_trees(reading *r, int stream, kp_error *error) {
+  kp_analysis *a = r->analysis;
+  stream_sums *sums = &r->streams[stream];
+  kp_chart chart;
+  const kp_tensor *table = kp_stream_is_curved(&r->pass, &chart)
+                               ? kp_model_pass_curvature(&r->pass, KP_PLACE_STREAM, reader_of(a, stream))
+                               : NULL;
+  kp_product_space space, *of = NULL;
+  if (table != NULL && kp_tensor_rows(table) == 1) {
+    const int groups = (int)kp_tensor_columns(table);
+    const int64_t slice = a->width / groups;
+    kp_executor_read(r->pass.executor, table, r->pass.numbers);
+    for (int64_t i = 0; i < sums->sampled * groups; i++)
+      kp_chart_to_tangent(chart, r->pass.numbers[i % groups], slice, sums->sample + i * slice);
+    space = (kp_product_space){groups, r->pass.numbers};
+    of = &space;
+  }
+  return kp_tree_likeness_measure(sums->sampled, a->width, sums->sample, of, &a->streams[stream].trees,
+                                  error);
+}
+
+static kp_status measure(reading *r, kp_error *error) {
+  for (int i = 0; i <= r->analysis->layers; i++) {
+    kp_stream_analysis *stream = &r->analysis->streams[i];
+    KP_TRY(kp_isotropy_measure(r->streams[i].isotropy, &stream->isotropy, stream->eigenvalues, error));
+    stream->radius = kp_radii_summary(&r->streams[i].radii);
+    KP_TRY(measure_trees(r, i, error));
   }
   return KP_OK;
 }
 
-/* The trained model over all batches. */
-static kp_status read_trained(pass *p, const kp_validation *validation, int32_t *inputs, int32_t *targets,
-                              kp_isotropy *const *isotropy, kp_error *error) {
-  kp_analysis *a = p->analysis;
-  const int values = a->layers * a->groups;
+/* All batches. */
+static kp_status read_trained(reading *r, const kp_validation *validation, int32_t *inputs, int32_t *targets,
+                              kp_error *error) {
+  kp_analysis *a = r->analysis;
+  double places = 0;
+  r->stride = validation->scored > SAMPLE ? (validation->scored + SAMPLE - 1) / SAMPLE : 1;
   for (int64_t b = 0; b < validation->batches; b++) {
     int64_t count;
     double loss;
     KP_TRY(kp_validation_fill(validation, b, inputs, targets, &count, error));
-    KP_TRY(run_batch(p, inputs, targets, error));
-    kp_executor_read(p->executor, p->network->loss, &loss);
+    KP_TRY(kp_model_pass_run(&r->pass, inputs, targets, error));
+    kp_executor_read(r->pass.executor, r->pass.network->loss, &loss);
     a->loss += loss * (double)count;
+    for (int place = 0; place < KP_PLACES; place++)
+      add_curvature(&r->pass, (double)count, place, a->curvature[place].groups, a->layers,
+                    a->curvature[place].end);
+    KP_TRY(add_states(r, count, error));
+    add_seams(r);
     a->tokens += count;
-    if (a->groups > 0) add_curvature(p, (double)count, a->curvature);
-    KP_TRY(add_states(p, count, isotropy, error));
+    places += (double)(validation->rows * validation->context * a->curvature[KP_PLACE_STREAM].groups);
   }
   a->loss /= (double)a->tokens;
-  for (int i = 0; i < values; i++) a->curvature[i] /= (double)a->tokens;
-  a->embedding_curvature = read_embedding_curvature(p);
-  return measure(a, isotropy, error);
+  for (int place = 0; place < KP_PLACES; place++)
+    for (int i = 0; i < a->layers * a->curvature[place].groups; i++)
+      a->curvature[place].end[i] /= (double)a->tokens;
+  for (int i = 0; i < a->seam_count; i++) a->seams[i] /= places;
+  a->embedding_curvature = kp_model_pass_embedding(&r->pass);
+  return measure(r, error);
+}
+
+static uint64_t seed_of(const kp_analysis *a) {
+  return (uint64_t)kp_config_integer(a->record.config, "train.seed");
 }
 
 /* κ before training: parameters are drawn again from the seed. */
 static kp_status read_start(kp_analysis *a, const kp_model_options *options, const kp_validation *validation,
                             const kp_analysis_options *how, int32_t *inputs, int32_t *targets,
                             kp_error *error) {
-  pass p;
+  kp_model_pass p;
   int64_t count;
   kp_parameters *parameters = kp_parameters_create();
-  kp_status status = open_pass(&p, a, options, parameters, validation->rows, how, error);
+  kp_status status = kp_model_pass_open(&p, options, parameters, validation->rows, seed_of(a), how->backend,
+                                        how->threads, error);
   if (status == KP_OK) status = kp_validation_fill(validation, 0, inputs, targets, &count, error);
-  if (status == KP_OK) status = run_batch(&p, inputs, targets, error);
+  if (status == KP_OK) status = kp_model_pass_run(&p, inputs, targets, error);
   if (status == KP_OK) {
-    add_curvature(&p, 1, a->start);
-    a->embedding_start = read_embedding_curvature(&p);
+    for (int place = 0; place < KP_PLACES; place++) {
+      kp_curvature_analysis *c = &a->curvature[place];
+      add_curvature(&p, 1, place, c->groups, a->layers, c->start);
+      kp_curvature_table_add(&c->table, c->start, c->end, (int64_t)a->layers * c->groups);
+    }
+    a->embedding_start = kp_model_pass_embedding(&p);
   }
-  close_pass(&p);
+  kp_model_pass_close(&p);
   kp_parameters_destroy(parameters);
   return status;
 }
 
-static void prepare(kp_analysis *a, const kp_network *network) {
+static kp_status prepare(reading *r, kp_error *error) {
+  kp_analysis *a = r->analysis;
+  const kp_network *network = r->pass.network;
+  const size_t row = (size_t)a->width * sizeof(double);
   a->layers = network->layers;
   a->streams = kp_arena_take(a->arena, (size_t)(a->layers + 1) * sizeof *a->streams);
-  for (int i = 0; i <= a->layers; i++)
-    a->streams[i].eigenvalues = kp_arena_take(a->arena, (size_t)a->width * sizeof(double));
-  if (network->curvature[0] == NULL) return;
-  a->groups = (int)kp_tensor_columns(network->curvature[0]);
-  const size_t bytes = (size_t)(a->layers * a->groups) * sizeof(double);
-  a->curvature = kp_arena_take(a->arena, bytes);
-  a->start = kp_arena_take(a->arena, bytes);
+  r->streams = kp_arena_take(a->arena, (size_t)(a->layers + 1) * sizeof *r->streams);
+  for (int i = 0; i <= a->layers; i++) {
+    a->streams[i].eigenvalues = kp_arena_take(a->arena, row);
+    r->streams[i].sample = kp_arena_take(a->arena, SAMPLE * row);
+    KP_TRY(kp_isotropy_create(a->width, &r->streams[i].isotropy, error));
+  }
+  for (int place = 0; place < KP_PLACES; place++) {
+    kp_curvature_analysis *c = &a->curvature[place];
+    c->groups = kp_model_pass_groups(&r->pass, (kp_place)place);
+    const size_t bytes = (size_t)(a->layers * c->groups) * sizeof(double);
+    c->start = kp_arena_take(a->arena, bytes);
+    c->end = kp_arena_take(a->arena, bytes);
+  }
+  a->experts = kp_arena_take(a->arena, (size_t)a->layers * sizeof *a->experts);
+  a->seam_count = network->event_count;
+  a->seams = kp_arena_take(a->arena, (size_t)(a->seam_count + 1) * sizeof *a->seams);
+  return KP_OK;
+}
+
+static void close_reading(reading *r) {
+  for (int i = 0; i <= r->analysis->layers && r->streams != NULL; i++) {
+    kp_isotropy_destroy(r->streams[i].isotropy);
+    kp_radii_clear(&r->streams[i].radii);
+  }
+  kp_model_pass_close(&r->pass);
+}
+
+static bool is_curved(const kp_analysis *a) {
+  for (int place = 0; place < KP_PLACES; place++)
+    if (a->curvature[place].groups > 0) return true;
+  return false;
 }
 
 static kp_status read_model(kp_analysis *a, kp_trained *trained, const kp_validation *validation,
                             const kp_analysis_options *how, int32_t *inputs, int32_t *targets,
                             kp_error *error) {
-  pass p;
-  kp_isotropy **isotropy = NULL;
-  kp_status status = open_pass(&p, a, &trained->options, trained->parameters, validation->rows, how, error);
-  if (status == KP_OK) {
-    prepare(a, p.network);
-    isotropy = kp_arena_take(a->arena, (size_t)(a->layers + 1) * sizeof *isotropy);
-  }
-  for (int i = 0; i <= a->layers && status == KP_OK; i++)
-    status = kp_isotropy_create(a->width, &isotropy[i], error);
-  if (status == KP_OK) status = read_trained(&p, validation, inputs, targets, isotropy, error);
-  for (int i = 0; i <= a->layers && isotropy != NULL; i++) kp_isotropy_destroy(isotropy[i]);
-  close_pass(&p);
-  if (status != KP_OK || a->groups == 0) return status;
+  reading r = {.analysis = a};
+  kp_status status = kp_model_pass_open(&r.pass, &trained->options, trained->parameters, validation->rows,
+                                        seed_of(a), how->backend, how->threads, error);
+  if (status == KP_OK) status = prepare(&r, error);
+  if (status == KP_OK) status = read_trained(&r, validation, inputs, targets, error);
+  close_reading(&r);
+  if (status != KP_OK || !is_curved(a)) return status;
   return read_start(a, &trained->options, validation, how, inputs, targets, error);
 }
 
-/* data.path=PATH for kp_config_set, whatever characters the path has. */
-static kp_status choose_data(kp_config *config, const char *path, kp_error *error) {
-  char assignment[2 * KP_PATH_SIZE + 16] = "data.path=\"";
-  size_t length = strlen(assignment);
-  KP_TRY(kp_path_check(path, error));
-  for (; *path != 0; path++) {
-    if (*path == '"' || *path == '\\') assignment[length++] = '\\';
-    assignment[length++] = *path;
-  }
-  snprintf(assignment + length, sizeof assignment - length, "\"");
-  KP_TRY(kp_config_set(config, assignment, error));
-  KP_TRY(kp_config_set(config, "data.train=\"\"", error));
-  return kp_config_set(config, "data.validation=\"\"", error);
-}
-
-static kp_status read_states(kp_analysis *a, kp_trained *trained, const kp_data_source *data,
-                             const kp_analysis_options *how, kp_error *error) {
+kp_status kp_analysis_read_states(kp_analysis *a, kp_trained *trained, const kp_data_source *data,
+                                  const kp_analysis_options *how, kp_error *error) {
   const int64_t context = trained->options.context;
   const int64_t tokens = how->tokens > 0 ? how->tokens : DEFAULT_TOKENS,
                 windows = (tokens + context - 1) / context;
@@ -266,15 +253,5 @@ static kp_status read_states(kp_analysis *a, kp_trained *trained, const kp_data_
   kp_status status = read_model(a, trained, &validation, how, inputs, targets, error);
   free(inputs);
   free(targets);
-  return status;
-}
-
-kp_status kp_analysis_read_states(kp_analysis *a, kp_trained *trained, const kp_analysis_options *how,
-                                  kp_error *error) {
-  kp_data_source data;
-  if (how->data != NULL) KP_TRY(choose_data(trained->config, how->data, error));
-  KP_TRY(kp_data_source_open(trained->config, &data, error));
-  kp_status status = read_states(a, trained, &data, how, error);
-  kp_data_source_close(&data);
   return status;
 }

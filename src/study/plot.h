@@ -27,6 +27,7 @@ typedef enum kp_series_style {
   KP_LINE_THIN,   /* thin and pale: what is noisy, behind the lines that count */
   KP_LINE_DASHED, /* a reference */
   KP_LINE_POINTS,
+  KP_POINTS, /* alone: pairs of numbers without an order */
 } kp_series_style;
 
 typedef enum kp_legend {

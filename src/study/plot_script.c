@@ -53,6 +53,7 @@ static void put_style(const kp_series *s, FILE *out) {
   case KP_LINE: fprintf(out, "with lines lw 2.2 lc rgb '#%06x'", s->colour); return;
   case KP_LINE_THIN: fprintf(out, "with lines lw 1 lc rgb '#%06x'", pale(s->colour)); return;
   case KP_LINE_DASHED: fprintf(out, "with lines lw 1.6 dt (7,5) lc rgb '#%06x'", s->colour); return;
+  case KP_POINTS: fprintf(out, "with points pt 7 ps 0.7 lc rgb '#%06x'", s->colour); return;
   case KP_LINE_POINTS: fprintf(out, "with linespoints lw 1.8 pt 7 ps 0.6 lc rgb '#%06x'", s->colour); return;
   }
 }

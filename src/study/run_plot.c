@@ -84,7 +84,7 @@ typedef struct axis_unit {
 
 static axis_unit unit_of_tokens(const kp_comparison *c) {
   double most = 0;
-  for (int i = 0; i < c->row_count; i++) most = fmax(most, c->rows[i].tokens.mean);
+  for (int i = 0; i < c->row_count; i++) most = fmax(most, c->rows[i].measures[KP_TOKENS].mean);
   if (most >= 2e9) return (axis_unit){1e9, "tokens (billions)"};
   if (most >= 2e6) return (axis_unit){1e6, "tokens (millions)"};
   return most >= 2e4 ? (axis_unit){1e3, "tokens (thousands)"} : (axis_unit){1, "tokens"};
@@ -98,7 +98,7 @@ static axis_unit unit_of_time(double seconds) {
 
 static double longest(const kp_comparison *c) {
   double most = 0;
-  for (int i = 0; i < c->row_count; i++) most = fmax(most, c->rows[i].seconds.mean);
+  for (int i = 0; i < c->row_count; i++) most = fmax(most, c->rows[i].measures[KP_SECONDS].mean);
   return most;
 }
 
@@ -172,18 +172,19 @@ static void add_steps(kp_figure *figure, const kp_run_record *run, const char *l
   kp_panel_series(panel, KP_LINE, NULL, kp_plot_colour(0), (size_t)run->step_count, x, y);
 }
 
-bool kp_plot_curvature(const kp_run_record *run, kp_panel *panel) {
+bool kp_plot_curvature(const kp_run_record *run, kp_place place, kp_panel *panel) {
   kp_arena *arena = kp_arena_create();
   double *x = column(arena, run->evaluation_count), *y = column(arena, run->evaluation_count);
+  const int groups = run->groups[place];
   for (int layer = 0; layer < run->layers; layer++)
-    for (int group = 0; group < run->groups; group++) {
+    for (int group = 0; group < groups; group++) {
       char label[32];
       int64_t count = 0;
       snprintf(label, sizeof label, "block %d", layer);
       for (int64_t e = 0; e < run->evaluation_count; e++) {
-        if (run->evaluations[e].curvature == NULL) continue;
+        if (run->evaluations[e].curvature[place] == NULL) continue;
         x[count] = run->evaluations[e].step;
-        y[count++] = run->evaluations[e].curvature[layer * run->groups + group];
+        y[count++] = run->evaluations[e].curvature[place][layer * groups + group];
       }
       const double share = run->layers > 1 ? layer / (double)(run->layers - 1) : 0;
       /* Legends of deep models name every few blocks. */
@@ -192,7 +193,7 @@ bool kp_plot_curvature(const kp_run_record *run, kp_panel *panel) {
     }
   panel->legend = KP_LEGEND_RIGHT;
   kp_arena_destroy(arena);
-  return run->layers > 0;
+  return groups > 0;
 }
 
 kp_status kp_plot_run(const kp_run_record *run, const char *folder, kp_error *error) {
@@ -205,7 +206,10 @@ kp_status kp_plot_run(const kp_run_record *run, const char *folder, kp_error *er
   add_steps(figure, run, "norm of the gradient", gradient_norm, arena);
   add_steps(figure, run, "learning rate", learning_rate, arena);
   add_steps(figure, run, "step time (ms)", step_ms, arena);
-  if (run->layers > 0) kp_plot_curvature(run, kp_figure_panel(figure, "step", "curvature κ by block"));
+  static const char *const labels[KP_PLACES] = {"curvature κ by block", "curvature κ of heads, by block",
+                                                "curvature κ of experts, by block"};
+  for (kp_place place = 0; place < KP_PLACES; place++)
+    if (run->groups[place] > 0) kp_plot_curvature(run, place, kp_figure_panel(figure, "step", labels[place]));
   add_steps(figure, run, "rows at the boundary (%)", boundary_percent, arena);
   kp_status status = kp_figure_write(figure, folder, "run", error);
   kp_figure_destroy(figure);

@@ -13,9 +13,13 @@ kp_status kp_plot_run(const kp_run_record *run, const char *folder, kp_error *er
  * and over seconds of training. */
 kp_status kp_plot_comparison(const kp_comparison *comparison, const char *folder, kp_error *error);
 
-/* Adds curvature by block over training, one colour a block, dark for the first; false when the run has
- * none. */
+/* Writes folder/twins.png and .svg: final losses less those of twins, with 95 % intervals; nothing when no
+ * row has a twin. */
+kp_status kp_plot_twins(const kp_comparison *comparison, const char *folder, kp_error *error);
+
+/* Adds curvature of a place by block over training, one colour a block, dark for the first; false when the
+ * run has none. */
 struct kp_panel;
-bool kp_plot_curvature(const kp_run_record *run, struct kp_panel *panel);
+bool kp_plot_curvature(const kp_run_record *run, kp_place place, struct kp_panel *panel);
 
 #endif

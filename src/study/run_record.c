@@ -84,34 +84,47 @@ static void read_step(const json_t *line, kp_step_line *step) {
                          .skipped = number(line, "skipped")};
 }
 
-/* κ of all blocks; a list that is not (layers, groups) as the first one was is left out. */
-static const double *read_curvature(kp_run_record *record, const json_t *blocks) {
-  const size_t layers = json_array_size(blocks), groups = json_array_size(json_array_get(blocks, 0));
-  if (layers == 0 || groups == 0) return NULL;
-  if (record->layers == 0) {
-    record->layers = (int)layers;
-    record->groups = (int)groups;
+const char *kp_place_name(kp_place place) {
+  static const char *const names[KP_PLACES] = {"stream", "heads", "experts"};
+  return names[place];
+}
+
+/* Values of a block; a block without any gives NaN. */
+static bool read_block(const json_t *list, int groups, double *values) {
+  const bool empty = json_array_size(list) == 0;
+  if (!empty && json_array_size(list) != (size_t)groups) return false;
+  for (int g = 0; g < groups; g++) {
+    const json_t *value = json_array_get(list, (size_t)g);
+    values[g] = json_is_number(value) ? json_number_value(value) : (double)NAN;
   }
+  return true;
+}
+
+/* κ of all blocks at a place; a list that is not (layers, groups) as the first one was is left out. */
+static const double *read_curvature(kp_run_record *record, const json_t *blocks, kp_place place) {
+  const size_t layers = json_array_size(blocks);
+  size_t groups = 0;
+  for (size_t l = 0; l < layers && groups == 0; l++) groups = json_array_size(json_array_get(blocks, l));
+  if (groups == 0) return NULL;
+  if (record->layers == 0) record->layers = (int)layers;
+  if (record->groups[place] == 0) record->groups[place] = (int)groups;
   if (layers != (size_t)record->layers) return NULL;
-  double *values = kp_arena_take(record->arena, layers * (size_t)record->groups * sizeof *values);
-  for (size_t l = 0; l < layers; l++) {
-    const json_t *list = json_array_get(blocks, l);
-    if (json_array_size(list) != (size_t)record->groups) return NULL;
-    for (size_t g = 0; g < (size_t)record->groups; g++) {
-      const json_t *value = json_array_get(list, g);
-      values[l * (size_t)record->groups + g] = json_is_number(value) ? json_number_value(value) : (double)NAN;
-    }
-  }
+  const int columns = record->groups[place];
+  double *values = kp_arena_take(record->arena, layers * (size_t)columns * sizeof *values);
+  for (size_t l = 0; l < layers; l++)
+    if (!read_block(json_array_get(blocks, l), columns, values + l * (size_t)columns)) return NULL;
   return values;
 }
 
 static void read_evaluation(kp_run_record *record, const json_t *line, kp_evaluation_line *evaluation) {
+  static const char *const keys[KP_PLACES] = {"curvature", "head_curvature", "expert_curvature"};
   *evaluation = (kp_evaluation_line){.step = number(line, "step"),
                                      .tokens = number(line, "tokens"),
                                      .seconds = number(line, "seconds"),
                                      .validation_loss = number(line, "validation_loss"),
-                                     .bits_per_byte = number(line, "bits_per_byte"),
-                                     .curvature = read_curvature(record, json_object_get(line, "curvature"))};
+                                     .bits_per_byte = number(line, "bits_per_byte")};
+  for (kp_place place = 0; place < KP_PLACES; place++)
+    evaluation->curvature[place] = read_curvature(record, json_object_get(line, keys[place]), place);
 }
 
 static kp_status read_line(kp_run_record *record, const char *path, size_t row, const json_t *line,
@@ -176,6 +189,12 @@ double kp_run_record_loss_at(const kp_run_record *record, double step) {
   return (double)NAN;
 }
 
+bool kp_run_record_learns_curvature(const kp_run_record *r) {
+  if (!r->family->curved || kp_config_real(r->config, "train.curvature_rate") == 0) return false;
+  return kp_config_choice(r->config, "model.curvature.mode") != KP_CURVATURE_FIXED &&
+         !kp_config_boolean(r->config, "model.curvature.dynamic");
+}
+
 static int ascending(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
@@ -229,10 +248,10 @@ static void describe_curvature(const kp_run_record *r, char *text, size_t size) 
   if (dynamic) append(text, size, " dynamic");
   if (mode == KP_CURVATURE_FIXED && !dynamic) return;
   for (int64_t e = r->evaluation_count - 1; e >= 0; e--) {
-    const double *last = r->evaluations[e].curvature;
+    const double *last = r->evaluations[e].curvature[KP_PLACE_STREAM];
     double low = HUGE_VAL, high = -HUGE_VAL;
     if (last == NULL) continue;
-    for (int i = 0; i < r->layers * r->groups; i++) {
+    for (int i = 0; i < r->layers * r->groups[KP_PLACE_STREAM]; i++) {
       low = fmin(low, last[i]);
       high = fmax(high, last[i]);
     }

@@ -16,10 +16,16 @@ typedef struct kp_step_line {
   double step, loss, gradient_norm, learning_rate, step_ms, boundary_share, tokens_per_s, seconds, skipped;
 } kp_step_line;
 
+/* Where a model has curvatures. */
+typedef enum kp_place { KP_PLACE_STREAM, KP_PLACE_HEADS, KP_PLACE_EXPERTS, KP_PLACES } kp_place;
+
+/* "stream", "heads", "experts". */
+const char *kp_place_name(kp_place place);
+
 /* A line of metrics of an evaluation. */
 typedef struct kp_evaluation_line {
   double step, tokens, seconds, validation_loss, bits_per_byte;
-  const double *curvature; /* κ (layers, groups) in order, or NULL */
+  const double *curvature[KP_PLACES]; /* κ (layers, groups) in order, NaN in blocks without, or NULL */
 } kp_evaluation_line;
 
 typedef struct kp_run_record {
@@ -36,8 +42,8 @@ typedef struct kp_run_record {
   kp_step_line *steps;
   kp_evaluation_line *evaluations;
   int64_t step_count, evaluation_count;
-  int layers, groups; /* of the curvature lines; 0 without */
-  kp_arena *arena;    /* owns the lines */
+  int layers, groups[KP_PLACES]; /* of the curvature lines; 0 without */
+  kp_arena *arena;               /* owns the lines */
 } kp_run_record;
 
 /* Reads a run's folder.  A missing or broken file is an error that names it; a run without metrics yet has
@@ -47,6 +53,9 @@ void kp_run_record_close(kp_run_record *record);
 
 /* The validation loss at a step, between evaluations by linear interpolation; NaN outside of them. */
 double kp_run_record_loss_at(const kp_run_record *record, double step);
+
+/* Whether any curvature of the model is trained. */
+bool kp_run_record_learns_curvature(const kp_run_record *record);
 
 /* The median of the step times in ms; NaN without steps. */
 double kp_run_record_step_ms(const kp_run_record *record);

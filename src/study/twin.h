@@ -24,6 +24,10 @@ kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat
 /* Writes what makes a flat twin of `curved`, as one types it: "--set model.family=gpt …". */
 void kp_twin_words(const kp_run_record *curved, char *text, size_t size);
 
+/* Whether `other` is the same model as `learned`, whose curvatures are trained, but for these: they stay
+ * where they start, by train.curvature_rate 0 or by fixed modes with the same values. */
+bool kp_twin_is_frozen(const kp_run_record *learned, const kp_run_record *other);
+
 /* Whether a key has no influence on what a run learns. */
 bool kp_key_is_bookkeeping(const char *key);
 

@@ -112,8 +112,7 @@ static kp_status checkpoint_path(char out[KP_PATH_SIZE], const char *run, int64_
   return kp_path_join(out, run, name, error);
 }
 
-/* Steps of all checkpoints of a run, ascending; for the caller to free. */
-static kp_status list_steps(const char *run, int64_t **steps, size_t *count, kp_error *error) {
+kp_status kp_checkpoint_list(const char *run, int64_t **steps, size_t *count, kp_error *error) {
   char folder[KP_PATH_SIZE];
   kp_directory_listing listing;
   *steps = NULL;
@@ -138,7 +137,7 @@ static kp_status list_steps(const char *run, int64_t **steps, size_t *count, kp_
 static kp_status remove_old(const char *run, int64_t keep, int64_t best, kp_error *error) {
   int64_t *steps;
   size_t count;
-  KP_TRY(list_steps(run, &steps, &count, error));
+  KP_TRY(kp_checkpoint_list(run, &steps, &count, error));
   kp_status status = KP_OK;
   for (size_t i = 0; i + (size_t)keep < count && status == KP_OK; i++) {
     char path[KP_PATH_SIZE];
@@ -247,7 +246,7 @@ static kp_status best_step(const char *run, int64_t last, int64_t *step, kp_erro
 kp_status kp_checkpoint_find(const char *run, const char *which, int64_t *step, kp_error *error) {
   int64_t *steps;
   size_t count;
-  KP_TRY(list_steps(run, &steps, &count, error));
+  KP_TRY(kp_checkpoint_list(run, &steps, &count, error));
   const int64_t last = count == 0 ? -1 : steps[count - 1];
   char *end;
   const int64_t wanted = strtoll(which, &end, 10);
@@ -285,7 +284,7 @@ kp_status kp_trained_open(const char *run, const char *which, const kp_backend *
     return kp_fail(error, KP_ERR_INPUT, "%s is no run: it has no config.yaml", run);
 
   kp_status status = kp_config_load(path, kp_training_schema(), NULL, 0, &trained->config, error);
-  if (status == KP_OK) status = kp_model_options_read(trained->config, 0, &trained->options, error);
+  if (status == KP_OK) status = kp_model_options_read(trained->config, NULL, &trained->options, error);
   if (status == KP_OK) status = kp_checkpoint_find(run, which, &trained->step, error);
   if (status == KP_OK) {
     kp_network *network; /* building any graph fills the table */

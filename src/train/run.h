@@ -6,6 +6,7 @@
  *   events.out.tfevents.*  the same for TensorBoard
  *   checkpoints/step-N/    model.safetensors, optimizer.safetensors, state.json
  *   tokenizer.json         a copy, so that a run can be sampled on its own
+ *   task.json              a copy, of a run on labelled examples (data/labelled.h)
  *   lock                   held while a process trains in the folder
  *
  * Every file is written under a temporary name and renamed, so that a process
@@ -14,6 +15,8 @@
 #define KAPPA_TRAIN_RUN_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "core/config.h"
 #include "core/lock.h"
@@ -40,6 +43,9 @@ typedef struct kp_run_state {
  * removes older ones beyond `keep`, the best excepted. */
 kp_status kp_checkpoint_write(const char *run, const kp_parameters *parameters, const kp_run_state *state,
                               int64_t keep, kp_error *error);
+
+/* Steps of all checkpoints of a run, ascending; for the caller to free. */
+kp_status kp_checkpoint_list(const char *run, int64_t **steps, size_t *count, kp_error *error);
 
 /* The step of a checkpoint: "last", "best", or a number.  Fails when there is none. */
 kp_status kp_checkpoint_find(const char *run, const char *which, int64_t *step, kp_error *error);

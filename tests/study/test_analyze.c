@@ -71,7 +71,7 @@ static void a_flat_model(void **state) {
   assert_int_equal(a->step, 6);
   assert_int_equal(a->layers, LAYERS);
   assert_int_equal(a->tokens, TOKENS);
-  assert_int_equal(a->groups, 0);
+  assert_int_equal(a->curvature[KP_PLACE_STREAM].groups, 0);
   /* The same windows as those of the run's last evaluation. */
   check_near(a->loss, a->record.evaluations[a->record.evaluation_count - 1].validation_loss, 1e-8);
   for (int i = 0; i <= LAYERS; i++) {
@@ -84,7 +84,7 @@ static void a_flat_model(void **state) {
     assert_true(s->isotropy.effective_rank >= s->isotropy.participation_ratio &&
                 s->isotropy.effective_rank <= WIDTH);
     assert_true(variance > 0 && variance <= 100 * s->isotropy.mean_norm * s->isotropy.mean_norm);
-    assert_true(isnan(s->mean_radius) && isnan(s->edge_share));
+    assert_true(isnan(s->radius.mean) && isnan(s->radius.edge_share));
   }
   assert_int_equal(a->matrix_count, 2 + 4 * LAYERS);
   const kp_matrix_analysis *wide = matrix_of(a, "transformer.h.1.mlp.c_fc.weight");
@@ -99,15 +99,15 @@ static void a_flat_model(void **state) {
 static void a_curved_model(void **state) {
   static const char *const settings[] = {"model.family=mixed", "model.curvature.value=[-0.5, -0.25]", NULL};
   kp_analysis *a = analyze(train(state, "run", settings), TOKENS);
-  assert_int_equal(a->groups, 1);
+  assert_int_equal(a->curvature[KP_PLACE_STREAM].groups, 1);
   const double expected[] = {-0.5, -0.25};
   for (int layer = 0; layer < LAYERS; layer++) {
-    check_near(a->curvature[layer], expected[layer], 1e-12);
-    check_near(a->start[layer], expected[layer], 1e-12);
+    check_near(a->curvature[KP_PLACE_STREAM].end[layer], expected[layer], 1e-12);
+    check_near(a->curvature[KP_PLACE_STREAM].start[layer], expected[layer], 1e-12);
   }
   /* With one κ for all channels the radius is 2√-κ times the mean length. */
   for (int i = 0; i <= LAYERS; i++)
-    check_near(a->streams[i].mean_radius,
+    check_near(a->streams[i].radius.mean,
                2 * sqrt(-expected[i < LAYERS ? i : LAYERS - 1]) * a->streams[i].isotropy.mean_norm, 1e-10);
   assert_true(isnan(a->embedding_curvature));
   kp_analysis_destroy(a);
@@ -118,12 +118,14 @@ static void learned_curvature_of_heads_and_embedding(void **state) {
                                          "model.curvature.per_head=true", "model.curvature.embedding=true",
                                          NULL};
   kp_analysis *a = analyze(train(state, "run", settings), TOKENS);
-  assert_int_equal(a->groups, HEADS);
-  const double *last = a->record.evaluations[a->record.evaluation_count - 1].curvature;
+  assert_int_equal(a->curvature[KP_PLACE_STREAM].groups, HEADS);
+  const double *last = a->record.evaluations[a->record.evaluation_count - 1].curvature[KP_PLACE_STREAM];
   for (int i = 0; i < LAYERS * HEADS; i++) {
-    check_near(a->start[i], -0.1, 1e-8);        /* initial values are float32 on every backend */
-    check_near(a->curvature[i], last[i], 1e-8); /* what the run wrote at its last evaluation */
-    assert_true(fabs(a->curvature[i] - a->start[i]) > 1e-4);
+    check_near(a->curvature[KP_PLACE_STREAM].start[i], -0.1,
+               1e-8); /* initial values are float32 on every backend */
+    check_near(a->curvature[KP_PLACE_STREAM].end[i], last[i],
+               1e-8); /* what the run wrote at its last evaluation */
+    assert_true(fabs(a->curvature[KP_PLACE_STREAM].end[i] - a->curvature[KP_PLACE_STREAM].start[i]) > 1e-4);
   }
   check_near(a->embedding_start, -0.1, 1e-8);
   assert_true(fabs(a->embedding_curvature - a->embedding_start) > 1e-4);
@@ -135,17 +137,18 @@ static void random_starts_are_found_again(void **state) {
   static const char *const settings[] = {"model.family=mixed", "model.curvature.mode=random",
                                          "model.curvature.per_head=true", NULL};
   kp_analysis *a = analyze(train(state, "run", settings), 8);
-  const double *first = a->record.evaluations[0].curvature;
-  for (int i = 0; i < LAYERS * HEADS; i++) check_near(a->start[i], first[i], 1e-8);
-  assert_true(a->start[0] != a->start[1]);
+  const double *first = a->record.evaluations[0].curvature[KP_PLACE_STREAM];
+  for (int i = 0; i < LAYERS * HEADS; i++) check_near(a->curvature[KP_PLACE_STREAM].start[i], first[i], 1e-8);
+  assert_true(a->curvature[KP_PLACE_STREAM].start[0] != a->curvature[KP_PLACE_STREAM].start[1]);
   kp_analysis_destroy(a);
 }
 
 static void predicted_curvature_is_averaged(void **state) {
   static const char *const settings[] = {"model.family=mixed", "model.curvature.dynamic=true", NULL};
   kp_analysis *a = analyze(train(state, "run", settings), TOKENS);
-  assert_int_equal(a->groups, 1);
-  for (int layer = 0; layer < LAYERS; layer++) assert_true(isfinite(a->curvature[layer]));
+  assert_int_equal(a->curvature[KP_PLACE_STREAM].groups, 1);
+  for (int layer = 0; layer < LAYERS; layer++)
+    assert_true(isfinite(a->curvature[KP_PLACE_STREAM].end[layer]));
   kp_analysis_destroy(a);
 }
 
@@ -154,10 +157,10 @@ static void the_upstream_variant(void **state) {
   static const char *const settings[] = {"model.family=mixed", "model.variant=upstream",
                                          "model.curvature.value=[-1]", NULL};
   kp_analysis *a = analyze(train(state, "run", settings), TOKENS);
-  check_near(a->curvature[0], -1, 1e-12);
+  check_near(a->curvature[KP_PLACE_STREAM].end[0], -1, 1e-12);
   for (int i = 1; i <= LAYERS; i++) {
     assert_true(a->streams[i].isotropy.mean_norm <= 1 + 1e-6);
-    assert_true(a->streams[i].mean_radius >= 2 * a->streams[i].isotropy.mean_norm);
+    assert_true(a->streams[i].radius.mean >= 2 * a->streams[i].isotropy.mean_norm);
   }
   assert_int_equal(a->matrix_count, 2 + 3 * LAYERS); /* without the maps that are kept and not applied */
   kp_analysis_destroy(a);
@@ -179,7 +182,7 @@ static void files_are_written(void **state) {
   json_t *json;
   check_ok(kp_json_read_file(temporary_path(state, "out/analysis.json"), &json, &error), &error);
   assert_int_equal(json_array_size(json_object_get(json, "streams")), LAYERS + 1);
-  const json_t *curvature = json_object_get(json, "curvature");
+  const json_t *curvature = json_object_get(json_object_get(json, "curvature"), "stream");
   const json_t *start = json_array_get(json_array_get(json_object_get(curvature, "start"), 1), 0);
   check_near(json_number_value(start), -0.1, 1e-8);
   assert_int_equal(json_array_size(json_object_get(curvature, "over_training")), 3);

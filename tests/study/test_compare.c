@@ -41,20 +41,21 @@ static void numbers_of_a_row(void **state) {
   assert_int_equal(c->row_count, 1);
   assert_string_equal(row->name, "flat");
   assert_string_equal(row->model, "gpt");
-  check_near(row->final_loss.mean, 2.0, 1e-9);
-  assert_true(isnan(row->final_loss.spread));
-  check_near(row->best_loss.mean, 2.0, 1e-9);
-  check_near(row->best_step.mean, 100, 0);
-  check_near(row->bits_per_byte.mean, 4.0, 1e-9);
-  check_near(row->quarter_loss.mean, 5.0, 1e-9); /* at step 25, between the evaluations of 20 and 30 */
-  check_near(row->steps.mean, 100, 0);
-  check_near(row->tokens.mean, 6400, 0);
-  check_near(row->seconds.mean, 1.0, 1e-9);
-  check_near(row->tokens_per_s.mean, 6400, 1e-6);
-  check_near(row->step_ms.mean, 10, 1e-9);
+  check_near(row->measures[KP_FINAL_LOSS].mean, 2.0, 1e-9);
+  assert_true(isnan(row->measures[KP_FINAL_LOSS].spread));
+  check_near(row->measures[KP_BEST_LOSS].mean, 2.0, 1e-9);
+  check_near(row->measures[KP_BEST_STEP].mean, 100, 0);
+  check_near(row->measures[KP_BITS_PER_BYTE].mean, 4.0, 1e-9);
+  check_near(row->measures[KP_QUARTER_LOSS].mean, 5.0,
+             1e-9); /* at step 25, between the evaluations of 20 and 30 */
+  check_near(row->measures[KP_STEPS].mean, 100, 0);
+  check_near(row->measures[KP_TOKENS].mean, 6400, 0);
+  check_near(row->measures[KP_SECONDS].mean, 1.0, 1e-9);
+  check_near(row->measures[KP_TOKENS_PER_S].mean, 6400, 1e-6);
+  check_near(row->measures[KP_STEP_MS].mean, 10, 1e-9);
   check_near(row->step_ratio, 1, 1e-12);
-  check_near(row->boundary_share.mean, 0.25, 0);
-  check_near(row->skipped.mean, 3, 0);
+  check_near(row->measures[KP_BOUNDARY_SHARE].mean, 0.25, 0);
+  check_near(row->measures[KP_SKIPPED].mean, 3, 0);
   check_near(row->parameters, 1234567, 0);
   check_near(row->planned_bytes, 1048576, 0);
   assert_int_equal(c->key_count, 0);
@@ -72,10 +73,10 @@ static void seeds_share_a_row(void **state) {
   assert_int_equal(c->row_count, 2);
   assert_int_equal(c->rows[0].count, 2);
   assert_string_equal(c->rows[0].name, "a (+1)");
-  check_near(c->rows[0].final_loss.mean, 2.1, 1e-9);
-  check_near(c->rows[0].final_loss.spread, 0.1 * sqrt(2), 1e-8); /* sample standard deviation */
-  assert_int_equal(c->rows[0].final_loss.count, 2);
-  check_near(c->rows[0].step_ms.mean, 12, 1e-9);
+  check_near(c->rows[0].measures[KP_FINAL_LOSS].mean, 2.1, 1e-9);
+  check_near(c->rows[0].measures[KP_FINAL_LOSS].spread, 0.1 * sqrt(2), 1e-8); /* sample standard deviation */
+  assert_int_equal(c->rows[0].measures[KP_FINAL_LOSS].count, 2);
+  check_near(c->rows[0].measures[KP_STEP_MS].mean, 12, 1e-9);
   assert_int_equal(c->key_count, 1);
   assert_string_equal(c->keys[0].key, "train.learning_rate");
   assert_string_equal(c->keys[0].values[1], "0.01");
@@ -102,9 +103,9 @@ static void the_fair_twin_is_found(void **state) {
   assert_string_equal(c->rows[2].model, "gpt token difference");
   assert_int_equal(row->twin, 2);
   assert_int_equal(c->rows[0].twin, -1);
-  check_near(row->twin_difference, -0.25, 1e-9);
-  check_near(row->twin_early_difference, -0.25, 1e-9);
-  assert_true(isnan(row->twin_error));
+  check_near(row->twin_differences[KP_FINAL_LOSS].value, -0.25, 1e-9);
+  check_near(row->twin_differences[KP_QUARTER_LOSS].value, -0.25, 1e-9);
+  assert_true(isnan(row->twin_differences[KP_FINAL_LOSS].error));
   check_near(row->step_ratio, 1.5, 1e-9);     /* to the twin */
   check_near(c->rows[2].step_ratio, 2, 1e-9); /* to the first */
   assert_false(warns(c, "twin"));
@@ -122,8 +123,8 @@ static void the_twins_error_comes_from_both_spreads(void **state) {
                         synthetic_run(state, &t2)};
   kp_comparison *c = compare(runs, 4);
   assert_int_equal(c->rows[0].twin, 1);
-  check_near(c->rows[0].twin_difference, -0.25, 1e-9);
-  check_near(c->rows[0].twin_error, sqrt(0.02 / 2 + 0.125 / 2), 1e-8);
+  check_near(c->rows[0].twin_differences[KP_FINAL_LOSS].value, -0.25, 1e-9);
+  check_near(c->rows[0].twin_differences[KP_FINAL_LOSS].error, sqrt(0.02 / 2 + 0.125 / 2), 1e-8);
   kp_comparison_destroy(c);
 }
 
@@ -197,7 +198,7 @@ static void learned_curvature_is_described(void **state) {
   kp_comparison *c = compare(runs, 1);
   assert_string_equal(c->rows[0].model, "mixed e3 κ=-0.5→[-0.25, 0.125]");
   assert_int_equal(c->runs[0].layers, 2);
-  assert_int_equal(c->runs[0].groups, 1);
+  assert_int_equal(c->runs[0].groups[KP_PLACE_STREAM], 1);
   kp_comparison_destroy(c);
 }
 
@@ -238,7 +239,7 @@ static void unfinished_metrics_are_read(void **state) {
   assert_int_equal(c->runs[0].step_count, 1);
   assert_int_equal(c->runs[0].evaluation_count, 0);
   assert_true(isnan(c->runs[0].steps[0].loss));
-  assert_true(isnan(c->rows[0].final_loss.mean));
+  assert_true(isnan(c->rows[0].measures[KP_FINAL_LOSS].mean));
   assert_true(warns(c, "no evaluation yet"));
   kp_comparison_destroy(c);
   char path[KP_PATH_SIZE];
@@ -263,7 +264,7 @@ static void files_are_written(void **state) {
   json_t *json;
   check_ok(kp_json_read_file(temporary_path(state, "out/comparison.json"), &json, &error), &error);
   const json_t *row = json_array_get(json_object_get(json, "rows"), 1);
-  assert_string_equal(json_string_value(json_object_get(row, "twin")), "twin");
+  assert_string_equal(json_string_value(json_object_get(json_object_get(row, "twin"), "name")), "twin");
   check_near(json_number_value(json_object_get(json_object_get(row, "final_loss"), "mean")), 1.5, 1e-9);
   assert_int_equal(json_array_size(json_object_get(row, "runs")), 2);
   json_decref(json);
@@ -295,7 +296,8 @@ static void the_command_prints(void **state) {
   free(text);
   const char *words[] = {KP_PROGRAM, "compare", "--no-plot", "--out", out, a, b, NULL};
   check_ok(kp_program_output(words, 1 << 20, &text, &size, &error), &error);
-  assert_non_null(strstr(text, "mixed against its flat twin, twin: final loss -0.2500"));
+  assert_non_null(
+      strstr(text, "mixed against its flat twin, twin: final loss -0.2500; with one seed a side"));
   assert_non_null(strstr(text, "model.token_difference"));
   free(text);
   const char *wrong[] = {KP_PROGRAM, "compare", out, NULL};

@@ -138,11 +138,14 @@ static void rows_that_are_not_finite_are_refused(void **state) {
 /* √-κ d = 2√-κ|h| of a tangent vector; artanh and arctan of a point. */
 static void radii(void **state) {
   (void)state;
-  check_near(kp_scaled_radius(3, -0.25, false), 3, 1e-15);
-  check_near(kp_scaled_radius(3, 0, false), 0, 0);
-  check_near(kp_scaled_radius(1, -0.25, true), 2 * atanh(0.5), 1e-15);
-  check_near(kp_scaled_radius(2, -0.25, true), 2 * atanh(1 - 0x1p-24), 1e-12);
-  check_near(kp_scaled_radius(1, 1, true), acos(-1.0) / 2, 1e-15);
+  check_near(kp_scaled_radius(3, -0.25, KP_CHART_TANGENT), 3, 1e-15);
+  check_near(kp_scaled_radius(3, 0, KP_CHART_TANGENT), 0, 0);
+  check_near(kp_scaled_radius(1, -0.25, KP_CHART_BALL), 2 * atanh(0.5), 1e-15);
+  check_near(kp_scaled_radius(2, -0.25, KP_CHART_BALL), 2 * atanh(1 - 0x1p-24), 1e-12);
+  check_near(kp_scaled_radius(1, 1, KP_CHART_BALL), acos(-1.0) / 2, 1e-15);
+  check_near(kp_scaled_radius(sinh(1.5) * 2, -0.25, KP_CHART_LORENTZ), 1.5, 1e-14);
+  check_near(kp_boundary_distance(2 * atanh(0.75), -3), 0.25, 1e-15);
+  assert_true(isnan(kp_boundary_distance(1, 0.5)));
   assert_true(kp_radius_is_edge(2 * atanh(0.991), -1));
   assert_false(kp_radius_is_edge(2 * atanh(0.989), -1));
   assert_true(kp_radius_is_edge(1.6, 1));

@@ -68,6 +68,7 @@ void operator_cases_head(operator_cases *cases);
 void operator_cases_sphere(operator_cases *cases);
 void operator_cases_lorentz(operator_cases *cases);
 void operator_cases_experts(operator_cases *cases);
+void operator_cases_pooling(operator_cases *cases);
 
 /* The curvatures that geometry is tested at. */
 enum { CASE_KAPPAS = 10 };

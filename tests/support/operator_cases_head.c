@@ -64,6 +64,41 @@ static void add_linear_cross_entropy(operator_cases *cases) {
       }
 }
 
+/* Points of the hyperboloid: their times are lifted, so that the logits are distances.  Options: a learned c,
+ * and times that are free. */
+static void build_lorentz_mlr(bench *b, const operator_case *c) {
+  const int64_t shape[] = {c->batch, c->length, c->columns}, one = 1;
+  kp_point x = {.space = bench_operand(b, "x", 0, c->deviation, 3, shape)};
+  kp_tensor *normals = bench_operand(b, "normals", 0, 0.7, 2, (int64_t[]){c->inner, c->columns});
+  kp_tensor *offsets = bench_operand(b, "offsets", 0, 0.5, 1, &c->inner);
+  kp_tensor *radius = c->option ? bench_operand(b, "curvature", c->parameter, 0.01, 1, &one) : NULL;
+  x.time = c->option2 ? bench_operand(b, "time", 2, 0.5, 3, (int64_t[]){c->batch, c->length, 1})
+                      : kp_lift(b->graph, x.space, 1, radius);
+  bench_output(b, kp_lorentz_mlr(b->graph, x, normals, offsets, radius));
+}
+
+static void add_lorentz_mlr(operator_cases *cases) {
+  static const int64_t shapes[][4] = {{1, 1, 2, 3}, {2, 3, 5, 7}, {2, 37, 16, 33}, {1, 9, 33, 130}};
+  static const double curvatures[] = {1, 0.3, 4};
+  for (int s = 0; s < 4; s++)
+    for (int free_time = 0; free_time < 2; free_time++)
+      for (int k = 0; k < 3; k++) {
+        operator_case c = {.operation = KP_OP_LORENTZ_MLR,
+                           .build = build_lorentz_mlr,
+                           .batch = shapes[s][0],
+                           .length = shapes[s][1],
+                           .columns = shapes[s][2],
+                           .inner = shapes[s][3],
+                           .deviation = 0.8,
+                           .parameter = curvatures[k],
+                           .option = k > 0,
+                           .option2 = free_time};
+        operator_cases_add(cases, c, "%lld to %lld c %g%s", (long long)c.columns, (long long)c.inner,
+                           c.parameter, free_time ? " free" : "");
+      }
+}
+
 void operator_cases_head(operator_cases *cases) {
   add_linear_cross_entropy(cases);
+  add_lorentz_mlr(cases);
 }
