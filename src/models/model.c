@@ -31,6 +31,10 @@ const char *kp_model_uncacheable(const kp_model_options *options) {
   return NULL;
 }
 
+bool kp_model_reads_documents(const kp_model_options *options) {
+  return options->task != KP_TASK_LANGUAGE || options->packed;
+}
+
 static void add_inputs(kp_network *network, kp_task task) {
   const int64_t shape[] = {network->build.batch, network->build.length}, one = 1;
   kp_graph *graph = network->graph;

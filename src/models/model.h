@@ -150,6 +150,7 @@ typedef struct kp_model_options {
   bool bias, output_projection, token_difference;
   kp_variant variant;
   kp_recompute recompute;
+  bool packed; /* rows hold several documents: given by the training settings, as recompute is */
   kp_embedding_kind embedding;
   kp_head head;
   kp_positions positions;
@@ -266,6 +267,9 @@ double kp_curvature_start(const kp_curvature_options *curvature, int64_t layers,
 
 /* The curvatures of one block's stream, and of its experts. */
 int64_t kp_model_groups(const kp_model_options *options);
+
+/* Whether a pass over tokens is told which document each belongs to. */
+bool kp_model_reads_documents(const kp_model_options *options);
 
 /* Builds a graph.  The first build fills `parameters`' table. */
 kp_status kp_network_create(const kp_model_options *options, kp_parameters *parameters, kp_build build,
