@@ -165,6 +165,25 @@ typedef struct kp_cross_entropy_arguments {
   int32_t ignore;
 } kp_cross_entropy_arguments;
 
+/* LINEAR_CROSS_ENTROPY: (x (N, C), W (V, C), targets int32 (N) [, time (N), time weight (V), scale (V)])
+ *   -> loss (1) and logsumexp (N) of the logits  factor · scale ⊙ (x Wᵀ + time · time weight),
+ * of which only a chunk exists at a time.  2NVC operations, where the logits would take 4NV bytes.
+ * LINEAR_CROSS_ENTROPY_BACKWARD: (x, W, targets, time, time weight, scale, logsumexp, g loss)
+ *   -> (gx, g time, adds: gW, adds: g time weight, adds: g scale); any may be NULL.  It makes each chunk of
+ * the logits again: 6NVC operations where linear and cross_entropy need 4NVC. */
+typedef struct kp_linear_cross_entropy_arguments {
+  int32_t ignore;
+  double factor;                        /* 0: 1 */
+  int64_t chunk_rows, chunk_vocabulary; /* of a chunk; 0: chosen by the kernel */
+} kp_linear_cross_entropy_arguments;
+
+/* LORENTZ_MLR: (products x_s zᵀ (N, V), time x_t (N), z (V, C), a (V) [, c (1)]) -> logits (N, V) of
+ * multinomial logistic regression on the hyperboloid of radius R = √c (c NULL: 1): the signed distance of x
+ * to the hyperplane of entry v, times |z_v| (Bdeir, Schwethelm, Landwehr 2024, theorem 2): R |z|
+ * asinh((cosh(a/R) <z, x_s> / |z| - sinh(a/R) x_t) / R). LORENTZ_MLR_BACKWARD: (products, time, z, a, c, g)
+ * -> (g products, g time, adds: gz through |z| alone, adds: ga, adds: gc); all but the first may be NULL.  No
+ * arguments. */
+
 /* RESIDUAL_NORM: one seam between two sub-layers, fused.  For row t of each sequence of T rows:
  *     x' = update program (x, [r,] u; κ_update)          or x' = x without an update
  *     z  = tangent program (r', x'; κ_tangent)           or z = x' without one

@@ -20,12 +20,23 @@ typedef struct arguments {
 } arguments;
 
 /* Options that have no letter. */
-enum { KEY_TEXT = 256, KEY_SECOND, KEY_LABEL, KEY_HEADER, KEY_LENGTH, KEY_LIKE };
+enum {
+  KEY_TEXT = 256,
+  KEY_SECOND,
+  KEY_LABEL,
+  KEY_HEADER,
+  KEY_LENGTH,
+  KEY_LIKE,
+  KEY_TOKENIZER,
+  KEY_VOCABULARY
+};
 
 static const struct argp_option options[] = {
     {"name", 'n', "NAME", 0, "name of the data set, and of its folder", 0},
     {"validation", 'v', "FILE", 0, "a text of its own for validation (default: the end of the texts)", 0},
     {"fraction", 'f', "SHARE", 0, "of the characters that are for training (default: 0.9)", 0},
+    {"tokenizer", KEY_TOKENIZER, "KIND", 0, "character, or word: the most frequent words, others spelled", 0},
+    {"vocabulary", KEY_VOCABULARY, "COUNT", 0, "tokens of --tokenizer word (default: 4096)", 0},
     {"source", 's', "WORDS", 0, "where the text comes from, to be remembered", 0},
     {"licence", 'l', "WORDS", 0, "its licence, to be remembered", 0},
     {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
@@ -44,6 +55,26 @@ static kp_task parse_task(const char *name, struct argp_state *state) {
     if (strcmp(name, kp_task_name(task)) == 0) return task;
   argp_error(state, "--task is language, classify or tag, not '%s'", name);
   return KP_TASK_LANGUAGE;
+}
+
+static void parse_tokenizer(const char *value, kp_prepare_options *to, struct argp_state *state) {
+  if (strcmp(value, "word") != 0 && strcmp(value, "character") != 0)
+    argp_error(state, "--tokenizer is character or word, not '%s'", value);
+  to->tokenizer = value;
+}
+
+static void parse_vocabulary(const char *value, kp_prepare_options *to, struct argp_state *state) {
+  const long long vocabulary = kp_parse_integer(value, "--vocabulary", 2, state);
+  if (vocabulary > INT32_MAX) argp_error(state, "--vocabulary %s is more than a token can number", value);
+  to->vocabulary = (int32_t)vocabulary;
+}
+
+static void check_tokenizer(const arguments *a, struct argp_state *state) {
+  const bool words = a->options.tokenizer != NULL && strcmp(a->options.tokenizer, "word") == 0;
+  if (a->options.vocabulary > 0 && !words)
+    argp_error(state, "--vocabulary goes with --tokenizer word; a text has as many characters as it has");
+  if (a->task != KP_TASK_LANGUAGE && words)
+    argp_error(state, "labelled examples take the words of another set by --like, not by --tokenizer");
 }
 
 /* Those of labelled examples. */
@@ -82,6 +113,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     if (a->options.train_fraction <= 0 || a->options.train_fraction >= 1)
       argp_error(state, "--fraction %s leaves one of the two parts empty", value);
     return 0;
+  case KEY_TOKENIZER: parse_tokenizer(value, &a->options, state); return 0;
+  case KEY_VOCABULARY: parse_vocabulary(value, &a->options, state); return 0;
   case 's': a->options.source = value; return 0;
   case 'l': a->options.licence = value; return 0;
   case 'd': a->data_folder = value; return 0;
@@ -92,6 +125,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     if (a->options.name == NULL) argp_error(state, "--name is missing: what shall the data set be called?");
     if (strchr(a->options.name, '/') != NULL || a->options.name[0] == '.' || a->options.name[0] == 0)
       argp_error(state, "--name is a name, not a path: '%s'", a->options.name);
+    check_tokenizer(a, state);
     check_labelled(a, state);
     return 0;
   default: return parse_labelled(key, value, state);
@@ -102,13 +136,14 @@ static const struct argp argp = {
     options,
     parse,
     "TEXT...",
-    "Prepare texts of your own, UTF-8, one token a character; or labelled "
+    "Prepare texts of your own, UTF-8, a token a character or a word; or labelled "
     "examples.\v"
     "Sentences to classify stand in tables (.tsv: columns between tabs, with a "
     "header or numbers) or in JSON lines (.jsonl); words to tag one a line, the "
     "tag last, a blank line between sentences (CoNLL). docs/tasks.md says more.\n\n"
     "Example:\n"
     "  kappa data prepare --name letters --licence CC0 letters.txt\n"
+    "  kappa data prepare --name tales --tokenizer word --vocabulary 4096 tales.txt\n"
     "  kappa train configs/gpt.yaml --set data.path=letters\n"
     "  kappa data prepare --task classify --name sst2 --validation dev.tsv "
     "train.tsv\n"

@@ -28,19 +28,22 @@ kp_status kp_sampler_init(kp_sampler *sampler, const kp_tokens *tokens, const kp
   return KP_OK;
 }
 
-int64_t kp_sampler_offset(const kp_sampler *sampler, int64_t step, int64_t row) {
-  const kp_sampler_options *options = &sampler->options;
+int64_t kp_sampling_place(const kp_sampler_options *options, int64_t places, int64_t step, int64_t row) {
   kp_assert(step >= 0 && step <= UINT32_MAX, "step %lld", (long long)step);
   kp_assert(row >= 0 && row < options->rows * options->micro_batches, "row %lld of a step", (long long)row);
-  if (options->rule == KP_SAMPLING_UNIFORM) {
-    uint64_t places = (uint64_t)(kp_tokens_count(sampler->tokens) - options->context);
-    return (int64_t)kp_random_below(options->seed, KP_RANDOM_BATCHES, (uint32_t)step, (uint64_t)row, places);
-  }
-  int64_t visited = step * options->rows * options->micro_batches + row;
-  uint32_t epoch = (uint32_t)(visited / sampler->blocks);
-  uint64_t place = (uint64_t)(visited % sampler->blocks), blocks = (uint64_t)sampler->blocks;
-  uint64_t block = kp_random_permute(options->seed, KP_RANDOM_PERMUTATION, epoch, place, blocks);
-  return (int64_t)block * options->context;
+  if (options->rule == KP_SAMPLING_UNIFORM)
+    return (int64_t)kp_random_below(options->seed, KP_RANDOM_BATCHES, (uint32_t)step, (uint64_t)row,
+                                    (uint64_t)places);
+  const int64_t visited = step * options->rows * options->micro_batches + row;
+  return (int64_t)kp_random_permute(options->seed, KP_RANDOM_PERMUTATION, (uint32_t)(visited / places),
+                                    (uint64_t)(visited % places), (uint64_t)places);
+}
+
+int64_t kp_sampler_offset(const kp_sampler *sampler, int64_t step, int64_t row) {
+  const kp_sampler_options *options = &sampler->options;
+  if (options->rule == KP_SAMPLING_UNIFORM)
+    return kp_sampling_place(options, kp_tokens_count(sampler->tokens) - options->context, step, row);
+  return kp_sampling_place(options, sampler->blocks, step, row) * options->context;
 }
 
 /* Copies tokens and refuses those outside the vocabulary, which would read beyond the embedding. */

@@ -51,6 +51,9 @@ typedef struct kp_sampler {
 kp_status kp_sampler_init(kp_sampler *sampler, const kp_tokens *tokens, const kp_sampler_options *options,
                           kp_error *error);
 
+/* Which of `places` row `row` of step `step` takes. */
+int64_t kp_sampling_place(const kp_sampler_options *options, int64_t places, int64_t step, int64_t row);
+
 /* The stream's position of the first token of row `row` of step `step`. */
 int64_t kp_sampler_offset(const kp_sampler *sampler, int64_t step, int64_t row);
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/atomic_file.h"
 #include "data/utf8.h"
 
 /* One character of the vocabulary. */
@@ -63,11 +62,12 @@ static void token_bytes(const kp_tokenizer *base, int32_t id, const char **bytes
   *size = chosen->size;
 }
 
-static json_t *to_json(const character_tokenizer *tokenizer) {
+json_t *kp_character_tokenizer_to_json(const kp_tokenizer *base) {
+  const character_tokenizer *tokenizer = (const character_tokenizer *)base;
   char fingerprint[17];
-  snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)tokenizer->base.fingerprint);
+  snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)base->fingerprint);
   json_t *characters = json_array();
-  for (int32_t id = 0; id < tokenizer->base.vocabulary; id++) {
+  for (int32_t id = 0; id < base->vocabulary; id++) {
     const character *one = &tokenizer->characters[id];
     if (json_array_append_new(characters, json_stringn(one->bytes, one->size)) != 0) {
       json_decref(characters);
@@ -79,13 +79,7 @@ static json_t *to_json(const character_tokenizer *tokenizer) {
 }
 
 static kp_status save(const kp_tokenizer *base, const char *path, kp_error *error) {
-  json_t *document = to_json((const character_tokenizer *)base);
-  char *text = document == NULL ? NULL : json_dumps(document, JSON_COMPACT);
-  json_decref(document);
-  if (text == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to write tokenizer %s", path);
-  kp_status status = kp_file_write_atomic(path, text, strlen(text), error);
-  free(text);
-  return status;
+  return kp_tokenizer_write_json(kp_character_tokenizer_to_json(base), path, error);
 }
 
 static const kp_tokenizer_kind character_kind = {
@@ -190,19 +184,6 @@ static kp_status collect_json(const json_t *characters, character_set *set, kp_e
   return KP_OK;
 }
 
-static kp_status check_fingerprint(const json_t *document, const kp_tokenizer *tokenizer, kp_error *error) {
-  const json_t *entry = json_object_get(document, "fingerprint");
-  if (entry == NULL) return KP_OK;
-  char expected[17];
-  snprintf(expected, sizeof expected, "%016llx", (unsigned long long)tokenizer->fingerprint);
-  const char *found = json_string_value(entry);
-  if (found == NULL || strcmp(found, expected) != 0)
-    return kp_fail(error, KP_ERR_INPUT,
-                   "its fingerprint is %s but its characters give %s: the file was changed",
-                   found == NULL ? "not a string" : found, expected);
-  return KP_OK;
-}
-
 kp_status kp_character_tokenizer_from_json(const json_t *document, kp_tokenizer **tokenizer,
                                            kp_error *error) {
   const json_t *characters = json_object_get(document, "characters");
@@ -213,7 +194,7 @@ kp_status kp_character_tokenizer_from_json(const json_t *document, kp_tokenizer 
   kp_status status = collect_json(characters, &set, error);
   if (status == KP_OK) status = create_from_set(&set, &made, error);
   free(set.present);
-  if (status == KP_OK) status = check_fingerprint(document, made, error);
+  if (status == KP_OK) status = kp_tokenizer_check_fingerprint(document, made, error);
   if (status != KP_OK) {
     kp_tokenizer_destroy(made);
     return status;

@@ -17,6 +17,9 @@
 kp_status kp_character_tokenizer_create(const char *const *texts, const size_t *sizes, size_t count,
                                         kp_tokenizer **tokenizer, kp_error *error);
 
+/* The file's document of a tokenizer of this kind, for the caller to release; NULL without memory for it. */
+json_t *kp_character_tokenizer_to_json(const kp_tokenizer *tokenizer);
+
 /* From the parsed file; the document stays the caller's. */
 kp_status kp_character_tokenizer_from_json(const json_t *document, kp_tokenizer **tokenizer, kp_error *error);
 

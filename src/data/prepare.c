@@ -13,6 +13,9 @@
 #include "data/character_tokenizer.h"
 #include "data/token_writer.h"
 #include "data/utf8.h"
+#include "data/word_tokenizer.h"
+
+enum { WORD_VOCABULARY = 4096 };
 
 /* A text in memory. */
 typedef struct text {
@@ -98,7 +101,11 @@ static void name_of_folder(const char *folder, char *out, size_t room) {
   kp_utf8_copy(out, room, last);
 }
 
-/* What is known before anything is written. */
+static bool makes_words(const kp_prepare_options *options) {
+  return strcmp(options->tokenizer, "word") == 0;
+}
+
+/* What is known before anything is written; vocabulary 0: as many as there are characters. */
 static void describe(const kp_prepare_options *options, double fraction, const texts *loaded,
                      kp_prepared *prepared) {
   const char *source = options->source != NULL ? options->source : options->texts[0];
@@ -114,6 +121,8 @@ static void describe(const kp_prepare_options *options, double fraction, const t
   if (options->validation != NULL)
     kp_sha256(loaded->separate.data, loaded->separate.size, prepared->separate_sha256);
   prepared->train_fraction = options->validation != NULL ? 1 : fraction;
+  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", options->tokenizer);
+  prepared->vocabulary = makes_words(options) ? options->vocabulary : 0;
 }
 
 /* Whether the folder holds just this set; then *prepared becomes what its data.json says. */
@@ -125,6 +134,8 @@ static bool is_there(const char *folder, kp_prepared *prepared) {
   bool same = strcmp(found.text_sha256, prepared->text_sha256) == 0 &&
               strcmp(found.separate_sha256, prepared->separate_sha256) == 0 &&
               fabs(found.train_fraction - prepared->train_fraction) < 1e-12 &&
+              strcmp(found.tokenizer, prepared->tokenizer) == 0 &&
+              (prepared->vocabulary == 0 || found.vocabulary == prepared->vocabulary) &&
               strcmp(found.name, prepared->name) == 0 && strcmp(found.source, prepared->source) == 0 &&
               strcmp(found.licence, prepared->licence) == 0;
   if (!same || kp_prepared_verify(folder, &found, NULL) != KP_OK) return false;
@@ -173,7 +184,6 @@ static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, co
   bool split = separate->data == NULL;
   prepared->vocabulary = tokenizer->vocabulary;
   prepared->fingerprint = tokenizer->fingerprint;
-  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(tokenizer));
   KP_TRY(kp_prepared_begin(folder, error));
   KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
   KP_TRY(kp_tokenizer_save(tokenizer, path, error));
@@ -181,6 +191,16 @@ static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, co
   KP_TRY(write_split(folder, KP_VALIDATION_FILE, tokenizer, split ? all->data + loaded->cut : separate->data,
                      split ? all->size - loaded->cut : separate->size, &prepared->validation, error));
   return kp_prepared_write(folder, prepared, error);
+}
+
+/* The tokenizer of the training text, whose alphabet has the characters of the validation text too. */
+static kp_status create_tokenizer(const texts *loaded, int32_t vocabulary, kp_tokenizer **tokenizer,
+                                  kp_error *error) {
+  const text *all = &loaded->all, *separate = &loaded->separate;
+  const char *data[] = {all->data, all->data + loaded->cut, separate->data};
+  const size_t sizes[] = {loaded->cut, all->size - loaded->cut, separate->size};
+  return vocabulary == 0 ? kp_character_tokenizer_create(data, sizes, 3, tokenizer, error)
+                         : kp_word_tokenizer_create(data, sizes, 3, 1, vocabulary, tokenizer, error);
 }
 
 /* With the folder's lock held. */
@@ -194,11 +214,8 @@ static kp_status prepare_locked(const char *folder, const texts *loaded, kp_prep
         "folder %s holds data that kappa did not write, which is never replaced: choose another folder",
         folder);
   KP_TRY(kp_directory_remove_temporaries(folder, error));
-  const char *data[] = {loaded->all.data, loaded->separate.data};
-  size_t sizes[] = {loaded->all.size, loaded->separate.size};
   kp_tokenizer *tokenizer;
-  KP_TRY(
-      kp_character_tokenizer_create(data, sizes, loaded->separate.data == NULL ? 1 : 2, &tokenizer, error));
+  KP_TRY(create_tokenizer(loaded, prepared->vocabulary, &tokenizer, error));
   kp_status status = write_set(folder, tokenizer, loaded, prepared, error);
   kp_tokenizer_destroy(tokenizer);
   *fresh = status == KP_OK;
@@ -217,16 +234,32 @@ static kp_status prepare_folder(const char *folder, const texts *loaded, kp_prep
   return status;
 }
 
-kp_status kp_prepare(const kp_prepare_options *options, kp_prepared *prepared, bool *fresh, kp_error *error) {
-  double fraction = options->train_fraction == 0 ? 0.9 : options->train_fraction;
-  texts loaded = {0};
+/* The options with what 0 and NULL mean in them. */
+static kp_status complete(const kp_prepare_options *given, kp_prepare_options *options, kp_error *error) {
+  *options = *given;
+  if (options->train_fraction == 0) options->train_fraction = 0.9;
+  if (options->tokenizer == NULL) options->tokenizer = "character";
+  if (options->vocabulary == 0) options->vocabulary = WORD_VOCABULARY;
   if (options->text_count == 0) return kp_fail(error, KP_ERR_INPUT, "no text was named to prepare");
-  if (!(fraction > 0 && fraction < 1))
-    return kp_fail(error, KP_ERR_INPUT, "the train fraction is %g; it must lie between 0 and 1", fraction);
-  kp_status status = load_texts(options, fraction, &loaded, error);
+  if (!(options->train_fraction > 0 && options->train_fraction < 1))
+    return kp_fail(error, KP_ERR_INPUT, "the train fraction is %g; it must lie between 0 and 1",
+                   options->train_fraction);
+  if (!makes_words(options) && strcmp(options->tokenizer, "character") != 0)
+    return kp_fail(error, KP_ERR_INPUT, "there is no tokenizer '%s'; choose 'character' or 'word'",
+                   options->tokenizer);
+  if (options->vocabulary < 1)
+    return kp_fail(error, KP_ERR_INPUT, "a vocabulary of %d holds nothing", options->vocabulary);
+  return KP_OK;
+}
+
+kp_status kp_prepare(const kp_prepare_options *given, kp_prepared *prepared, bool *fresh, kp_error *error) {
+  kp_prepare_options options;
+  texts loaded = {0};
+  KP_TRY(complete(given, &options, error));
+  kp_status status = load_texts(&options, options.train_fraction, &loaded, error);
   if (status == KP_OK) {
-    describe(options, fraction, &loaded, prepared);
-    status = prepare_folder(options->folder, &loaded, prepared, fresh, error);
+    describe(&options, options.train_fraction, &loaded, prepared);
+    status = prepare_folder(options.folder, &loaded, prepared, fresh, error);
   }
   free_texts(&loaded);
   return status;

@@ -1,14 +1,16 @@
 #include "data/tokenizer.h"
 
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "core/assert.h"
+#include "core/atomic_file.h"
 #include "core/path.h"
 #include "data/character_tokenizer.h"
+#include "data/word_tokenizer.h"
 
 kp_status kp_tokenizer_open(const char *path, kp_tokenizer **tokenizer, kp_error *error) {
   char file[KP_PATH_SIZE];
@@ -25,8 +27,11 @@ kp_status kp_tokenizer_open(const char *path, kp_tokenizer **tokenizer, kp_error
     status = kp_fail(error, KP_ERR_INPUT, "it has no \"type\"; is this a tokenizer that kappa wrote?");
   else if (strcmp(type, "character") == 0)
     status = kp_character_tokenizer_from_json(document, tokenizer, error);
+  else if (strcmp(type, "word") == 0)
+    status = kp_word_tokenizer_from_json(document, tokenizer, error);
   else
-    status = kp_fail(error, KP_ERR_UNSUPPORTED, "its type '%s' is unknown; 'character' is known", type);
+    status = kp_fail(error, KP_ERR_UNSUPPORTED, "its type '%s' is unknown; 'character' and 'word' are known",
+                     type);
   json_decref(document);
   return status == KP_OK ? KP_OK : kp_context(error, "tokenizer %s", file);
 }
@@ -97,6 +102,28 @@ kp_status kp_tokenizer_decode(const kp_tokenizer *tokenizer, const int32_t *ids,
   }
   text[*size] = 0;
   *bytes = text;
+  return KP_OK;
+}
+
+kp_status kp_tokenizer_write_json(json_t *document, const char *path, kp_error *error) {
+  char *text = document == NULL ? NULL : json_dumps(document, JSON_COMPACT);
+  json_decref(document);
+  if (text == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to write tokenizer %s", path);
+  kp_status status = kp_file_write_atomic(path, text, strlen(text), error);
+  free(text);
+  return status;
+}
+
+kp_status kp_tokenizer_check_fingerprint(const json_t *document, const kp_tokenizer *tokenizer,
+                                         kp_error *error) {
+  const json_t *entry = json_object_get(document, "fingerprint");
+  if (entry == NULL) return KP_OK;
+  char expected[17];
+  snprintf(expected, sizeof expected, "%016" PRIx64, tokenizer->fingerprint);
+  const char *found = json_string_value(entry);
+  if (found == NULL || strcmp(found, expected) != 0)
+    return kp_fail(error, KP_ERR_INPUT, "its fingerprint is %s but its %ss give %s: the file was changed",
+                   found == NULL ? "not a string" : found, tokenizer->kind->name, expected);
   return KP_OK;
 }
 

@@ -4,24 +4,29 @@
  * the vocabulary: token files carry it (data/token_file.h), so that tokens are never read with the wrong
  * vocabulary.
  *
- * A kind of tokenizer is a struct that begins with kp_tokenizer and fills it; see
- * data/character_tokenizer.c. */
+ * A kind of tokenizer is a struct that begins with kp_tokenizer and fills it: data/character_tokenizer.c,
+ * data/word_tokenizer.c. */
 #ifndef KAPPA_DATA_TOKENIZER_H
 #define KAPPA_DATA_TOKENIZER_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "core/error.h"
 
 /* The name of a tokenizer's file in a prepared folder. */
 #define KP_TOKENIZER_FILE "tokenizer.json"
 
+/* No tokenizer needs more ids than this for what it must encode at once. */
+enum { KP_TOKENIZER_PIECE = 64 };
+
 typedef struct kp_tokenizer kp_tokenizer;
 
 /* The functions of one kind. */
 typedef struct kp_tokenizer_kind {
-  const char *name; /* the "type" of its file: "character" */
+  const char *name; /* the "type" of its file: "character" or "word" */
   kp_status (*encode_part)(const kp_tokenizer *tokenizer, const char *text, size_t size, size_t *offset,
                            int32_t *ids, size_t capacity, size_t *count, kp_error *error);
   void (*token_bytes)(const kp_tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size);
@@ -51,9 +56,10 @@ const char *kp_tokenizer_name(const kp_tokenizer *tokenizer);
 kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, size_t size, int32_t **ids,
                               size_t *count, kp_error *error);
 
-/* Encodes the text from byte *offset on until `capacity` ids are written or the text ends; moves *offset
- * behind what was encoded.  For texts whose ids would not fit in memory at once.  The ids are those that
- * kp_tokenizer_encode gives; errors count from the front of `text`. */
+/* Encodes the text from byte *offset on until the text ends or fewer than KP_TOKENIZER_PIECE of `capacity`
+ * ids are left; moves *offset behind what was encoded.  For texts whose ids would not fit in memory at once.
+ * The ids are those that kp_tokenizer_encode gives when `capacity` is at least KP_TOKENIZER_PIECE; errors
+ * count from the front of `text`. */
 kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *text, size_t size,
                                    size_t *offset, int32_t *ids, size_t capacity, size_t *count,
                                    kp_error *error);
@@ -62,6 +68,12 @@ kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *te
  * a single id need not be whole characters in every tokenizer. */
 kp_status kp_tokenizer_decode(const kp_tokenizer *tokenizer, const int32_t *ids, size_t count, char **bytes,
                               size_t *size, kp_error *error);
+
+/* For the kinds: writes a file's document, which is released, and NULL means that there was no memory for it;
+ * and checks the fingerprint in a document, where there is one, against that of its vocabulary. */
+kp_status kp_tokenizer_write_json(json_t *document, const char *path, kp_error *error);
+kp_status kp_tokenizer_check_fingerprint(const json_t *document, const kp_tokenizer *tokenizer,
+                                         kp_error *error);
 
 /* FNV-1a, 64 bits (Fowler, Noll, Vo), going on from `hash`; begin with KP_FNV_BASIS. */
 #define KP_FNV_BASIS UINT64_C(0xcbf29ce484222325)

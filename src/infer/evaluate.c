@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "core/executor.h"
-#include "data/batches.h"
+#include "data/packed_stream.h"
 #include "train/settings.h"
 
 /* The model at work, and what one batch after the other adds. */
@@ -22,7 +22,10 @@ static kp_status set_up(evaluator *e, const kp_tokens *tokens, const kp_evaluati
                         kp_error *error) {
   const kp_trained *trained = e->trained;
   const int64_t rows = kp_config_integer(trained->config, "train.batch"), context = trained->options.context;
-  const kp_build build = {.mode = KP_BUILD_EVALUATE, .batch = rows, .length = context};
+  const kp_build build = {.mode = KP_BUILD_EVALUATE,
+                          .batch = rows,
+                          .length = context,
+                          .documents = kp_config_choice(trained->config, "train.packing") != KP_PACKING_NONE};
   const kp_executor_options executor = {.threads = options->threads};
   KP_TRY(kp_validation_init(&e->validation, tokens, rows, context, (int32_t)trained->options.vocabulary,
                             options->batches, error));
@@ -50,6 +53,10 @@ static kp_status run_batch(evaluator *e, int64_t batch, kp_error *error) {
   int32_t *inputs = kp_executor_memory(e->executor, e->network->tokens);
   int32_t *targets = kp_executor_memory(e->executor, e->network->targets);
   KP_TRY(kp_validation_fill(&e->validation, batch, inputs, targets, &e->scored[batch], error));
+  if (e->network->documents != NULL)
+    kp_number_documents(inputs, e->validation.rows, e->validation.context,
+                        (int32_t)kp_config_integer(e->trained->config, "data.separator"),
+                        kp_executor_memory(e->executor, e->network->documents));
   KP_TRY(kp_executor_run(e->executor, 0, e->network->graph->node_count, error));
   kp_executor_read(e->executor, e->network->loss, &e->losses[batch]);
   if (!isfinite(e->losses[batch]))

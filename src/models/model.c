@@ -31,6 +31,10 @@ const char *kp_model_uncacheable(const kp_model_options *options) {
   return NULL;
 }
 
+bool kp_model_reads_documents(const kp_model_options *options) {
+  return options->task != KP_TASK_LANGUAGE || options->packed;
+}
+
 static void add_inputs(kp_network *network, kp_task task) {
   const int64_t shape[] = {network->build.batch, network->build.length}, one = 1;
   kp_graph *graph = network->graph;
@@ -84,6 +88,10 @@ static double node_flops(const kp_node *node) {
   case KP_OP_LINEAR:
   case KP_OP_LINEAR_BACKWARD_INPUT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
+  case KP_OP_LINEAR_CROSS_ENTROPY:
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
+  case KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD:
+    return 6.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
   case KP_OP_LINEAR_BACKWARD_WEIGHT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *
            (double)kp_tensor_columns(node->input[1]);

@@ -150,6 +150,7 @@ typedef struct kp_model_options {
   bool bias, output_projection, token_difference;
   kp_variant variant;
   kp_recompute recompute;
+  bool packed; /* rows hold several documents: given by the training settings, as recompute is */
   kp_embedding_kind embedding;
   kp_head head;
   kp_positions positions;
@@ -184,6 +185,7 @@ typedef struct kp_build {
   bool documents;        /* attention stays inside documents, whose ids are an input */
   bool keep_hidden;      /* keep the stream after every block readable */
   bool keep_logits;      /* keep the logits of a graph with a loss readable */
+  int64_t logit_bytes;   /* logits that would take more are made chunk by chunk with the loss; 0: 64 MiB */
 } kp_build;
 
 /* What a router decided, readable after a run. */
@@ -267,6 +269,9 @@ double kp_curvature_start(const kp_curvature_options *curvature, int64_t layers,
 
 /* The curvatures of one block's stream, and of its experts. */
 int64_t kp_model_groups(const kp_model_options *options);
+
+/* Whether a pass over tokens is told which document each belongs to. */
+bool kp_model_reads_documents(const kp_model_options *options);
 
 /* Builds a graph.  The first build fills `parameters`' table. */
 kp_status kp_network_create(const kp_model_options *options, kp_parameters *parameters, kp_build build,

@@ -129,6 +129,21 @@ kp_columns kp_split_columns(kp_graph *graph, kp_tensor *x, int64_t left);
 /* logits (…, V), targets (…) int32 -> the mean loss, one number */
 kp_tensor *kp_cross_entropy(kp_graph *graph, kp_tensor *logits, kp_tensor *targets, int32_t ignore);
 
+/* A head whose logits are never held whole.  x (…, C) and its time (…, 1), weight (V, C) and time_weight (V);
+ * scale (V) is one factor an entry.  time with time_weight, and scale, may be NULL. */
+typedef struct kp_logit_head {
+  kp_point x;
+  kp_tensor *weight, *time_weight, *scale;
+} kp_logit_head;
+
+/* targets (…) int32 -> the mean loss, one number: kp_cross_entropy of the head's logits */
+kp_tensor *kp_linear_cross_entropy(kp_graph *graph, kp_logit_head head, kp_tensor *targets,
+                                   kp_linear_cross_entropy_arguments arguments);
+
+/* Logits (…, V) of the points x by their distances to hyperplanes: normals (V, C), offsets (V), c (1) or NULL
+ * (1); see LORENTZ_MLR. */
+kp_tensor *kp_lorentz_mlr(kp_graph *graph, kp_point x, kp_tensor *normals, kp_tensor *offsets, kp_tensor *c);
+
 /* The seam between two sub-layers; absent tensors are NULL (see backend/operators.h). */
 typedef struct kp_seam {
   kp_tensor *stream, *branch, *reference;

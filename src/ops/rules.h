@@ -14,6 +14,7 @@
 #undef GRADIENT
 #undef NO_GRADIENT
 
+size_t kp_ref_scratch_linear_cross_entropy(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention_latent(const kp_node *node, int threads);
 size_t kp_ref_scratch_residual_norm(const kp_node *node, int threads);

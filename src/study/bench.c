@@ -35,6 +35,7 @@ static kp_status subject_create(subject *s, const kp_config *config, const kp_be
   KP_TRY(kp_train_settings_read(config, &s->settings, error));
   KP_TRY(kp_model_options_read(config, NULL, &s->options, error));
   s->options.recompute = s->settings.recompute;
+  s->options.packed = s->settings.packing != KP_PACKING_NONE;
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
                           options->threads, &s->engine, error));
   KP_TRY(kp_optimizer_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,

@@ -28,7 +28,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_build shape = {.mode = KP_BUILD_TRAIN,
                     .batch = batch,
                     .length = options->context,
-                    .documents = options->task != KP_TASK_LANGUAGE};
+                    .documents = kp_model_reads_documents(options)};
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));

@@ -2,21 +2,28 @@
 
 #include <stdlib.h>
 
+static kp_status init_rows(kp_feed *feed, const kp_data_source *data, const kp_sampler_options *options,
+                           const kp_train_settings *settings, kp_error *error) {
+  if (!feed->packed) return kp_sampler_init(&feed->text, data->train, options, error);
+  const kp_packing_rule rule = settings->packing == KP_PACKING_BEST_FIT ? KP_PACKING_EXACT : KP_PACKING_HELM;
+  return kp_packed_stream_init(&feed->stream, data->train, options, rule, settings->separator, error);
+}
+
 static kp_status init_text(kp_feed *feed, const kp_data_source *data, const kp_sampler_options *options,
-                           int64_t evaluate_batches, kp_error *error) {
-  KP_TRY(kp_sampler_init(&feed->text, data->train, options, error));
+                           const kp_train_settings *settings, kp_error *error) {
+  KP_TRY(init_rows(feed, data, options, settings, error));
   KP_TRY(kp_validation_init(&feed->validation, data->validation, options->rows, options->context,
-                            options->vocabulary, evaluate_batches, error));
+                            options->vocabulary, settings->evaluate_batches, error));
   feed->batches = feed->validation.batches;
   return KP_OK;
 }
 
 static kp_status init_labelled(kp_feed *feed, const kp_data_source *data, const kp_sampler_options *options,
-                               int64_t evaluate_batches, kp_error *error) {
+                               const kp_train_settings *settings, kp_error *error) {
   const kp_labelled_set *set = &data->labelled;
   KP_TRY(kp_example_sampler_init(&feed->examples, &set->train, &set->labelling, options, error));
   KP_TRY(kp_example_sampler_init(&feed->judged, &set->validation, &set->labelling, options, error));
-  feed->batches = kp_example_batches(&feed->judged, evaluate_batches);
+  feed->batches = kp_example_batches(&feed->judged, settings->evaluate_batches);
   return KP_OK;
 }
 
@@ -29,17 +36,19 @@ kp_status kp_feed_init(kp_feed *feed, const kp_data_source *data, const kp_train
                                       .micro_batches = settings->accumulate,
                                       .vocabulary = (int32_t)model->vocabulary};
   const size_t bytes = (size_t)(settings->batch * model->context) * sizeof(int32_t);
-  *feed = (kp_feed){.labelled = data->shape.task != KP_TASK_LANGUAGE};
-  KP_TRY(
-      (feed->labelled ? init_labelled : init_text)(feed, data, &options, settings->evaluate_batches, error));
-  feed->batch = (kp_batch){malloc(bytes), malloc(bytes), feed->labelled ? malloc(bytes) : NULL};
+  const bool labelled = data->shape.task != KP_TASK_LANGUAGE;
+  *feed = (kp_feed){.labelled = labelled, .packed = !labelled && settings->packing != KP_PACKING_NONE};
+  KP_TRY((labelled ? init_labelled : init_text)(feed, data, &options, settings, error));
+  const bool documents = kp_model_reads_documents(model);
+  feed->batch = (kp_batch){malloc(bytes), malloc(bytes), documents ? malloc(bytes) : NULL};
   if (feed->batch.inputs != NULL && feed->batch.targets != NULL &&
-      (feed->batch.documents != NULL || !feed->labelled))
+      (feed->batch.documents != NULL || !documents))
     return KP_OK;
   return kp_fail(error, KP_ERR_MEMORY, "no memory for a batch");
 }
 
 void kp_feed_clear(kp_feed *feed) {
+  kp_packed_stream_clear(&feed->stream);
   free(feed->batch.inputs);
   free(feed->batch.targets);
   free(feed->batch.documents);
@@ -48,6 +57,7 @@ void kp_feed_clear(kp_feed *feed) {
 
 kp_status kp_feed_training(kp_feed *feed, int64_t step, int64_t micro_batch, kp_error *error) {
   if (feed->labelled) return kp_example_batch_fill(&feed->examples, step, micro_batch, &feed->batch, error);
+  if (feed->packed) return kp_packed_stream_fill(&feed->stream, step, micro_batch, &feed->batch, error);
   return kp_batch_fill(&feed->text, step, micro_batch, feed->batch.inputs, feed->batch.targets, error);
 }
 
@@ -62,9 +72,14 @@ static int64_t count_targets(const kp_feed *feed) {
 }
 
 kp_status kp_feed_evaluation(kp_feed *feed, int64_t number, int64_t *scored, kp_error *error) {
-  if (!feed->labelled)
-    return kp_validation_fill(&feed->validation, number, feed->batch.inputs, feed->batch.targets, scored,
-                              error);
+  if (!feed->labelled) {
+    const kp_validation *v = &feed->validation;
+    KP_TRY(kp_validation_fill(v, number, feed->batch.inputs, feed->batch.targets, scored, error));
+    if (feed->packed)
+      kp_number_documents(feed->batch.inputs, v->rows, v->context, feed->stream.separator,
+                          feed->batch.documents);
+    return KP_OK;
+  }
   KP_TRY(kp_example_validation_fill(&feed->judged, feed->batches, number, &feed->batch, error));
   *scored = count_targets(feed);
   return KP_OK;

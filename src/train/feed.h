@@ -3,12 +3,14 @@
 #define KAPPA_TRAIN_FEED_H
 
 #include "data/labelled_batches.h"
+#include "data/packed_stream.h"
 #include "train/data_source.h"
 #include "train/settings.h"
 
 typedef struct kp_feed {
-  bool labelled;
-  kp_sampler text; /* unless labelled */
+  bool labelled, packed;
+  kp_sampler text;         /* unless labelled or packed */
+  kp_packed_stream stream; /* when packed; owned */
   kp_validation validation;
   kp_example_sampler examples, judged; /* of training and validation, when labelled */
   int64_t batches;                     /* of an evaluation */

@@ -45,7 +45,7 @@ static const kp_node *largest_product(const kp_network *network) {
   const kp_node *largest = NULL;
   for (int n = 0; n < network->graph->forward_count; n++) {
     const kp_node *node = network->graph->nodes[n];
-    if (node->operation != KP_OP_LINEAR) continue;
+    if (node->operation != KP_OP_LINEAR && node->operation != KP_OP_LINEAR_CROSS_ENTROPY) continue;
     if (largest == NULL || kp_tensor_count(node->input[1]) > kp_tensor_count(largest->input[1]))
       largest = node;
   }
@@ -61,7 +61,7 @@ kp_status kp_process_bytes(const kp_network *network, const kp_backend *backend,
   if (node == NULL || backend->real_size != sizeof(float)) return KP_OK;
   const size_t peak_before = kp_peak_resident_bytes();
   const int64_t rows = smaller(kp_tensor_rows(node->input[0]), ENOUGH_ROWS * threads);
-  const int64_t columns = smaller(kp_tensor_columns(node->output[0]), ENOUGH_COLUMNS);
+  const int64_t columns = smaller(node->input[1]->shape[0], ENOUGH_COLUMNS);
   const int64_t depth = kp_tensor_columns(node->input[0]);
   KP_TRY(kp_limits_warm_up(rows, columns, depth, threads, error));
   *bytes = kp_resident_bytes();

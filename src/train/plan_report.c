@@ -76,6 +76,7 @@ static kp_status read_data(kp_plan_report *r, const kp_config *config, kp_error 
   r->training_tokens = kp_tokens_count(data.train);
   kp_data_source_close(&data);
   r->model.recompute = r->settings.recompute;
+  r->model.packed = r->settings.packing != KP_PACKING_NONE;
   return status;
 }
 
@@ -86,7 +87,7 @@ static kp_status evaluation_arena(kp_plan_report *r, size_t *bytes, kp_error *er
   const kp_build shape = {.mode = KP_BUILD_EVALUATE,
                           .batch = r->settings.batch,
                           .length = r->model.context,
-                          .documents = r->model.task != KP_TASK_LANGUAGE};
+                          .documents = kp_model_reads_documents(&r->model)};
   kp_network *network;
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &network, error));
   kp_plan *plan = kp_plan_create(network->graph, r->backend, r->threads);
@@ -100,7 +101,7 @@ static kp_status plan_step(kp_plan_report *r, kp_error *error) {
   const kp_build shape = {.mode = KP_BUILD_TRAIN,
                           .batch = r->settings.batch,
                           .length = r->model.context,
-                          .documents = r->model.task != KP_TASK_LANGUAGE};
+                          .documents = kp_model_reads_documents(&r->model)};
   size_t evaluation, process;
   r->parameters = kp_parameters_create();
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &r->network, error));

@@ -44,6 +44,8 @@ static const kp_config_row train_rows[] = {
     {"train.seed", KP_CONFIG_INTEGER, "1337", "[0, 4503599627370496]", "of parameters, batches and dropout"},
     {"train.sampling", KP_CONFIG_CHOICE, "uniform", "uniform|sequential",
      "rows at random offsets, or every block once an epoch"},
+    {"train.packing", KP_CONFIG_CHOICE, "none", "none|best_fit|helm",
+     "rows of whole documents (data.separator), which do not see each other; helm: as its authors pack"},
     {"train.recompute", KP_CONFIG_CHOICE, "none", "none|activations|linears",
      "produced again in the backward pass instead of kept: less memory, more time"},
 };
@@ -54,6 +56,8 @@ static const kp_config_row data_rows[] = {
     {"data.train", KP_CONFIG_STRING, "", NULL,
      "training tokens: a file, pattern or folder, instead of data.path's"},
     {"data.validation", KP_CONFIG_STRING, "", NULL, "validation tokens, instead of data.path's"},
+    {"data.separator", KP_CONFIG_INTEGER, "-1", "[-1, 2147483647]",
+     "token between documents, for train.packing; -1: none"},
 };
 
 const kp_config_table kp_train_config = {train_rows, sizeof train_rows / sizeof *train_rows};
@@ -103,6 +107,8 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .skip_limit = kp_config_integer(config, "train.skip_limit"),
       .seed = (uint64_t)kp_config_integer(config, "train.seed"),
       .sampling = (kp_sampling)kp_config_choice(config, "train.sampling"),
+      .packing = (kp_packing)kp_config_choice(config, "train.packing"),
+      .separator = (int32_t)kp_config_integer(config, "data.separator"),
       .recompute = (kp_recompute)kp_config_choice(config, "train.recompute"),
   };
   s->schedule = (kp_schedule){.kind = (kp_schedule_kind)kp_config_choice(config, "train.schedule"),
@@ -116,6 +122,9 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .muon = read_muon(config),
       .tangent = kp_config_boolean(config, "train.tangent"),
   };
+  if (s->packing != KP_PACKING_NONE && s->separator < 0)
+    return kp_config_fail(config, "train.packing", error,
+                          "documents are found by the token between them: set data.separator");
   if (s->schedule.warmup < s->steps) return KP_OK;
   if (kp_config_is_set(config, "train.warmup"))
     return kp_config_fail(config, "train.warmup", error,
@@ -144,10 +153,15 @@ size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size
   const struct {
     const char *key;
     bool unused;
-  } rows[] = {{"train.cooldown", !constant},  {"train.curvature_rate", !learns_curvature(config)},
-              {"train.muon_rate", !muon},     {"train.muon_momentum", !muon},
-              {"train.muon_nesterov", !muon}, {"train.muon_steps", !muon},
-              {"train.muon_split", !muon},    {"train.muon_decay", kind != KP_OPTIMIZER_MUON},
+  } rows[] = {{"train.cooldown", !constant},
+              {"train.curvature_rate", !learns_curvature(config)},
+              {"train.muon_rate", !muon},
+              {"train.muon_momentum", !muon},
+              {"train.muon_nesterov", !muon},
+              {"train.muon_steps", !muon},
+              {"train.muon_split", !muon},
+              {"train.muon_decay", kind != KP_OPTIMIZER_MUON},
+              {"data.separator", kp_config_choice(config, "train.packing") == KP_PACKING_NONE},
               {"train.sampling", labels}};
   size_t count = kp_model_unused_keys(config, keys, room);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -4,6 +4,7 @@
 
 #include "core/config.h"
 #include "data/batches.h"
+#include "data/packing.h"
 #include "models/model.h"
 #include "optim/optimizer.h"
 
@@ -15,6 +16,9 @@ typedef struct kp_schedule {
   double minimum;  /* final learning rate over the peak; helm: what is added to its cosine */
   double cooldown; /* constant: the last share of the steps falls linearly to the minimum */
 } kp_schedule;
+
+/* How documents share rows. */
+typedef enum kp_packing { KP_PACKING_NONE, KP_PACKING_BEST_FIT, KP_PACKING_PUBLISHED } kp_packing;
 
 typedef struct kp_train_settings {
   int64_t steps, batch, accumulate;
@@ -28,6 +32,8 @@ typedef struct kp_train_settings {
   int64_t skip_limit; /* steps in a row that are not finite before the run stops */
   uint64_t seed;
   kp_sampling sampling;
+  kp_packing packing;
+  int32_t separator; /* the token between documents; -1: none */
   kp_recompute recompute;
 } kp_train_settings;
 

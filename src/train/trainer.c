@@ -88,6 +88,7 @@ static kp_status read_config(trainer *t, kp_error *error) {
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
+  t->model.packed = t->settings.packing != KP_PACKING_NONE;
   return KP_OK;
 }
 

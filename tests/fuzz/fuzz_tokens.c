@@ -9,6 +9,7 @@
 #include "data/character_tokenizer.h"
 #include "data/token_layout.h"
 #include "data/utf8.h"
+#include "data/word_tokenizer.h"
 
 static void read_layout(const uint8_t *data, size_t size) {
   for (int raw = 0; raw < 2; raw++) {
@@ -58,12 +59,38 @@ static void read_text(const char *text, size_t size) {
   kp_tokenizer_destroy(tokenizer);
 }
 
+/* The words of the first half spell the whole text, which comes back byte for byte. */
+static void read_words(const char *text, size_t size) {
+  kp_error error = {0};
+  kp_tokenizer *letters = NULL, *tokenizer = NULL;
+  const char *texts[] = {text, text + size / 2};
+  const size_t sizes[] = {size / 2, size - size / 2};
+  size_t count, back_size;
+  int32_t *ids;
+  char *back;
+  if (kp_character_tokenizer_create(texts, sizes, 2, &letters, &error) != KP_OK) return;
+  int32_t vocabulary = letters->vocabulary + (size > 0 ? (unsigned char)text[0] % 8 : 0);
+  kp_tokenizer_destroy(letters);
+  while (kp_word_tokenizer_create(texts, sizes, 2, 1, vocabulary, &tokenizer, &error) != KP_OK) vocabulary--;
+  if (kp_tokenizer_encode(tokenizer, text, size, &ids, &count, &error) != KP_OK) abort();
+  if (kp_tokenizer_decode(tokenizer, ids, count, &back, &back_size, &error) != KP_OK) abort();
+  if (back_size != size || memcmp(back, text, size) != 0) abort();
+  free(ids);
+  free(back);
+  kp_tokenizer_destroy(tokenizer);
+}
+
 static void read_tokenizer(const char *text, size_t size) {
   kp_error error = {0};
   kp_tokenizer *tokenizer = NULL;
   json_t *document = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
   if (document == NULL) return;
   kp_status status = kp_character_tokenizer_from_json(document, &tokenizer, &error);
+  if ((status == KP_OK) != (tokenizer != NULL) || (status != KP_OK && error.message[0] == 0)) abort();
+  kp_tokenizer_destroy(tokenizer);
+  tokenizer = NULL;
+  error = (kp_error){0};
+  status = kp_word_tokenizer_from_json(document, &tokenizer, &error);
   if ((status == KP_OK) != (tokenizer != NULL) || (status != KP_OK && error.message[0] == 0)) abort();
   kp_tokenizer_destroy(tokenizer);
   json_decref(document);
@@ -75,6 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   read_layout(data, size);
   read_framed(data, size);
   read_text((const char *)data, size);
+  read_words((const char *)data, size);
   read_tokenizer((const char *)data, size);
   return 0;
 }

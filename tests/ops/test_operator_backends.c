@@ -58,6 +58,7 @@ static const double *tolerances(const operator_case *c) {
   case KP_OP_SPHERE_RESIDUAL:
   case KP_OP_ROW_PROGRAM:
   case KP_OP_MIDPOINT:
+  case KP_OP_LORENTZ_MLR:
   case KP_OP_LORENTZ_RESIDUAL:
   case KP_OP_CENTROID:
   case KP_OP_REFERENCE: return CURVED;

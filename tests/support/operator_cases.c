@@ -14,6 +14,7 @@ operator_cases operator_cases_create(void) {
   operator_cases_attention(&cases);
   operator_cases_geometry(&cases);
   operator_cases_seams(&cases);
+  operator_cases_head(&cases);
   operator_cases_sphere(&cases);
   operator_cases_lorentz(&cases);
   operator_cases_experts(&cases);
