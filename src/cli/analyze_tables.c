@@ -223,6 +223,52 @@ static void print_matrices(const kp_analysis *a) {
   kp_table_print(&table, stdout);
 }
 
+static void condition_cell(kp_table *table, double condition) {
+  if (isnan(condition))
+    kp_table_cell(table, "–");
+  else
+    kp_table_cell(table, "%.1f", condition);
+}
+
+static void print_conditions(const kp_analysis *a) {
+  static const char *const titles[] = {"<median condition number", "attention",
+                                       "with unit vectors",        "feed-forward",
+                                       "with unit vectors",        NULL};
+  kp_table table;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->conditions.layers; layer++) {
+    const kp_block_condition *b = &a->conditions.blocks[layer];
+    kp_table_cell(&table, "block %d", layer);
+    condition_cell(&table, b->attention.raw);
+    condition_cell(&table, b->attention.normalised);
+    condition_cell(&table, b->feed_forward.raw);
+    condition_cell(&table, b->feed_forward.normalised);
+  }
+  kp_table_print(&table, stdout);
+}
+
+static void print_rates(const kp_analysis *a) {
+  static const char *const titles[] = {
+      "<mean over channels", "|α| attention", "|α| feed-forward", "s_qk", "s_u", "s_v", NULL};
+  kp_table table;
+  if (!kp_learning_rates_present(&a->rates)) return;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->rates.layers; layer++) {
+    const kp_block_rates *b = &a->rates.blocks[layer];
+    const double values[] = {b->attention, b->feed_forward, b->query_gain, b->up_scale, b->gate_scale};
+    kp_table_cell(&table, "block %d", layer);
+    for (int i = 0; i < 5; i++)
+      if (isnan(values[i]))
+        kp_table_cell(&table, "–");
+      else
+        kp_table_cell(&table, "%.4f", values[i]);
+  }
+  kp_table_print(&table, stdout);
+  if (!isnan(a->rates.logit_scale)) printf("mean scale of the logits s_z: %.4f\n", a->rates.logit_scale);
+}
+
 void kp_print_analysis(const kp_analysis *a) {
   char model[160];
   kp_run_record_describe(&a->record, model, sizeof model);
@@ -235,4 +281,6 @@ void kp_print_analysis(const kp_analysis *a) {
   print_experts(a);
   print_embedding(a);
   print_matrices(a);
+  print_conditions(a);
+  print_rates(a);
 }

@@ -55,6 +55,12 @@ static const struct argp argp = {options,
 enum { LIVE_SHOWN = 8 };
 static const char *const group_names[KP_GROUP_COUNT] = {"decay", "table", "no decay", "curvature"};
 
+static const char *const manifold_names[] = {[KP_MANIFOLD_NONE] = "flat",
+                                             [KP_MANIFOLD_UNIT_ROWS] = "unit rows",
+                                             [KP_MANIFOLD_UNIT_COLUMNS] = "unit columns",
+                                             [KP_MANIFOLD_LORENTZ] = "lorentz",
+                                             [KP_MANIFOLD_STEREOGRAPHIC] = "stereographic"};
+
 typedef struct estimate {
   double gigaflops, seconds; /* of products; of a step */
 } estimate;
@@ -78,6 +84,21 @@ static void initial_text(const kp_initial *initial, char text[64]) {
   }
 }
 
+static bool has_curvature(const kp_parameter *p) {
+  return p->manifold == KP_MANIFOLD_LORENTZ || p->manifold == KP_MANIFOLD_STEREOGRAPHIC;
+}
+
+static void manifold_text(const kp_parameter *p, char text[64]) {
+  if (has_curvature(p))
+    snprintf(text, 64, "%s %.4g", manifold_names[p->manifold], p->curvature);
+  else
+    snprintf(text, 64, "%s", manifold_names[p->manifold]);
+}
+
+static const char *update_text(const kp_plan_report *r, const kp_parameter *p) {
+  return kp_update_text(kp_optimizer_update(&r->settings.optimizer, p));
+}
+
 static int64_t group_count(const kp_parameters *p, kp_group group) {
   int64_t count = 0;
   for (int i = 0; i < p->count; i++)
@@ -87,13 +108,17 @@ static int64_t group_count(const kp_parameters *p, kp_group group) {
 
 static void print_parameters(const kp_plan_report *r, bool brief) {
   const kp_parameters *p = r->parameters;
-  if (!brief) printf("\n%-40s %-16s %12s  %-9s  %s\n", "parameter", "shape", "count", "group", "starts as");
+  if (!brief)
+    printf("\n%-40s %-16s %12s  %-9s  %-12s  %-15s  %s\n", "parameter", "shape", "count", "group", "manifold",
+           "optimizer", "starts as");
   for (int i = 0; i < p->count && !brief; i++) {
-    char shape[64], initial[64];
+    char shape[64], initial[64], manifold[64];
     shape_text(&p->list[i], shape);
     initial_text(&p->list[i].initial, initial);
-    printf("%-40s %-16s %12lld  %-9s  %s%s\n", p->list[i].name, shape, (long long)p->list[i].count,
-           group_names[p->list[i].group], initial, p->list[i].used ? "" : "  (no operator reads it)");
+    manifold_text(&p->list[i], manifold);
+    printf("%-40s %-16s %12lld  %-9s  %-12s  %-15s  %s%s\n", p->list[i].name, shape,
+           (long long)p->list[i].count, group_names[p->list[i].group], manifold, update_text(r, &p->list[i]),
+           initial, p->list[i].used ? "" : "  (no operator reads it)");
   }
   printf("\nparameters     %lld", (long long)kp_parameters_elements(p));
   for (int g = 0; g < KP_GROUP_COUNT; g++)
@@ -114,6 +139,8 @@ static void print_memory(const kp_plan_report *r, bool brief) {
   print_bytes("parameters", m->parameters, "");
   print_bytes("gradients", m->gradients, "");
   print_bytes("moments", m->moments, "");
+  if (m->optimizer > 0)
+    print_bytes("optimizer", m->optimizer, "  (Muon's products, rows of Riemannian Adam)");
   snprintf(text, sizeof text, "  (at least %s are alive at once)",
            kp_bytes_text((double)r->live_peak_bytes, size));
   print_bytes("activations", m->activations, text);
@@ -176,10 +203,13 @@ static json_t *parameters_json(const kp_plan_report *r, bool brief) {
     for (int d = 0; d < p->list[i].dimensions; d++)
       json_array_append_new(shape, json_integer(p->list[i].shape[d]));
     initial_text(&p->list[i].initial, initial);
-    json_array_append_new(list, json_pack("{s:s, s:o, s:I, s:s, s:s, s:b}", "name", p->list[i].name, "shape",
-                                          shape, "count", (json_int_t)p->list[i].count, "group",
-                                          group_names[p->list[i].group], "initial", initial, "used",
-                                          p->list[i].used));
+    json_t *entry =
+        json_pack("{s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:b}", "name", p->list[i].name, "shape", shape,
+                  "count", (json_int_t)p->list[i].count, "group", group_names[p->list[i].group], "manifold",
+                  manifold_names[p->list[i].manifold], "optimizer", update_text(r, &p->list[i]), "initial",
+                  initial, "used", p->list[i].used);
+    if (has_curvature(&p->list[i])) json_object_set_new(entry, "curvature", json_real(p->list[i].curvature));
+    json_array_append_new(list, entry);
   }
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     json_object_set_new(groups, group_names[g], json_integer(group_count(p, (kp_group)g)));
@@ -194,11 +224,12 @@ static json_t *memory_json(const kp_plan_report *r) {
     json_array_append_new(live, json_pack("{s:s, s:s, s:s, s:I}", "name", r->live[i].name, "scope",
                                           r->live[i].scope, "shape", r->live[i].shape, "bytes",
                                           (json_int_t)r->live[i].bytes));
-  return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "parameters",
+  return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "parameters",
                    (json_int_t)m->parameters, "gradients", (json_int_t)m->gradients, "moments",
-                   (json_int_t)m->moments, "activations", (json_int_t)m->activations, "process",
-                   (json_int_t)m->process, "total", (json_int_t)m->total, "data", (json_int_t)r->data_bytes,
-                   "live_peak", (json_int_t)r->live_peak_bytes, "peak_scope", r->peak_scope, "peak", live);
+                   (json_int_t)m->moments, "optimizer", (json_int_t)m->optimizer, "activations",
+                   (json_int_t)m->activations, "process", (json_int_t)m->process, "total",
+                   (json_int_t)m->total, "data", (json_int_t)r->data_bytes, "live_peak",
+                   (json_int_t)r->live_peak_bytes, "peak_scope", r->peak_scope, "peak", live);
 }
 
 static json_t *report_json(const kp_plan_report *r, const kp_config *config, const arguments *a,

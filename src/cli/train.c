@@ -75,6 +75,7 @@ static void print_step(const kp_progress *p) {
 
 static void print_progress(void *context, const kp_progress *p) {
   const arguments *a = context;
+  if (p->reason != NULL) fprintf(stderr, "kappa train: skipped %s\n", p->reason);
   if (!a->quiet && !isnan(p->loss)) print_step(p);
   if (p->evaluated) {
     printf("step %6lld/%lld  validation loss %.4f", (long long)p->step, (long long)p->steps,

@@ -41,7 +41,8 @@ kp_status kp_config_load(const char *path, const kp_schema *schema, const char *
 kp_status kp_config_parse(const char *text, size_t size, const char *name, const kp_schema *schema,
                           const char *const *overrides, size_t count, kp_config **config, kp_error *error);
 
-/* Sets one key afterwards, "key=value".  On failure nothing has changed. */
+/* Sets one key afterwards, "key=value".  The key's last word is enough where no other key ends in it:
+ * "optimizer=muon".  On failure nothing has changed. */
 kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *error);
 
 /* Makes "key=value" the default of a key, which changes nothing when the key was given. */

@@ -193,14 +193,29 @@ kp_status kp_config_read_text(kp_config *config, const char *text, size_t size, 
   return read_document(config, text, size, file, NULL, error);
 }
 
+/* The key that `word`, which has no dot, is the last word of, where there is exactly one; else `word` itself.
+ */
+static const char *complete(const kp_schema *schema, const char *word) {
+  const char *found = NULL;
+  if (strchr(word, '.') != NULL || kp_schema_find(schema, word) != NULL) return word;
+  for (size_t i = 0; i < kp_schema_size(schema); i++) {
+    const char *key = kp_schema_row(schema, i)->key, *last = strrchr(key, '.');
+    if (last == NULL || strcmp(last + 1, word) != 0) continue;
+    if (found != NULL) return word;
+    found = key;
+  }
+  return found == NULL ? word : found;
+}
+
 kp_status kp_config_set(kp_config *config, const char *assignment, kp_error *error) {
   const char *equals = strchr(assignment, '=');
   size_t length = equals == NULL ? 0 : (size_t)(equals - assignment);
   if (length == 0 || length > KP_YAML_KEY_LIMIT)
     return kp_fail(error, KP_ERR_INPUT, "--set %.80s: expected key=value", assignment);
-  char key[KP_YAML_KEY_LIMIT + 1];
-  memcpy(key, assignment, length);
-  key[length] = 0;
+  char word[KP_YAML_KEY_LIMIT + 1];
+  memcpy(word, assignment, length);
+  word[length] = 0;
+  const char *key = complete(config->schema, word);
   kp_yaml_document document = {0};
   kp_status status = kp_yaml_read_value(key, equals + 1, &document, error);
   if (status == KP_OK) status = apply_entry(config, &document.entries[0], NULL, error);

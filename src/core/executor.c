@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,23 +194,48 @@ static int64_t first_not_finite(const kp_executor *executor, const kp_tensor *te
   return -1;
 }
 
-/* The length of a row of `input`, and its first value where it is a curvature: at the end of `text`, which is
- * cut where it is full. */
+/* At the end of `text`, which is cut where it is full. */
+static void append(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void append(char *text, size_t size, const char *format, ...) {
+  const size_t used = strlen(text);
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text + used, size - used, format, arguments);
+  va_end(arguments);
+}
+
+/* The length of a row of `input`; of curvatures the values themselves, one for each head. */
 static void describe_row(const kp_executor *executor, const kp_tensor *input, int64_t row, char *text,
                          size_t size) {
-  const int64_t columns = kp_tensor_columns(input);
-  size_t used = strlen(text);
+  enum { MOST_CURVATURES = 32, SHOWN = 8 };
+  const int64_t columns = kp_tensor_columns(input), at = row * columns;
   double norm = 0;
-  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, row * columns + c));
-  snprintf(text + used, size - used, "%s|%s| = %.4g", used > 0 ? ", " : "", input->name, norm);
-  used = strlen(text);
-  if (columns <= 32 && strstr(input->name, "curvature") != NULL)
-    snprintf(text + used, size - used, " (first value %.4g)", element(executor, input, row * columns));
+  if (text[0] != 0) append(text, size, ", ");
+  if (columns <= MOST_CURVATURES && strstr(input->name, "curvature") != NULL) {
+    append(text, size, "%s = %.4g", input->name, element(executor, input, at));
+    for (int64_t c = 1; c < columns && c < SHOWN; c++)
+      append(text, size, ", %.4g", element(executor, input, at + c));
+    return;
+  }
+  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, at + c));
+  append(text, size, "|%s| = %.4g", input->name, norm);
+}
+
+/* A parameter that is not finite itself: it was bad before this operator read it. */
+static void describe_parameter(const kp_executor *executor, const kp_tensor *input, char *text, size_t size) {
+  const int64_t bad = first_not_finite(executor, input), columns = kp_tensor_columns(input);
+  if (bad < 0)
+    append(text, size, "%s%s is finite", text[0] != 0 ? ", " : "", input->name);
+  else
+    append(text, size, "%s%s holds %g at row %lld, column %lld", text[0] != 0 ? ", " : "", input->name,
+           element(executor, input, bad), (long long)(bad / columns), (long long)(bad % columns));
 }
 
 /* Says which operator made the first value that is not finite, in which row,
  * and how large that row's inputs are: their norms tell a blow-up from a
- * domain error, and a curvature among them is printed as it is. */
+ * domain error; curvatures are printed as they are, and a parameter that is
+ * the fault itself is named. */
 static kp_status report_not_finite(const kp_executor *executor, const kp_node *node, const kp_tensor *output,
                                    int64_t index, kp_error *error) {
   char shape[64], detail[512] = "";
@@ -217,7 +243,10 @@ static kp_status report_not_finite(const kp_executor *executor, const kp_node *n
   for (int i = 0; i < node->inputs; i++) {
     const kp_tensor *input = node->input[i];
     if (input == NULL || input->type == KP_TYPE_INT32) continue;
-    describe_row(executor, input, row * kp_tensor_rows(input) / rows, detail, sizeof detail);
+    if (input->role == KP_ROLE_PARAMETER && strstr(input->name, "curvature") == NULL)
+      describe_parameter(executor, input, detail, sizeof detail);
+    else
+      describe_row(executor, input, row * kp_tensor_rows(input) / rows, detail, sizeof detail);
   }
   return kp_fail(error, KP_ERR_NUMERIC,
                  "operator %s (%s) wrote %g to %s %s at row %lld, column %lld; its inputs in that row: %s",

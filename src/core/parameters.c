@@ -58,6 +58,8 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
                               .offset = parameters->total,
                               .initial = initial,
                               .group = group,
+                              .blocks = 1,
+                              .moments = 2,
                               .trainable = trainable,
                               .used = true};
   for (int i = 0; i < dimensions; i++) parameter->count *= parameter->shape[i] = shape[i];
@@ -74,6 +76,13 @@ void kp_parameters_set_manifold(kp_parameters *parameters, int index, kp_manifol
                                 double curvature) {
   parameters->list[index].manifold = manifold;
   parameters->list[index].curvature = curvature;
+}
+
+void kp_parameters_set_blocks(kp_parameters *parameters, int index, int blocks) {
+  kp_parameter *parameter = &parameters->list[index];
+  kp_assert(parameter->dimensions == 2 && blocks > 0 && parameter->shape[0] % blocks == 0,
+            "%s is not made of %d equal matrices", parameter->name, blocks);
+  parameter->blocks = blocks;
 }
 
 int64_t kp_parameters_elements(const kp_parameters *parameters) {
@@ -128,12 +137,16 @@ void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed) {
   }
 }
 
+double kp_parameters_element(const kp_parameters *parameters, const void *buffer, int index, int64_t i) {
+  const int64_t at = parameters->list[index].offset + i;
+  return parameters->backend->real_size == sizeof(double) ? ((const double *)buffer)[at]
+                                                          : (double)((const float *)buffer)[at];
+}
+
 void kp_parameters_read(const kp_parameters *parameters, const void *buffer, int index, double *host) {
   const kp_parameter *parameter = &parameters->list[index];
   for (int64_t i = 0; i < parameter->count; i++)
-    host[i] = parameters->backend->real_size == sizeof(double)
-                  ? ((const double *)buffer)[parameter->offset + i]
-                  : (double)((const float *)buffer)[parameter->offset + i];
+    host[i] = kp_parameters_element(parameters, buffer, index, i);
 }
 
 void kp_parameters_write(kp_parameters *parameters, void *buffer, int index, const double *host) {

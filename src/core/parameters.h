@@ -50,6 +50,8 @@ typedef struct kp_parameter {
   kp_group group;
   kp_manifold manifold;
   double curvature; /* of the manifold, where it has one */
+  int blocks;       /* matrices of equal size stacked along the rows (queries, keys, values); 1: one */
+  int moments;      /* how many of the two the optimizer keeps; 2 until an optimizer says otherwise */
   bool trainable;   /* false: frozen, has no gradient */
   bool used;        /* false: kept for another project's checkpoints, no operator reads it */
 } kp_parameter;
@@ -74,6 +76,9 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
 /* Says where a parameter lives; KP_MANIFOLD_NONE until then. */
 void kp_parameters_set_manifold(kp_parameters *parameters, int index, kp_manifold manifold, double curvature);
 
+/* Says of how many matrices of equal size a parameter's rows are made; 1 until then. */
+void kp_parameters_set_blocks(kp_parameters *parameters, int index, int blocks);
+
 /* The index of `name`, or -1. */
 int kp_parameters_find(const kp_parameters *parameters, const char *name);
 
@@ -90,7 +95,9 @@ kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *ba
 void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed);
 
 /* Converting copies to and from one parameter (or its gradient, with `buffer`
- * = parameters->gradients). `host` holds list[index].count doubles. */
+ * = parameters->gradients). `host` holds list[index].count doubles; an element
+ * is one of them. */
+double kp_parameters_element(const kp_parameters *parameters, const void *buffer, int index, int64_t i);
 void kp_parameters_read(const kp_parameters *parameters, const void *buffer, int index, double *host);
 void kp_parameters_write(kp_parameters *parameters, void *buffer, int index, const double *host);
 

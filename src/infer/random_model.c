@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "optim/manifold.h"
 #include "train/settings.h"
 
 static kp_status fill(kp_trained *model, uint64_t seed, kp_error *error) {
@@ -12,6 +13,7 @@ static kp_status fill(kp_trained *model, uint64_t seed, kp_error *error) {
   kp_network_destroy(network);
   KP_TRY(kp_parameters_allocate(model->parameters, model->backend, false, error));
   kp_parameters_initialise(model->parameters, seed);
+  kp_parameters_retract(model->parameters, 0);
   return KP_OK;
 }
 

@@ -5,11 +5,8 @@
  *   m ← β₁ m + (1 - β₁) g                 v ← β₂ v + (1 - β₂) g²
  *   p ← p - λ/(1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
  *
- * Matrices and embeddings decay; biases, norms, scales and curvatures do not,
- * and curvatures have their learning rate multiplied.  Frozen parameters and
- * those that no operator reads stay as they are.
- *
- * 0 threads are all processors. */
+ * Hidden matrices, embeddings and heads decay; biases, norms, scales and
+ * curvatures do not, and curvatures have their learning rate multiplied. */
 #ifndef KAPPA_OPTIM_ADAMW_H
 #define KAPPA_OPTIM_ADAMW_H
 
@@ -20,16 +17,23 @@ typedef struct kp_adamw_options {
   double curvature_rate_multiplier; /* 1: curvatures learn at the common rate */
 } kp_adamw_options;
 
-/* Step `t` (the first is 1) on all parameters, with gradients times `gradient_scale` (a clipping factor).
- * One pass over values, gradients and moments, which must be allocated; double or float buffers. */
-void kp_adamw_step(kp_parameters *parameters, const kp_adamw_options *options, int64_t t,
-                   double gradient_scale, int threads);
+/* One group's step number t, in double. */
+typedef struct kp_adamw_step {
+  double gradient_scale;
+  double keep; /* 1 - λ w */
+  double beta1, beta2;
+  double rate;                             /* λ */
+  double mean_correction, root_correction; /* 1 - β₁ᵗ, √(1 - β₂ᵗ) */
+  double epsilon;
+} kp_adamw_step;
 
-/* The Euclidean norm of all gradients together, summed in double; it does not depend on the number of
- * threads, and is not finite when a gradient is not. */
-double kp_gradient_norm(const kp_parameters *parameters, int threads);
+/* Step `t` (the first is 1) of a group, at `rate_factor` times its learning rate, with gradients times
+ * `gradient_scale` (a clipping factor). */
+kp_adamw_step kp_adamw_step_of(const kp_adamw_options *options, kp_group group, int64_t t, double rate_factor,
+                               double gradient_scale);
 
-/* Sets all gradients to zero. */
-void kp_gradient_zero(kp_parameters *parameters, int threads);
+/* The step on elements [first, first + count) of the flat buffers, one pass over them on the calling thread:
+ * for double buffers, or on the fast backend's functions. */
+void kp_adamw_apply(const kp_parameters *parameters, const kp_adamw_step *step, int64_t first, int64_t count);
 
 #endif

@@ -14,12 +14,14 @@ typedef struct subject {
   kp_model_options options;
   kp_train_settings settings;
   kp_engine *engine;
+  kp_optimizer *optimizer;
   int32_t *inputs, *targets;
   double *milliseconds;
   int64_t steps_done;
 } subject;
 
 static void subject_destroy(subject *s) {
+  kp_optimizer_destroy(s->optimizer);
   kp_engine_destroy(s->engine);
   kp_model_options_destroy(&s->options);
   free(s->inputs);
@@ -34,6 +36,8 @@ static kp_status subject_create(subject *s, const kp_config *config, const kp_be
   s->options.recompute = s->settings.recompute;
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
                           options->threads, &s->engine, error));
+  KP_TRY(kp_optimizer_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,
+                             &s->optimizer, error));
   const int64_t tokens = s->settings.batch * s->options.context;
   s->inputs = malloc((size_t)tokens * sizeof *s->inputs);
   s->targets = malloc((size_t)tokens * sizeof *s->targets);
@@ -61,7 +65,7 @@ static kp_status step(subject *s, int threads, double *milliseconds, kp_error *e
   if (!isfinite(norm))
     return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
   s->steps_done++;
-  kp_adamw_step(parameters, &s->settings.adamw, s->steps_done, norm > 1 ? 1 / norm : 1, threads);
+  kp_optimizer_step(s->optimizer, s->steps_done, 1, norm > 1 ? 1 / norm : 1);
   *milliseconds = (omp_get_wtime() - start) * 1e3;
   return KP_OK;
 }
@@ -80,7 +84,7 @@ static kp_bench_step summarise(subject *s, int steps) {
                           .flops = (double)s->settings.accumulate *
                                    kp_network_flops(network, 0, network->graph->node_count),
                           .parameters = kp_parameters_elements(kp_engine_parameters(s->engine)),
-                          .plan = kp_engine_memory(s->engine),
+                          .plan = kp_engine_memory(s->engine, &s->settings.optimizer),
                           .resident_bytes = kp_resident_bytes()};
   if (steps % 2 == 0) result.step_ms = (result.step_ms + s->milliseconds[steps / 2 - 1]) / 2;
   result.tokens_per_s = tokens / result.step_ms * 1e3;

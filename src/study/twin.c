@@ -99,17 +99,30 @@ kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat
 /* Keys in which a model with frozen curvatures may differ: that they are learned, how fast, and the map from
  * the learned number. */
 static bool is_of_learning(const char *key) {
-  static const char *const keys[] = {"train.curvature_rate", "model.curvature.mode", "model.curvature.map"};
+  static const char *const keys[] = {"train.curvature_rate",          "model.curvature.mode",
+                                     "model.curvature.map",           "model.attention.curvature.mode",
+                                     "model.attention.curvature.map", "model.experts.curvature.mode",
+                                     "model.experts.curvature.map"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strcmp(key, keys[i]) == 0) return true;
+  return false;
+}
+
+/* Whether any place starts from random curvatures. */
+static bool starts_at_random(const kp_run_record *run) {
+  const kp_model_options *o = &run->options;
+  const kp_curvature_options *all[KP_PLACES] = {&o->curvature, &o->attention.curvature,
+                                                &o->experts.curvature};
+  for (kp_place place = 0; place < KP_PLACES; place++)
+    if (kp_run_record_learns(run, place) && all[place]->mode == KP_CURVATURE_RANDOM) return true;
   return false;
 }
 
 bool kp_twin_is_frozen(const kp_run_record *learned, const kp_run_record *other) {
   bool frozen = other->family == learned->family && !kp_run_record_learns_curvature(other);
   /* Random starts can be frozen by the rate alone: a fixed curvature has other values. */
-  const bool same_start = kp_config_choice(learned->config, "model.curvature.mode") != KP_CURVATURE_RANDOM ||
-                          kp_config_real(other->config, "train.curvature_rate") == 0;
+  const bool same_start =
+      !starts_at_random(learned) || kp_config_real(other->config, "train.curvature_rate") == 0;
   frozen = frozen && same_start && learned->settings.count == other->settings.count;
   for (size_t i = 0; i < learned->settings.count && frozen; i++) {
     const char *key = learned->settings.entries[i].key;

@@ -81,7 +81,10 @@ static kp_status run(const kp_case *c, kp_error *error) {
   if (strcmp(report->kind, "model") == 0) return kp_verify_model(c, error);
   if (strcmp(report->kind, "train") == 0) return kp_verify_train(c, error);
   if (strcmp(report->kind, "operator") == 0) return kp_verify_operator(c, error);
-  return kp_fail(error, KP_ERR_UNSUPPORTED, "kind \"%s\" is none of model, train, operator", report->kind);
+  if (strcmp(report->kind, "optimizer") == 0) return kp_verify_optimizer(c, error);
+  if (strcmp(report->kind, "sched") == 0) return kp_verify_schedule(c, error);
+  return kp_fail(error, KP_ERR_UNSUPPORTED, "kind \"%s\" is none of model, train, operator, optimizer, sched",
+                 report->kind);
 }
 
 kp_status kp_verify_case(const char *folder, const kp_backend *backend, int threads, kp_verify_report *report,

@@ -1,10 +1,11 @@
 /* Verification against other implementations' numbers: the cases of docs/formats.md.
  *
  * A case is a folder with case.json (what it is) and tensors.safetensors
- * (inputs, parameters, outputs, gradients).  Three kinds are understood:
+ * (inputs, parameters, outputs, gradients).  Five kinds are understood:
  * `model` (logits, loss and every gradient), `train` (losses, gradient norms
- * and parameters after some optimizer steps) and `operator` (outputs and
- * gradients of single operations). */
+ * and parameters after some optimizer steps), `operator` (outputs and
+ * gradients of single operations), `optimizer` (steps of an optimizer from
+ * given gradients) and `sched` (a learning-rate schedule). */
 #ifndef KAPPA_STUDY_VERIFY_H
 #define KAPPA_STUDY_VERIFY_H
 

@@ -7,7 +7,7 @@
 #include "core/executor.h"
 #include "data/batches.h"
 #include "models/model.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "study/verify_names.h"
 #include "study/verify_settings.h"
 
@@ -233,15 +233,9 @@ static kp_status check_parameters_after(const kp_case *c, subject *s, subject *e
   return KP_OK;
 }
 
-static kp_status train(const kp_case *c, subject *s, const double *losses, const double *norms, int64_t steps,
-                       kp_error *error) {
+static kp_status train(const kp_case *c, subject *s, kp_optimizer *optimizer, const double *losses,
+                       const double *norms, int64_t steps, kp_error *error) {
   const double clip = 1.0, tolerance = kp_case_is_double(c) ? 1e-8 : 1e-5;
-  const kp_adamw_options adamw = {.learning_rate = 1e-3,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.99,
-                                  .epsilon = 1e-8,
-                                  .weight_decay = 0.1,
-                                  .curvature_rate_multiplier = 1};
   for (int64_t t = 0; t < steps; t++) {
     double loss;
     KP_TRY(step(s, error));
@@ -251,13 +245,20 @@ static kp_status train(const kp_case *c, subject *s, const double *losses, const
                   (long long)t + 1);
     kp_case_check(c, fabs(norm - norms[t]) / norms[t], 10 * tolerance, "gradient norm of step %lld",
                   (long long)t + 1);
-    kp_adamw_step(s->parameters, &adamw, t + 1, norm > clip ? clip / (norm + 1e-6) : 1, c->threads);
+    kp_optimizer_step(optimizer, t + 1, 1, norm > clip ? clip / (norm + 1e-6) : 1);
   }
   return KP_OK;
 }
 
 kp_status kp_verify_train(const kp_case *c, kp_error *error) {
+  const kp_optimizer_options adamw = {.adamw = {.learning_rate = 1e-3,
+                                                .beta1 = 0.9,
+                                                .beta2 = 0.99,
+                                                .epsilon = 1e-8,
+                                                .weight_decay = 0.1,
+                                                .curvature_rate_multiplier = 1}};
   subject s = {0}, exact = {0};
+  kp_optimizer *optimizer = NULL;
   double *losses = NULL, *norms = NULL;
   int64_t steps = 0, norm_count = 0;
   kp_status status = create(c, c->backend, &s, error);
@@ -265,12 +266,14 @@ kp_status kp_verify_train(const kp_case *c, kp_error *error) {
   if (status == KP_OK) status = kp_case_values(c, "grad_norms", false, &norms, &norm_count, error);
   if (status == KP_OK && norm_count != steps)
     status = kp_fail(error, KP_ERR_INPUT, "losses and grad_norms differ in length");
-  if (status == KP_OK) status = train(c, &s, losses, norms, steps, error);
+  if (status == KP_OK) status = kp_optimizer_create(s.parameters, &adamw, c->threads, &optimizer, error);
+  if (status == KP_OK) status = train(c, &s, optimizer, losses, norms, steps, error);
   if (status == KP_OK) status = first_gradients(c, &exact, error);
   if (status == KP_OK)
     status = check_parameters_after(c, &s, &exact, kp_case_is_double(c) ? 1e-7 : 2e-5, error);
   free(losses);
   free(norms);
+  kp_optimizer_destroy(optimizer);
   clear(&exact);
   clear(&s);
   return status;

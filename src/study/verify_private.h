@@ -45,5 +45,7 @@ kp_status kp_verify_hope(const kp_case *c, kp_error *error);
 /* Whether a case of an operator is one of a Lorentz network's blocks; and that case. */
 bool kp_verify_is_lorentz(const kp_case *c);
 kp_status kp_verify_lorentz(const kp_case *c, kp_error *error);
+kp_status kp_verify_optimizer(const kp_case *c, kp_error *error);
+kp_status kp_verify_schedule(const kp_case *c, kp_error *error);
 
 #endif

@@ -21,12 +21,14 @@ static void *element(const kp_parameters *parameters, void *buffer, int64_t offs
 
 /* ---- writing ---- */
 
-/* One buffer of all parameters, each tensor's name with `prefix` in front. */
+/* One buffer of all parameters, each tensor's name with `prefix` in front; of the first or second moments
+ * those that the optimizer keeps, of values (`moment` 0) all. */
 static kp_status declare(kp_safetensors_writer *writer, const kp_parameters *parameters, const char *prefix,
-                         kp_error *error) {
+                         int moment, kp_error *error) {
   for (int i = 0; i < parameters->count; i++) {
     const kp_parameter *p = &parameters->list[i];
     char name[256];
+    if (p->moments < moment) continue;
     snprintf(name, sizeof name, "%s%s", prefix, p->name);
     KP_TRY(kp_safetensors_writer_declare(writer, name, dtype_of(parameters), p->dimensions, p->shape, error));
   }
@@ -34,10 +36,11 @@ static kp_status declare(kp_safetensors_writer *writer, const kp_parameters *par
 }
 
 static kp_status write_buffer(kp_safetensors_writer *writer, const kp_parameters *parameters,
-                              const char *prefix, void *buffer, kp_error *error) {
+                              const char *prefix, int moment, void *buffer, kp_error *error) {
   for (int i = 0; i < parameters->count; i++) {
     const kp_parameter *p = &parameters->list[i];
     char name[256];
+    if (p->moments < moment) continue;
     snprintf(name, sizeof name, "%s%s", prefix, p->name);
     KP_TRY(kp_safetensors_writer_write(writer, name, element(parameters, buffer, p->offset),
                                        (size_t)p->count * parameters->backend->real_size, error));
@@ -50,8 +53,8 @@ static kp_status write_model(const char *folder, const kp_parameters *parameters
   kp_safetensors_writer *writer;
   KP_TRY(kp_path_join(path, folder, "model.safetensors", error));
   KP_TRY(kp_safetensors_writer_create(path, &writer, error));
-  kp_status status = declare(writer, parameters, "", error);
-  if (status == KP_OK) status = write_buffer(writer, parameters, "", parameters->values, error);
+  kp_status status = declare(writer, parameters, "", 0, error);
+  if (status == KP_OK) status = write_buffer(writer, parameters, "", 0, parameters->values, error);
   if (status == KP_OK) status = kp_safetensors_writer_commit(writer, error);
   kp_safetensors_writer_destroy(writer);
   return status;
@@ -62,10 +65,10 @@ static kp_status write_optimizer(const char *folder, const kp_parameters *parame
   kp_safetensors_writer *writer;
   KP_TRY(kp_path_join(path, folder, "optimizer.safetensors", error));
   KP_TRY(kp_safetensors_writer_create(path, &writer, error));
-  kp_status status = declare(writer, parameters, "moment1/", error);
-  if (status == KP_OK) status = declare(writer, parameters, "moment2/", error);
-  if (status == KP_OK) status = write_buffer(writer, parameters, "moment1/", parameters->moment1, error);
-  if (status == KP_OK) status = write_buffer(writer, parameters, "moment2/", parameters->moment2, error);
+  kp_status status = declare(writer, parameters, "moment1/", 1, error);
+  if (status == KP_OK) status = declare(writer, parameters, "moment2/", 2, error);
+  if (status == KP_OK) status = write_buffer(writer, parameters, "moment1/", 1, parameters->moment1, error);
+  if (status == KP_OK) status = write_buffer(writer, parameters, "moment2/", 2, parameters->moment2, error);
   if (status == KP_OK) status = kp_safetensors_writer_commit(writer, error);
   kp_safetensors_writer_destroy(writer);
   return status;
@@ -167,12 +170,13 @@ kp_status kp_checkpoint_write(const char *run, const kp_parameters *parameters, 
 
 /* ---- reading ---- */
 
-static kp_status read_buffer(kp_safetensors *file, const char *prefix, kp_parameters *parameters,
+static kp_status read_buffer(kp_safetensors *file, const char *prefix, int moment, kp_parameters *parameters,
                              void *buffer, kp_error *error) {
   for (int i = 0; i < parameters->count; i++) {
     const kp_parameter *p = &parameters->list[i];
     const kp_safetensors_entry *entry;
     char name[256];
+    if (p->moments < moment) continue;
     snprintf(name, sizeof name, "%s%s", prefix, p->name);
     if (!p->used && kp_safetensors_find(file, name) == NULL) continue;
     KP_TRY(kp_safetensors_require_shape(file, name, p->dimensions, p->shape, &entry, error));
@@ -184,7 +188,7 @@ static kp_status read_buffer(kp_safetensors *file, const char *prefix, kp_parame
 kp_status kp_parameters_load(const char *path, kp_parameters *parameters, kp_error *error) {
   kp_safetensors *file;
   KP_TRY(kp_safetensors_open(path, &file, error));
-  kp_status status = read_buffer(file, "", parameters, parameters->values, error);
+  kp_status status = read_buffer(file, "", 0, parameters, parameters->values, error);
   kp_safetensors_close(file);
   return status;
 }
@@ -192,8 +196,8 @@ kp_status kp_parameters_load(const char *path, kp_parameters *parameters, kp_err
 static kp_status load_moments(const char *path, kp_parameters *parameters, kp_error *error) {
   kp_safetensors *file;
   KP_TRY(kp_safetensors_open(path, &file, error));
-  kp_status status = read_buffer(file, "moment1/", parameters, parameters->moment1, error);
-  if (status == KP_OK) status = read_buffer(file, "moment2/", parameters, parameters->moment2, error);
+  kp_status status = read_buffer(file, "moment1/", 1, parameters, parameters->moment1, error);
+  if (status == KP_OK) status = read_buffer(file, "moment2/", 2, parameters, parameters->moment2, error);
   kp_safetensors_close(file);
   return status;
 }

@@ -10,6 +10,7 @@ struct kp_engine {
   kp_executor *executor;
   kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
   kp_executor *evaluator;
+  int threads;
   size_t process_bytes; /* resident before the large buffers were made */
 };
 
@@ -28,6 +29,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
   KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
   kp_parameters_initialise(engine->parameters, seed);
+  kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
   write_positions(engine->network, engine->executor);
@@ -45,6 +47,7 @@ kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint6
   kp_engine *engine = calloc(1, sizeof *engine);
   kp_assert(engine != NULL, "out of memory");
   engine->parameters = kp_parameters_create();
+  engine->threads = threads;
   kp_status status = build(engine, options, batch, seed, backend, threads, error);
   *result = engine;
   if (status != KP_OK) {
@@ -107,8 +110,10 @@ kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int
   return KP_OK;
 }
 
-kp_memory_plan kp_engine_memory(const kp_engine *engine) {
+kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer) {
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
   if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
-  return kp_memory_plan_of(engine->parameters, engine->parameters->backend, arenas, engine->process_bytes);
+  const kp_backend *backend = engine->parameters->backend;
+  const size_t scratch = kp_optimizer_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
+  return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);
 }

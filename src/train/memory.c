@@ -23,14 +23,16 @@ size_t kp_peak_resident_bytes(void) {
 }
 
 kp_memory_plan kp_memory_plan_of(const kp_parameters *parameters, const kp_backend *backend,
-                                 size_t arena_bytes, size_t process_bytes) {
+                                 size_t arena_bytes, size_t optimizer_bytes, size_t process_bytes) {
   const size_t flat = (size_t)parameters->total * backend->real_size;
   kp_memory_plan plan = {.parameters = flat,
                          .gradients = flat,
                          .moments = 2 * flat,
+                         .optimizer = optimizer_bytes,
                          .activations = arena_bytes,
                          .process = process_bytes};
-  plan.total = plan.parameters + plan.gradients + plan.moments + plan.activations + plan.process;
+  plan.total =
+      plan.parameters + plan.gradients + plan.moments + plan.optimizer + plan.activations + plan.process;
   return plan;
 }
 

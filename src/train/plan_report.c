@@ -101,7 +101,10 @@ static kp_status plan_step(kp_plan_report *r, kp_error *error) {
   KP_TRY(kp_process_bytes(r->network, r->backend, r->threads, &process, error));
   r->plan = kp_plan_create(r->network->graph, r->backend, r->threads);
   KP_TRY(evaluation_arena(r, &evaluation, error));
-  r->memory = kp_memory_plan_of(r->parameters, r->backend, r->plan->arena_bytes + evaluation, process);
+  const size_t scratch =
+      kp_optimizer_scratch_bytes(r->parameters, &r->settings.optimizer, r->backend, r->threads);
+  r->memory =
+      kp_memory_plan_of(r->parameters, r->backend, r->plan->arena_bytes + evaluation, scratch, process);
   return KP_OK;
 }
 

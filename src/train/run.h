@@ -38,7 +38,8 @@ typedef struct kp_run_state {
   int64_t evaluated_step; /* the last step that was evaluated; -1: none */
 } kp_run_state;
 
-/* Writes checkpoints/step-N and removes older ones beyond `keep`, the best excepted. */
+/* Writes checkpoints/step-N, of the moments those that the optimizer keeps (kp_parameter.moments), and
+ * removes older ones beyond `keep`, the best excepted. */
 kp_status kp_checkpoint_write(const char *run, const kp_parameters *parameters, const kp_run_state *state,
                               int64_t keep, kp_error *error);
 

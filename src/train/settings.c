@@ -7,17 +7,29 @@ static const kp_config_row train_rows[] = {
     {"train.batch", KP_CONFIG_INTEGER, "12", "[1, 65536]", "rows of a micro-batch"},
     {"train.accumulate", KP_CONFIG_INTEGER, "1", "[1, 65536]", "micro-batches of a step"},
     {"train.learning_rate", KP_CONFIG_REAL, "1e-3", "(0, 10]", "peak learning rate"},
-    {"train.schedule", KP_CONFIG_CHOICE, "cosine", "cosine|constant",
-     "after the warm-up: cosine decay, or constant with a cooldown"},
+    {"train.optimizer", KP_CONFIG_CHOICE, "adamw", "adamw|muon|hyperball_adamw|hyperball_muon",
+     "of hidden matrices; hyperball: each keeps its norm. All else is AdamW's, or Riemannian Adam's"},
+    {"train.schedule", KP_CONFIG_CHOICE, "cosine", "cosine|constant|helm",
+     "after the warm-up: cosine decay, constant with a cooldown, or HELM's, which starts at 0"},
     {"train.warmup", KP_CONFIG_INTEGER, "100", "[0, 1000000000]", "steps of linear warm-up"},
-    {"train.minimum", KP_CONFIG_REAL, "0.1", "[0, 1]", "final learning rate as a share of the peak"},
+    {"train.minimum", KP_CONFIG_REAL, "0.1", "[0, 1]",
+     "final learning rate as a share of the peak; helm: added to its cosine of 0.9"},
     {"train.cooldown", KP_CONFIG_REAL, "0.2", "[0, 1]",
      "constant schedule: the last share of the steps, falling linearly"},
-    {"train.weight_decay", KP_CONFIG_REAL, "0.1", "[0, 10]", "of matrices and embeddings"},
+    {"train.weight_decay", KP_CONFIG_REAL, "0.1", "[0, 10]", "AdamW's, of matrices and embeddings"},
     {"train.beta1", KP_CONFIG_REAL, "0.9", "[0, 1)", "AdamW's decay of the first moment"},
     {"train.beta2", KP_CONFIG_REAL, "0.99", "[0, 1)", "AdamW's decay of the second moment"},
     {"train.epsilon", KP_CONFIG_REAL, "1e-8", "(0, 1]", "AdamW's floor of the denominator"},
     {"train.curvature_rate", KP_CONFIG_REAL, "1", "[0, 1000]", "multiplies the learning rate of curvatures"},
+    {"train.muon_rate", KP_CONFIG_REAL, "0.02", "(0, 10]", "Muon's peak learning rate"},
+    {"train.muon_momentum", KP_CONFIG_REAL, "0.95", "[0, 1)", "Muon's decay of the momentum"},
+    {"train.muon_nesterov", KP_CONFIG_BOOLEAN, "true", NULL, "look ahead along the momentum"},
+    {"train.muon_steps", KP_CONFIG_INTEGER, "5", "[1, 100]", "iterations that make Muon's update orthogonal"},
+    {"train.muon_decay", KP_CONFIG_REAL, "0.1", "[0, 10]", "Muon's weight decay"},
+    {"train.muon_split", KP_CONFIG_BOOLEAN, "false", NULL,
+     "packed queries, keys and values are three matrices to Muon, not one"},
+    {"train.tangent", KP_CONFIG_BOOLEAN, "false", NULL,
+     "of the gradients of unit rows and columns only the tangent part counts"},
     {"train.clip", KP_CONFIG_REAL, "1", "[0, 1e9]", "largest norm of the gradient; 0: no limit"},
     {"train.evaluate_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between evaluations"},
     {"train.evaluate_batches", KP_CONFIG_INTEGER, "20", "[0, 1000000000]",
@@ -58,6 +70,24 @@ const kp_schema *kp_training_schema(void) {
   return &schema;
 }
 
+static kp_adamw_options read_adamw(const kp_config *config) {
+  return (kp_adamw_options){.learning_rate = kp_config_real(config, "train.learning_rate"),
+                            .beta1 = kp_config_real(config, "train.beta1"),
+                            .beta2 = kp_config_real(config, "train.beta2"),
+                            .epsilon = kp_config_real(config, "train.epsilon"),
+                            .weight_decay = kp_config_real(config, "train.weight_decay"),
+                            .curvature_rate_multiplier = kp_config_real(config, "train.curvature_rate")};
+}
+
+static kp_muon_options read_muon(const kp_config *config) {
+  return (kp_muon_options){.learning_rate = kp_config_real(config, "train.muon_rate"),
+                           .momentum = kp_config_real(config, "train.muon_momentum"),
+                           .weight_decay = kp_config_real(config, "train.muon_decay"),
+                           .nesterov = kp_config_boolean(config, "train.muon_nesterov"),
+                           .steps = (int)kp_config_integer(config, "train.muon_steps"),
+                           .split = kp_config_boolean(config, "train.muon_split")};
+}
+
 kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, kp_error *error) {
   *s = (kp_train_settings){
       .steps = kp_config_integer(config, "train.steps"),
@@ -80,12 +110,12 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
                               .warmup = kp_config_integer(config, "train.warmup"),
                               .minimum = kp_config_real(config, "train.minimum"),
                               .cooldown = kp_config_real(config, "train.cooldown")};
-  s->adamw = (kp_adamw_options){.learning_rate = kp_config_real(config, "train.learning_rate"),
-                                .beta1 = kp_config_real(config, "train.beta1"),
-                                .beta2 = kp_config_real(config, "train.beta2"),
-                                .epsilon = kp_config_real(config, "train.epsilon"),
-                                .weight_decay = kp_config_real(config, "train.weight_decay"),
-                                .curvature_rate_multiplier = kp_config_real(config, "train.curvature_rate")};
+  s->optimizer = (kp_optimizer_options){
+      .kind = (kp_optimizer_kind)kp_config_choice(config, "train.optimizer"),
+      .adamw = read_adamw(config),
+      .muon = read_muon(config),
+      .tangent = kp_config_boolean(config, "train.tangent"),
+  };
   if (s->schedule.warmup < s->steps) return KP_OK;
   if (kp_config_is_set(config, "train.warmup"))
     return kp_config_fail(config, "train.warmup", error,
@@ -107,11 +137,16 @@ static bool learns_curvature(const kp_config *config) {
 }
 
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room) {
-  const bool cosine = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_COSINE;
+  const bool constant = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_CONSTANT;
+  const kp_optimizer_kind kind = (kp_optimizer_kind)kp_config_choice(config, "train.optimizer");
+  const bool muon = kind == KP_OPTIMIZER_MUON || kind == KP_OPTIMIZER_HYPERBALL_MUON;
   const struct {
     const char *key;
     bool unused;
-  } rows[] = {{"train.cooldown", cosine}, {"train.curvature_rate", !learns_curvature(config)}};
+  } rows[] = {{"train.cooldown", !constant},  {"train.curvature_rate", !learns_curvature(config)},
+              {"train.muon_rate", !muon},     {"train.muon_momentum", !muon},
+              {"train.muon_nesterov", !muon}, {"train.muon_steps", !muon},
+              {"train.muon_split", !muon},    {"train.muon_decay", kind != KP_OPTIMIZER_MUON}};
   size_t count = kp_model_unused_keys(config, keys, room);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)
@@ -119,13 +154,18 @@ size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size
   return count;
 }
 
+/* Half a cosine from 1 at the end of the warm-up to 0 at the last step. */
+static double cosine(const kp_schedule *s, int64_t step) {
+  const double span = (double)(s->steps > s->warmup ? s->steps - s->warmup : 1);
+  const double share = fmin((double)(step - s->warmup) / span, 1);
+  return 0.5 * (1 + cos(acos(-1.0) * share));
+}
+
 double kp_schedule_factor(const kp_schedule *s, int64_t step) {
+  if (s->kind == KP_SCHEDULE_HELM)
+    return step < s->warmup ? (double)step / (double)s->warmup : 0.9 * cosine(s, step) + s->minimum;
   if (step < s->warmup) return (double)(step + 1) / (double)(s->warmup + 1);
-  if (s->kind == KP_SCHEDULE_COSINE) {
-    const double span = (double)(s->steps > s->warmup ? s->steps - s->warmup : 1);
-    const double share = fmin((double)(step - s->warmup) / span, 1);
-    return s->minimum + 0.5 * (1 - s->minimum) * (1 + cos(acos(-1.0) * share));
-  }
+  if (s->kind == KP_SCHEDULE_COSINE) return s->minimum + (1 - s->minimum) * cosine(s, step);
   const double start = (double)s->steps * (1 - s->cooldown);
   if ((double)step < start || s->cooldown == 0) return 1;
   const double share = fmin(((double)step - start) / ((double)s->steps * s->cooldown), 1);

@@ -5,22 +5,22 @@
 #include "core/config.h"
 #include "data/batches.h"
 #include "models/model.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 
-typedef enum kp_schedule_kind { KP_SCHEDULE_COSINE, KP_SCHEDULE_CONSTANT } kp_schedule_kind;
+typedef enum kp_schedule_kind { KP_SCHEDULE_COSINE, KP_SCHEDULE_CONSTANT, KP_SCHEDULE_HELM } kp_schedule_kind;
 
 typedef struct kp_schedule {
   kp_schedule_kind kind;
   int64_t steps, warmup;
-  double minimum;  /* final learning rate over the peak */
+  double minimum;  /* final learning rate over the peak; helm: what is added to its cosine */
   double cooldown; /* constant: the last share of the steps falls linearly to the minimum */
 } kp_schedule;
 
 typedef struct kp_train_settings {
   int64_t steps, batch, accumulate;
   kp_schedule schedule;
-  kp_adamw_options adamw; /* learning_rate is the peak */
-  double clip;            /* 0: none */
+  kp_optimizer_options optimizer; /* its learning rates are the peaks */
+  double clip;                    /* 0: none */
   int64_t evaluate_every, evaluate_batches;
   int64_t patience; /* evaluations without improvement before stopping; 0: never */
   int64_t checkpoint_every, keep;
@@ -43,7 +43,11 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *set
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);
 
 /* The factor of the peak learning rate at `step`, counted from 0: linear warm-up to 1 over the first `warmup`
- * steps, then the schedule (Loshchilov and Hutter 2017 for the cosine). */
+ * steps, then the schedule (Loshchilov and Hutter 2017 for the cosine).
+ *
+ * HELM's schedule starts at 0, so that its first update only fills the moments, and after the warm-up falls
+ * by 0.9 times a cosine to the minimum, which is added to it: step / warmup, then 0.9 · (1 + cos π x) / 2 +
+ * minimum. */
 double kp_schedule_factor(const kp_schedule *schedule, int64_t step);
 
 #endif

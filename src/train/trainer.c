@@ -30,13 +30,15 @@ typedef struct trainer {
   kp_sampler sampler;
   kp_validation validation;
   kp_engine *engine;
+  kp_optimizer *optimizer;
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
   int32_t *inputs, *targets; /* (B, T) */
   double seconds_now;        /* of this process's training, for the rate */
   int64_t steps_now;
-  bool restarted; /* a resumed run that had no checkpoint yet */
+  kp_error reason; /* of the first skipped step since the last report */
+  bool restarted;  /* a resumed run that had no checkpoint yet */
 } trainer;
 
 /* ---- setting up ---- */
@@ -131,7 +133,7 @@ static kp_status write_description(trainer *t, kp_error *error) {
   struct utsname machine;
   uname(&machine);
   snprintf(hash, sizeof hash, "%016llx", (unsigned long long)kp_config_hash(t->config));
-  kp_memory_plan memory = kp_engine_memory(t->engine);
+  kp_memory_plan memory = kp_engine_memory(t->engine, &t->settings.optimizer);
   json_t *json = json_pack(
       "{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:i, s:s, s:I, s:I, s:I}", "program", "kappa", "family",
       t->model.family->name, "config_hash", hash, "seed", (json_int_t)t->settings.seed, "parameters",
@@ -174,6 +176,8 @@ static kp_status set_up(trainer *t, kp_error *error) {
   KP_TRY(open_data(t, error));
   KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
                           &t->engine, error));
+  KP_TRY(kp_optimizer_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads,
+                             &t->optimizer, error));
   if (!t->options->resume)
     KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
@@ -182,6 +186,7 @@ static kp_status set_up(trainer *t, kp_error *error) {
 
 static void tear_down(trainer *t) {
   kp_metrics_close(&t->metrics);
+  kp_optimizer_destroy(t->optimizer);
   kp_engine_destroy(t->engine);
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
@@ -208,49 +213,78 @@ static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
   return KP_OK;
 }
 
+/* The gradient that is not finite, or else the largest: its parameter. */
+static const kp_parameter *worst_gradient(const kp_parameters *parameters, double *worst) {
+  const kp_parameter *found = NULL;
+  *worst = -1;
+  for (int p = 0; p < parameters->count; p++) {
+    const kp_parameter *parameter = &parameters->list[p];
+    if (!parameter->trainable || !parameter->used) continue;
+    for (int64_t i = 0; i < parameter->count; i++) {
+      const double size = fabs(kp_parameters_element(parameters, parameters->gradients, p, i));
+      if (size <= *worst) continue;
+      found = parameter;
+      *worst = size;
+      if (!isfinite(size)) return found;
+    }
+  }
+  return found;
+}
+
 /* Runs the present step again and stops at the first operator whose output is not finite. */
 static kp_status explain(trainer *t, kp_error *error) {
-  double loss;
+  double loss, worst;
   kp_executor *executor = kp_engine_executor(t->engine);
   kp_executor_set_trap(executor, true);
   kp_status status = accumulate(t, &loss, error);
   kp_executor_set_trap(executor, false);
-  if (status == KP_OK)
-    status = kp_fail(error, KP_ERR_NUMERIC,
-                     "the sum of the gradients overflows although each operator's output is finite");
-  return kp_context(
-      error,
-      "%lld steps in a row were not finite, the last being step %lld; try a smaller train.learning_rate",
-      (long long)t->state.skipped_in_a_row, (long long)t->state.step + 1);
+  if (status != KP_OK) return status;
+  const kp_parameter *parameter = worst_gradient(kp_engine_parameters(t->engine), &worst);
+  return kp_fail(
+      error, KP_ERR_NUMERIC,
+      "each operator's output is finite, but not the norm of the gradients: the largest is %g, of %s", worst,
+      parameter->name);
 }
 
-/* A step whose loss or gradient is not finite changes nothing and is counted. */
-static kp_status skip(trainer *t, kp_error *error) {
+/* A step whose loss or gradient is not finite changes nothing and is counted.  Where the first since the last
+ * report came from is said in the next one; too many in a row end the run. */
+static kp_status skip(trainer *t, kp_progress *p, kp_error *error) {
+  const long long step = (long long)t->state.step + 1;
   t->state.skipped++;
   t->state.skipped_in_a_row++;
-  return t->state.skipped_in_a_row >= t->settings.skip_limit ? explain(t, error) : KP_OK;
+  if (t->state.skipped_in_a_row >= t->settings.skip_limit) {
+    explain(t, error);
+    return kp_context(
+        error,
+        "%lld steps in a row were not finite, the last being step %lld; try a smaller train.learning_rate",
+        (long long)t->state.skipped_in_a_row, step);
+  }
+  if (p->reason != NULL) return KP_OK;
+  const kp_status status = explain(t, &t->reason);
+  if (status != KP_ERR_NUMERIC) return kp_fail(error, status, "%s", t->reason.message);
+  kp_context(&t->reason, "step %lld", step);
+  p->reason = t->reason.message;
+  return KP_OK;
 }
 
-static void update(trainer *t, double norm, double rate) {
-  kp_adamw_options adamw = t->settings.adamw;
+static void update(trainer *t, double norm, double rate_factor) {
   const double clip = t->settings.clip;
-  adamw.learning_rate = rate;
   t->state.skipped_in_a_row = 0;
-  kp_adamw_step(kp_engine_parameters(t->engine), &adamw, ++t->state.adam_steps,
-                clip > 0 && norm > clip ? clip / norm : 1, t->threads);
+  kp_optimizer_step(t->optimizer, ++t->state.adam_steps, rate_factor,
+                    clip > 0 && norm > clip ? clip / norm : 1);
 }
 
 static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
   const double start = omp_get_wtime();
-  p->learning_rate =
-      t->settings.adamw.learning_rate * kp_schedule_factor(&t->settings.schedule, t->state.step);
+  const double factor = kp_schedule_factor(&t->settings.schedule, t->state.step);
+  p->learning_rate = t->settings.optimizer.adamw.learning_rate * factor;
   KP_TRY(accumulate(t, &p->loss, error));
   p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->threads);
   const bool finite = isfinite(p->loss) && isfinite(p->gradient_norm);
   if (finite)
-    update(t, p->gradient_norm, p->learning_rate);
+    update(t, p->gradient_norm, factor);
   else
-    KP_TRY(skip(t, error));
+    KP_TRY(skip(t, p, error));
   const double seconds = omp_get_wtime() - start;
   t->state.step++;
   t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;
@@ -323,8 +357,10 @@ static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
   }
   if (last || (p->evaluated && p->best && step > 0) || (step > 0 && step % t->settings.checkpoint_every == 0))
     KP_TRY(save(t, error));
-  if (t->options->progress != NULL && (p->evaluated || (!first && step % t->settings.log_every == 0)))
+  if (t->options->progress != NULL && (p->evaluated || (!first && step % t->settings.log_every == 0))) {
     t->options->progress(t->options->context, p);
+    p->reason = NULL;
+  }
   return KP_OK;
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/config.h"
 #include "core/executor.h"
+#include "optim/optimizer.h"
 #include "train/memory.h"
 #include "train/run.h"
 
@@ -20,7 +21,8 @@ typedef struct kp_progress {
   bool evaluated;                        /* the next three hold an evaluation */
   double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
   bool best;
-  int64_t skipped; /* steps so far that were not finite */
+  int64_t skipped;    /* steps so far that were not finite */
+  const char *reason; /* where the first of them since the last report came from; NULL: none was skipped */
 } kp_progress;
 
 typedef struct kp_train_options {
@@ -60,7 +62,7 @@ kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const i
 kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
                              kp_error *error);
 
-/* What this engine holds, and the announced resident memory of the process. */
-kp_memory_plan kp_engine_memory(const kp_engine *engine);
+/* What this engine and such an optimizer hold, and the announced resident memory of the process. */
+kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer);
 
 #endif

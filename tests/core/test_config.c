@@ -260,6 +260,8 @@ static void test_overrides(void **state) {
   assert_true(kp_config_reals(config, "train.betas", &count)[1] == 0.25);
   assert_string_equal(kp_config_string(config, "data.path"), "/a b/c=d");
   assert_true(kp_config_is_set(config, "data.note"));
+  check_ok(kp_config_set(config, "heads=3", &error), &error); /* the last word of one key alone */
+  assert_int_equal(kp_config_integer(config, "model.heads"), 3);
   kp_config_destroy(config);
 }
 
@@ -284,6 +286,7 @@ static void test_wrong_overrides_change_nothing(void **state) {
               "--set data.path: column 1: anchors (&name) are not supported; write the value again where it "
               "is needed");
   set_refused(config, "extends=b.yaml", "--set extends: unknown key");
+  set_refused(config, "layers=0", "--set model.layers: 0 lies outside the range [1, 512]");
   set_refused(config, "train.betas=[0.1, 2]", "--set train.betas: item 2: 2 lies outside the range [0, 1)");
   assert_int_equal(kp_config_integer(config, "model.layers"), 7);
   assert_string_equal(kp_config_string(config, "data.path"), "x");

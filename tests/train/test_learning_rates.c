@@ -8,7 +8,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "core/random.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -40,12 +40,14 @@ static double train(const char *const *sets, size_t count, double rate) {
            &error);
   check_ok(kp_model_options_read(config, 0, &options, &error), &error);
   check_ok(kp_engine_create(&options, BATCH, 3, kp_backend_cpu(), 1, &engine, &error), &error);
-  const kp_adamw_options adamw = {.learning_rate = rate,
-                                  .beta1 = 0.9,
-                                  .beta2 = 0.99,
-                                  .epsilon = 1e-8,
-                                  .weight_decay = 0.1,
-                                  .curvature_rate_multiplier = 1};
+  const kp_optimizer_options adamw = {.adamw = {.learning_rate = rate,
+                                                .beta1 = 0.9,
+                                                .beta2 = 0.99,
+                                                .epsilon = 1e-8,
+                                                .weight_decay = 0.1,
+                                                .curvature_rate_multiplier = 1}};
+  kp_optimizer *optimizer;
+  check_ok(kp_optimizer_create(kp_engine_parameters(engine), &adamw, 1, &optimizer, &error), &error);
   for (int64_t step = 0; step < STEPS; step++) {
     fill(step, inputs, targets);
     kp_gradient_zero(kp_engine_parameters(engine), 1);
@@ -53,8 +55,9 @@ static double train(const char *const *sets, size_t count, double rate) {
     const double norm = kp_gradient_norm(kp_engine_parameters(engine), 1);
     if (!isfinite(loss) || !isfinite(norm))
       fail_msg("loss %g, gradient norm %g at step %d with %s, rate %g", loss, norm, (int)step, sets[0], rate);
-    kp_adamw_step(kp_engine_parameters(engine), &adamw, step + 1, norm > 1 ? 1 / norm : 1, 1);
+    kp_optimizer_step(optimizer, step + 1, 1, norm > 1 ? 1 / norm : 1);
   }
+  kp_optimizer_destroy(optimizer);
   kp_engine_destroy(engine);
   kp_model_options_destroy(&options);
   kp_config_destroy(config);

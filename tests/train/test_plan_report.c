@@ -28,13 +28,15 @@ static void check_like_engine(fixture *files, const char *const *sets, size_t co
   check_ok(kp_plan_report_create(config, backend, 2, &report, &error), &error);
   assert_null(report->parameters->values);
   check_ok(kp_engine_create(&report->model, report->settings.batch, 1, backend, 2, &engine, &error), &error);
-  const kp_memory_plan plan = kp_engine_memory(engine), announced = report->memory;
+  const kp_memory_plan plan = kp_engine_memory(engine, &report->settings.optimizer),
+                       announced = report->memory;
   assert_int_equal(announced.parameters, plan.parameters);
   assert_int_equal(announced.gradients, plan.gradients);
   assert_int_equal(announced.moments, plan.moments);
+  assert_int_equal(announced.optimizer, plan.optimizer);
   assert_int_equal(announced.activations, plan.activations);
   assert_int_equal(announced.total, announced.parameters + announced.gradients + announced.moments +
-                                        announced.activations + announced.process);
+                                        announced.optimizer + announced.activations + announced.process);
   kp_engine_destroy(engine);
   kp_plan_report_destroy(report);
   kp_config_destroy(config);
@@ -44,7 +46,9 @@ static void test_plan_is_the_engines(void **state) {
   static const char *const mixed[] = {"model.family=mixed", "model.layers=3", "model.curvature.mode=random",
                                       "model.curvature.per_head=true"};
   static const char *const dropout[] = {"model.dropout=0.1", "train.recompute=linears"};
+  static const char *const muon[] = {"train.optimizer=muon"};
   check_like_engine(*state, mixed, COUNT(mixed), kp_backend_ref());
+  check_like_engine(*state, muon, COUNT(muon), kp_backend_cpu());
   check_like_engine(*state, mixed, COUNT(mixed), kp_backend_cpu());
   check_like_engine(*state, dropout, COUNT(dropout), kp_backend_cpu());
 }
@@ -69,6 +73,32 @@ static void test_live_tensors(void **state) {
     kp_plan_report_destroy(report);
     kp_config_destroy(config);
   }
+}
+
+/* What steps each parameter, where it lives, and the scratch memory of Muon. */
+static void test_info_tells_the_optimizer(void **state) {
+  static const struct {
+    const char *parameter, *optimizer;
+  } expected[] = {{"transformer.wte.weight", "adamw"},
+                  {"transformer.h.0.attn.c_attn.weight", "muon, norm kept"},
+                  {"transformer.h.0.attn.c_attn.bias", "adamw"}};
+  static program_result info;
+  program_run((const char *const[]){"info", small_config(*state), "--json", "--set",
+                                    "optimizer=hyperball_muon", NULL},
+              &info);
+  program_check_ok(&info);
+  json_t *json = json_loads(info.output, 0, NULL), *entry;
+  assert_true(json_integer_value(json_object_get(json_object_get(json, "memory"), "optimizer")) > 0);
+  const json_t *list = json_object_get(json_object_get(json, "parameters"), "list");
+  size_t i, found = 0;
+  json_array_foreach(list, i, entry) for (size_t e = 0; e < COUNT(expected); e++) {
+    if (strcmp(json_string_value(json_object_get(entry, "name")), expected[e].parameter) != 0) continue;
+    assert_string_equal(json_string_value(json_object_get(entry, "optimizer")), expected[e].optimizer);
+    assert_string_equal(json_string_value(json_object_get(entry, "manifold")), "flat");
+    found++;
+  }
+  assert_int_equal(found, COUNT(expected));
+  json_decref(json);
 }
 
 /* One block of width C, context T, batch B: 12 C² of weights and the V C head, 2 operations each, twice more
@@ -131,9 +161,8 @@ static void test_announced_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      with_fixture(test_plan_is_the_engines),
-      with_fixture(test_live_tensors),
-      with_fixture(test_operations),
+      with_fixture(test_plan_is_the_engines), with_fixture(test_live_tensors),
+      with_fixture(test_operations),          with_fixture(test_info_tells_the_optimizer),
 #ifndef KP_SANITIZE
       with_fixture(test_announced_memory),
 #endif

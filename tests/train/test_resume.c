@@ -10,7 +10,7 @@
 enum { STEPS = 200, KILLS = 8 };
 
 /* Everything that has a state: dropout, micro-batches, learned curvatures with a rate of their own. */
-static const char *write_config(fixture *files, const char *backend) {
+static const char *write_config(fixture *files, const char *optimizer) {
   char text[KP_PATH_SIZE + 512], name[64];
   small_config(files);
   snprintf(text, sizeof text,
@@ -18,9 +18,9 @@ static const char *write_config(fixture *files, const char *backend) {
            "        curvature: {mode: random, per_head: true, value: [0.5]}}\n"
            "data: {path: %s}\n"
            "train: {steps: %d, batch: 4, accumulate: 2, warmup: 10, log_every: 1, evaluate_every: 25,\n"
-           "        curvature_rate: 3, checkpoint_every: 10}\n",
-           fixture_path(files, "text"), STEPS);
-  snprintf(name, sizeof name, "%s.yaml", backend);
+           "        curvature_rate: 3, checkpoint_every: 10, optimizer: %s}\n",
+           fixture_path(files, "text"), STEPS, optimizer);
+  snprintf(name, sizeof name, "%s.yaml", optimizer);
   return fixture_write(files, name, text, strlen(text));
 }
 
@@ -119,18 +119,18 @@ static void check_same_folders(fixture *files, const char *whole, const char *ki
   assert_null(strstr(small_listing(fixture_path(files, name), a, sizeof a), "kappa-tmp"));
 }
 
-static void check_backend(fixture *files, const char *backend) {
+static void check_resumed(fixture *files, const char *optimizer, const char *backend, uint64_t seeds) {
   char config[256], whole[256], killed[256], name[32];
   program_result result;
   int interrupted = 0;
-  snprintf(config, sizeof config, "%s", write_config(files, backend));
+  snprintf(config, sizeof config, "%s", write_config(files, optimizer));
   snprintf(whole, sizeof whole, "%s/whole", files->folder);
   const double begin = seconds_now();
   program_process process = start(config, whole, backend);
   program_wait(&process, &result);
   const double seconds = seconds_now() - begin;
   program_check_ok(&result);
-  for (uint64_t seed = 1; seed <= 3; seed++) {
+  for (uint64_t seed = 1; seed <= seeds; seed++) {
     snprintf(name, sizeof name, "killed-%d", (int)seed);
     snprintf(killed, sizeof killed, "%s/%s", files->folder, name);
     interrupted += train_with_kills(config, killed, backend, seconds, seed);
@@ -141,17 +141,32 @@ static void check_backend(fixture *files, const char *backend) {
 }
 
 static void test_killed_runs_ref(void **state) {
-  check_backend(*state, "ref");
+  check_resumed(*state, "adamw", "ref", 3);
 }
 
 static void test_killed_runs_cpu(void **state) {
-  check_backend(*state, "cpu");
+  check_resumed(*state, "adamw", "cpu", 3);
+}
+
+static void test_killed_runs_muon(void **state) {
+  check_resumed(*state, "muon", "cpu", 1);
+}
+
+static void test_killed_runs_hyperball_adamw(void **state) {
+  check_resumed(*state, "hyperball_adamw", "cpu", 1);
+}
+
+static void test_killed_runs_hyperball_muon(void **state) {
+  check_resumed(*state, "hyperball_muon", "ref", 1);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       with_fixture(test_killed_runs_ref),
       with_fixture(test_killed_runs_cpu),
+      with_fixture(test_killed_runs_muon),
+      with_fixture(test_killed_runs_hyperball_adamw),
+      with_fixture(test_killed_runs_hyperball_muon),
   };
   setenv("OMP_WAIT_POLICY", "passive", 1);
   return cmocka_run_group_tests(tests, NULL, NULL);

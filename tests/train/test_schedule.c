@@ -58,6 +58,19 @@ static void test_constant(void **state) {
   check_factor(&falling, 25, 0.75);
 }
 
+/* From 0, so that the first update moves nothing; the cosine falls by 0.9 and the minimum is added to it. */
+static void test_helm(void **state) {
+  (void)state;
+  const kp_schedule schedule = {.kind = KP_SCHEDULE_HELM, .steps = 124, .warmup = 4, .minimum = 0.05};
+  check_factor(&schedule, 0, 0);
+  check_factor(&schedule, 3, 0.75);
+  check_factor(&schedule, 4, 0.95);
+  check_factor(&schedule, 4 + 40, 0.05 + 0.9 * 0.75);
+  check_factor(&schedule, 124, 0.05);
+  const kp_schedule none = {.kind = KP_SCHEDULE_HELM, .steps = 8, .minimum = 0.1};
+  check_factor(&none, 0, 1);
+}
+
 static kp_config *configure(const char *text) {
   kp_error error = {0};
   kp_config *config;
@@ -90,6 +103,7 @@ int main(void) {
       cmocka_unit_test(test_warmup),
       cmocka_unit_test(test_cosine),
       cmocka_unit_test(test_constant),
+      cmocka_unit_test(test_helm),
       cmocka_unit_test(test_warmup_that_does_not_fit),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

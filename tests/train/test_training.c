@@ -12,11 +12,15 @@
 typedef struct watch {
   volatile sig_atomic_t stop;
   int64_t after;
+  int reasons; /* reports that said why a step was skipped */
+  char reason[1024];
 } watch;
 
 static void stop_after(void *context, const kp_progress *progress) {
   watch *w = context;
   if (w->after > 0 && progress->step >= w->after) w->stop = 1;
+  if (progress->reason == NULL) return;
+  if (w->reasons++ == 0) snprintf(w->reason, sizeof w->reason, "%s", progress->reason);
 }
 
 static kp_status train(fixture *files, const char *const *sets, size_t count, const char *run, int64_t after,
@@ -61,6 +65,7 @@ static void test_explanation(void **state) {
   check_words(&error, "try a smaller train.learning_rate");
   check_words(&error, "operator linear (transformer.h.0.attn) wrote nan");
   check_words(&error, "at row 0, column 0; its inputs in that row:");
+  check_words(&error, "transformer.h.0.attn.c_attn.weight holds nan at row 0, column 0");
   /* Nothing of these steps was saved. */
   char names[256];
   assert_string_equal(small_listing(fixture_path(files, "run/checkpoints"), names, sizeof names), "step-3");
@@ -77,7 +82,22 @@ static void test_explanation_names_the_curvature(void **state) {
   check_words(&error, "at row 0");
   check_words(&error, "(transformer.h.0.ln_2) wrote");
   check_words(&error, "|linear| = 1e+300,");
-  check_words(&error, "|curvature| = 0.5 (first value -0.5)");
+  check_words(&error, "curvature = -0.5");
+}
+
+/* A run that goes on says in each report why a step was skipped since the last. */
+static void test_reasons_of_skipped_steps(void **state) {
+  fixture *files = *state;
+  const char *run = fixture_path(files, "run");
+  kp_error error = {0};
+  watch w = {0};
+  const kp_train_options options = {
+      .backend = kp_backend_ref(), .threads = 1, .resume = true, .progress = stop_after, .context = &w};
+  poisoned_run(files, run, "train.skip_limit=10", "transformer.h.0.mlp.c_fc.bias", HUGE_VAL);
+  check_ok(kp_train(NULL, run, &options, &error), &error);
+  assert_int_equal(w.reasons, 3);
+  assert_non_null(strstr(w.reason, "step 4: operator linear (transformer.h.0.mlp) wrote inf"));
+  assert_non_null(strstr(w.reason, "transformer.h.0.mlp.c_fc.bias holds inf at row 0, column 0"));
 }
 
 /* A step that is skipped changes neither parameters nor moments, and is counted. */
@@ -224,6 +244,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       with_fixture(test_explanation),
       with_fixture(test_explanation_names_the_curvature),
+      with_fixture(test_reasons_of_skipped_steps),
       with_fixture(test_skipped_steps_change_nothing),
       with_fixture(test_early_stop),
       with_fixture(test_kept_checkpoints),

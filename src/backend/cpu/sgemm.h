@@ -6,7 +6,9 @@
  * run.
  *
  * c (rows, columns) = alpha · op(a) op(b) + beta · c, row-major, on the calling thread when it stands in a
- * parallel region.  op transposes where asked; the steps are those of the stored rows. */
+ * parallel region.  op transposes where asked; the steps are those of the stored rows.
+ *
+ * A product with its own transpose costs half as much: kp_ssyrk, which is OpenBLAS's everywhere. */
 #ifndef KAPPA_BACKEND_CPU_SGEMM_H
 #define KAPPA_BACKEND_CPU_SGEMM_H
 
@@ -36,6 +38,15 @@ static inline void kp_sgemm(bool a_transposed, bool b_transposed, int64_t rows, 
   cblas_sgemm(CblasRowMajor, a_transposed ? CblasTrans : CblasNoTrans,
               b_transposed ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns, (blasint)depth,
               alpha, a, (blasint)a_step, b, (blasint)b_step, beta, c, (blasint)c_step);
+}
+
+/* The lower triangle of c (side, side) = alpha · op(a) op(a)ᵀ + beta · c; what stands above the diagonal is
+ * neither read nor written.  a is (side, depth), or (depth, side) where `a_transposed`. */
+static inline void kp_ssyrk(bool a_transposed, int64_t side, int64_t depth, float alpha, const float *a,
+                            int64_t a_step, float beta, float *c, int64_t c_step) {
+  kp_assert(side <= INT32_MAX && depth <= INT32_MAX, "a matrix larger than the BLAS can index");
+  cblas_ssyrk(CblasRowMajor, CblasLower, a_transposed ? CblasTrans : CblasNoTrans, (blasint)side,
+              (blasint)depth, alpha, a, (blasint)a_step, beta, c, (blasint)c_step);
 }
 
 #endif

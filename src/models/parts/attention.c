@@ -123,6 +123,7 @@ static kp_tensor *queries_keys_values(kp_builder *b, int64_t layer, kp_point y) 
   kp_tensor *qkv = y.time == NULL ? kp_part_linear(b, y.space, name, out, o->bias, kp_initial_weight(o))
                                   : kp_part_point_linear(b, y, name, out, kp_initial_uniform(o->width + 1));
   qkv->recompute = o->recompute >= KP_RECOMPUTE_LINEARS;
+  if (a->kv_heads == o->heads) kp_part_stacked(b, name, 3);
   if (o->positions != KP_POSITIONS_LEARNED)
     qkv = kp_rotary(b->graph, qkv, b->network->positions,
                     kp_part_rotary(b, o->heads + a->kv_heads, a->head_size));

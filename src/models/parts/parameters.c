@@ -77,6 +77,12 @@ static kp_tensor *linear(kp_builder *b, kp_tensor *x, const char *name, int64_t 
   return kp_linear(b->graph, x, weight, offset);
 }
 
+void kp_part_stacked(kp_builder *b, const char *name, int blocks) {
+  char full[160];
+  snprintf(full, sizeof full, "%s.weight", name);
+  kp_parameters_set_blocks(b->parameters, kp_parameters_find(b->parameters, full), blocks);
+}
+
 kp_tensor *kp_part_linear(kp_builder *b, kp_tensor *x, const char *name, int64_t out, bool bias,
                           kp_initial initial) {
   return linear(b, x, name, out, bias, initial, false);

@@ -50,6 +50,8 @@ kp_tensor *kp_part_projection(kp_builder *b, kp_tensor *x, const char *name, boo
 /* A linear map of points, G times a row (a head each): `name`.weight (out, in), `name`.time (out), or (out,
  * G), and `name`.bias (out) if the options have biases.  Gives space coordinates. */
 kp_tensor *kp_part_point_linear(kp_builder *b, kp_point x, const char *name, int64_t out, kp_initial initial);
+/* Says that the weight of the linear map `name` stacks `blocks` matrices of equal size. */
+void kp_part_stacked(kp_builder *b, const char *name, int blocks);
 /* c = -1/κ of the hyperboloid that the stream lives on; NULL: 1. */
 kp_tensor *kp_part_radius(kp_builder *b);
 /* The weight and bias (or NULL) of the norm `name`; both NULL without a norm. */

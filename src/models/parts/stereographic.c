@@ -20,7 +20,7 @@ static kp_block_geometry flat_block(kp_builder *b, int64_t layer, kp_tensor *str
   kp_block_geometry block = {.update = KP_PROGRAM_FLAT_ADD,
                              .tangent = o->token_difference ? KP_PROGRAM_FLAT_DIFFERENCE : -1};
   if (o->residual != KP_RESIDUAL_BOUNDED) return block;
-  block.update = KP_PROGRAM_FLAT_ADD;
+  block.update = KP_PROGRAM_FLAT_BOUNDED;
   block.curvature = kp_part_curvature(b, &o->curvature, layer, kp_model_groups(o), "curvature");
   return block;
 }

@@ -1,0 +1,14 @@
+/* All gradients of a model together.  0 threads are all processors. */
+#ifndef KAPPA_OPTIM_GRADIENTS_H
+#define KAPPA_OPTIM_GRADIENTS_H
+
+#include "core/parameters.h"
+
+/* The Euclidean norm of all gradients together, summed in double; it does not depend on the number of
+ * threads, and is not finite when a gradient is not. */
+double kp_gradient_norm(const kp_parameters *parameters, int threads);
+
+/* Sets all gradients to zero. */
+void kp_gradient_zero(kp_parameters *parameters, int threads);
+
+#endif
