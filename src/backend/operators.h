@@ -376,6 +376,13 @@ typedef struct kp_select_arguments {
   int64_t length, row;
 } kp_select_arguments;
 
+/* MEAN_ROWS: (x (B, T, C) [, documents int32 (B, T)]) -> the mean of each sequence's rows (B, C); with
+ * documents, of those whose document is not negative, and zero where there is none. MEAN_ROWS_BACKWARD: (g
+ * (B, C) [, documents]) -> (B, T, C). */
+typedef struct kp_mean_rows_arguments {
+  int64_t length; /* T */
+} kp_mean_rows_arguments;
+
 /* STORE_ROWS: (x (B·T, C), state (B, W, C)) -> no output; the state's rows move up by T and the newest T rows
  * of x are appended: afterwards it holds the last W rows seen.  With `mean` (W = 1, third input seen int32
  * (1)) it holds the mean of all rows seen. */

@@ -70,6 +70,33 @@ static kp_status print_part(const kp_inspected *in, int i, long long wanted, kp_
   return KP_OK;
 }
 
+/* How many of each label there are in training and validation. */
+static void count_labels(const kp_labelled_set *set, int32_t label, int64_t counts[2]) {
+  const kp_examples *parts[] = {&set->train, &set->validation};
+  for (int p = 0; p < 2; p++) {
+    const bool words = set->labelling.task == KP_TASK_TAG;
+    const int64_t places = words ? parts[p]->offsets[parts[p]->count] : parts[p]->count;
+    counts[p] = 0;
+    for (int64_t i = 0; i < places; i++) counts[p] += parts[p]->labels[i] == label;
+  }
+}
+
+static void print_labels(const kp_labelled_set *set) {
+  enum { SHOWN = 40 };
+  const kp_labelling *l = &set->labelling;
+  printf(
+      "task         %s\nexamples     %lld training, %lld validation; at most %lld tokens, %lld + %lld cut\n",
+      kp_task_name(l->task), (long long)set->train.count, (long long)set->validation.count,
+      (long long)l->length, (long long)l->train.truncated, (long long)l->validation.truncated);
+  for (int32_t i = 0; i < l->labels.count && i < SHOWN; i++) {
+    int64_t counts[2];
+    count_labels(set, i, counts);
+    printf("label        %-20s %lld + %lld\n", l->labels.names[i], (long long)counts[0],
+           (long long)counts[1]);
+  }
+  if (l->labels.count > SHOWN) printf("             and %d more\n", l->labels.count - SHOWN);
+}
+
 static kp_status print_all(const kp_inspected *in, long long tokens, kp_error *error) {
   printf("%s\n", in->path);
   if (in->prepared)
@@ -80,6 +107,7 @@ static kp_status print_all(const kp_inspected *in, long long tokens, kp_error *e
     printf("vocabulary   %d\n", vocabulary(in));
   else
     printf("vocabulary   not said\n");
+  if (in->labelled) print_labels(&in->examples);
   for (int i = 0; i < in->part_count; i++) KP_TRY(print_part(in, i, tokens, error));
   return KP_OK;
 }
@@ -101,6 +129,18 @@ static kp_status part_json(const kp_inspected *in, int i, long long wanted, json
   return KP_OK;
 }
 
+static json_t *labels_json(const kp_labelled_set *set) {
+  json_t *labels = json_array();
+  for (int32_t i = 0; i < set->labelling.labels.count; i++) {
+    int64_t counts[2];
+    count_labels(set, i, counts);
+    json_array_append_new(labels,
+                          json_pack("{s:s, s:I, s:I}", "name", set->labelling.labels.names[i], "train",
+                                    (json_int_t)counts[0], "validation", (json_int_t)counts[1]));
+  }
+  return labels;
+}
+
 static kp_status print_json(const kp_inspected *in, long long tokens, kp_error *error) {
   json_t *parts = json_array();
   for (int i = 0; i < in->part_count; i++) {
@@ -111,6 +151,12 @@ static kp_status print_json(const kp_inspected *in, long long tokens, kp_error *
   json_t *json = json_pack("{s:s, s:b, s:s?, s:i, s:o}", "path", in->path, "prepared", in->prepared,
                            "tokenizer", in->tokenizer != NULL ? kp_tokenizer_name(in->tokenizer) : NULL,
                            "vocabulary", (int)vocabulary(in), "parts", parts);
+  if (in->labelled) {
+    json_object_set_new(json, "task", json_string(kp_task_name(in->examples.labelling.task)));
+    json_object_set_new(json, "train_examples", json_integer(in->examples.train.count));
+    json_object_set_new(json, "validation_examples", json_integer(in->examples.validation.count));
+    json_object_set_new(json, "labels", labels_json(&in->examples));
+  }
   if (in->prepared) {
     json_object_set_new(json, "name", json_string(in->set.name));
     json_object_set_new(json, "source", json_string(in->set.source));

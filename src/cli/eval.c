@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "cli/command.h"
+#include "cli/eval.h"
 #include "core/json_text.h"
 #include "infer/evaluate.h"
 
@@ -54,7 +55,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
 static const struct argp argp = {options,
                                  parse,
                                  "RUN",
-                                 "Score a text with a trained model: loss, perplexity, bits per byte.\v"
+                                 "Score a text with a trained model: loss, perplexity, bits per byte; or "
+                                 "labelled examples: loss, accuracy, F1.\v"
                                  "The text is cut into windows of the model's context, as in training.\n\n"
                                  "Example:\n"
                                  "  kappa eval runs/first\n"
@@ -110,6 +112,15 @@ static kp_status evaluate(arguments *a, const kp_trained *trained, kp_error *err
   kp_evaluation evaluation;
   a->options.progress = show_progress;
   a->options.context = &line;
+  if (trained->options.task != KP_TASK_LANGUAGE) {
+    if (a->file != NULL)
+      return kp_fail(error, KP_ERR_INPUT,
+                     "%s predicts labels, and a text has none: prepare labelled examples with `kappa data "
+                     "prepare --task %s --like` and name them with --data",
+                     a->run, kp_task_name(trained->options.task));
+    a->options.progress = NULL;
+    return kp_eval_labels(trained, a->data, &a->options, a->json, error);
+  }
   KP_TRY(a->file != NULL ? kp_evaluation_text_open(trained, a->file, &tokens, error)
                          : kp_evaluation_data_open(trained, a->data, &tokens, error));
   kp_status status = kp_evaluate(trained, tokens, &a->options, &evaluation, error);

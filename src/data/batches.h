@@ -22,6 +22,13 @@
 /* A target that is not scored. */
 enum { KP_IGNORE = -1 };
 
+/* What a training or evaluation pass reads; the buffers belong to whoever made them. */
+typedef struct kp_batch {
+  int32_t *inputs;    /* (B, T) tokens */
+  int32_t *targets;   /* (B, T), or (B) where a row has one label */
+  int32_t *documents; /* (B, T), equal among the tokens that belong together; NULL where nothing reads them */
+} kp_batch;
+
 typedef enum kp_sampling { KP_SAMPLING_UNIFORM, KP_SAMPLING_SEQUENTIAL } kp_sampling;
 
 typedef struct kp_sampler_options {

@@ -47,6 +47,8 @@ static kp_status open_tokenizer(kp_inspected *in, const char *folder, kp_error *
 static kp_status open_folder(kp_inspected *in, kp_error *error) {
   in->prepared = kp_prepared_state_of(in->path) != KP_PREPARED_FOREIGN;
   if (in->prepared) KP_TRY(kp_prepared_read(in->path, &in->set, error));
+  in->labelled = kp_labelling_stands_in(in->path);
+  if (in->labelled) KP_TRY(kp_labelled_open(in->path, &in->examples, error));
   KP_TRY(add_part(in, "train", "train", error));
   KP_TRY(add_part(in, "validation", "val", error));
   return open_tokenizer(in, in->path, error);
@@ -72,7 +74,26 @@ kp_status kp_inspect(const char *name, const char *data_folder, kp_inspected *in
 void kp_inspected_clear(kp_inspected *in) {
   for (int i = 0; i < in->part_count; i++) kp_tokens_destroy(in->parts[i].tokens);
   kp_tokenizer_destroy(in->tokenizer);
+  kp_labelled_close(&in->examples);
   *in = (kp_inspected){0};
+}
+
+/* The examples that begin among the first `count` tokens. */
+static kp_status examples_text(const kp_inspected *in, int part, int64_t count, char **text,
+                               kp_error *error) {
+  const kp_examples *examples = part == 0 ? &in->examples.train : &in->examples.validation;
+  size_t size;
+  FILE *out = open_memstream(text, &size);
+  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for the texts of examples");
+  kp_status status = KP_OK;
+  for (int64_t e = 0; status == KP_OK && e < examples->count && examples->offsets[e] < count; e++) {
+    char *one = NULL;
+    status = kp_example_text(&in->examples.labelling, examples, e, in->tokenizer, &one, error);
+    if (status == KP_OK) fprintf(out, "%s%s", e > 0 ? "\n" : "", one);
+    free(one);
+  }
+  fclose(out);
+  return status;
 }
 
 kp_status kp_inspected_begin(const kp_inspected *in, int part, int64_t *count, int32_t **ids, char **text,
@@ -85,7 +106,12 @@ kp_status kp_inspected_begin(const kp_inspected *in, int part, int64_t *count, i
   if (*ids == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %lld tokens", (long long)*count);
   kp_tokens_copy(tokens, 0, *count, *ids);
   if (in->tokenizer == NULL) return KP_OK;
-  kp_status status = kp_tokenizer_decode(in->tokenizer, *ids, (size_t)*count, text, &size, error);
-  if (status != KP_OK) free(*ids);
+  kp_status status = in->labelled
+                         ? examples_text(in, part, *count, text, error)
+                         : kp_tokenizer_decode(in->tokenizer, *ids, (size_t)*count, text, &size, error);
+  if (status != KP_OK) {
+    free(*ids);
+    free(*text);
+  }
   return status;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "core/path.h"
+#include "data/labelled.h"
 #include "data/prepared.h"
 #include "data/token_file.h"
 
@@ -18,6 +19,8 @@ typedef struct kp_inspected {
   char path[KP_PATH_SIZE];
   bool prepared; /* `set` holds what data.json says */
   kp_prepared set;
+  bool labelled; /* `examples` holds the same tokens with their labels */
+  kp_labelled_set examples;
   kp_tokenizer *tokenizer; /* NULL when none stands beside the tokens, or none that made them */
   kp_inspected_part parts[2];
   int part_count;
@@ -28,8 +31,8 @@ typedef struct kp_inspected {
 kp_status kp_inspect(const char *name, const char *data_folder, kp_inspected *inspected, kp_error *error);
 void kp_inspected_clear(kp_inspected *inspected);
 
-/* The first tokens of a part, at most `count`, and their text, or NULL without a tokenizer.  The caller frees
- * both. */
+/* The first tokens of a part, at most `count`, and their text, or NULL without a tokenizer; of a labelled set
+ * one example a line, the last one whole.  The caller frees both. */
 kp_status kp_inspected_begin(const kp_inspected *inspected, int part, int64_t *count, int32_t **ids,
                              char **text, kp_error *error);
 

@@ -87,22 +87,6 @@ static kp_status load_texts(const kp_prepare_options *options, double fraction, 
   return KP_OK;
 }
 
-/* Copies words of the user, cut at a character where the room ends; bytes that are not UTF-8, which paths may
- * have, become '?'. */
-static void copy_words(char *out, size_t room, const char *words) {
-  size_t used = 0, size = strlen(words);
-  for (size_t at = 0; at < size;) {
-    uint32_t code_point;
-    size_t length = kp_utf8_read(words + at, size - at, &code_point);
-    size_t taken = length == 0 ? 1 : length;
-    if (used + taken >= room) break;
-    memcpy(out + used, length == 0 ? "?" : words + at, taken);
-    at += taken;
-    used += taken;
-  }
-  out[used] = 0;
-}
-
 /* The last name of a folder's path, without the slashes that may close it. */
 static void name_of_folder(const char *folder, char *out, size_t room) {
   size_t end = strlen(folder);
@@ -111,7 +95,7 @@ static void name_of_folder(const char *folder, char *out, size_t room) {
   while (begin > 0 && folder[begin - 1] != '/') begin--;
   char last[KP_PATH_SIZE];
   snprintf(last, sizeof last, "%.*s", (int)(end - begin), folder + begin);
-  copy_words(out, room, last);
+  kp_utf8_copy(out, room, last);
 }
 
 /* What is known before anything is written. */
@@ -121,11 +105,11 @@ static void describe(const kp_prepare_options *options, double fraction, const t
   const char *licence = options->licence != NULL ? options->licence : "unknown";
   memset(prepared, 0, sizeof *prepared);
   if (options->name != NULL)
-    copy_words(prepared->name, sizeof prepared->name, options->name);
+    kp_utf8_copy(prepared->name, sizeof prepared->name, options->name);
   else
     name_of_folder(options->folder, prepared->name, sizeof prepared->name);
-  copy_words(prepared->source, sizeof prepared->source, source);
-  copy_words(prepared->licence, sizeof prepared->licence, licence);
+  kp_utf8_copy(prepared->source, sizeof prepared->source, source);
+  kp_utf8_copy(prepared->licence, sizeof prepared->licence, licence);
   kp_sha256(loaded->all.data, loaded->all.size, prepared->text_sha256);
   if (options->validation != NULL)
     kp_sha256(loaded->separate.data, loaded->separate.size, prepared->separate_sha256);

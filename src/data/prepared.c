@@ -1,15 +1,18 @@
 #include "data/prepared.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
 #include "core/atomic_file.h"
 #include "core/path.h"
+#include "data/labelled.h"
 #include "data/tokenizer.h"
 
 enum { format_version = 1 };
@@ -153,7 +156,11 @@ static kp_status store(const char *folder, json_t *document, kp_error *error) {
 }
 
 kp_status kp_prepared_begin(const char *folder, kp_error *error) {
-  return store(folder, json_pack("{s:i, s:b}", "kappa_data", format_version, "complete", false), error);
+  char path[KP_PATH_SIZE];
+  KP_TRY(store(folder, json_pack("{s:i, s:b}", "kappa_data", format_version, "complete", false), error));
+  KP_TRY(kp_path_join(path, folder, KP_TASK_FILE, error));
+  if (unlink(path) == 0 || errno == ENOENT) return KP_OK;
+  return kp_fail_errno(error, KP_ERR_IO, "cannot remove %s", path);
 }
 
 static json_t *split_to_json(const char *file, const kp_prepared_split *split) {

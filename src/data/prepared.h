@@ -35,7 +35,7 @@ typedef struct kp_prepared {
   char tokenizer[32]; /* its type */
   int32_t vocabulary;
   uint64_t fingerprint;                     /* of the tokenizer */
-  char text_sha256[KP_SHA256_HEX_SIZE];     /* of the text that was given */
+  char text_sha256[KP_SHA256_HEX_SIZE];     /* of the text that was given; labelled: of the request too */
   char separate_sha256[KP_SHA256_HEX_SIZE]; /* of a validation text of its own; empty without one */
   double train_fraction;                    /* of the characters; 1 with a validation text of its own */
   kp_prepared_split train, validation;
@@ -57,7 +57,7 @@ kp_status kp_prepared_read(const char *folder, kp_prepared *prepared, kp_error *
 /* Fails if a token file's checksum differs from the one in data.json; reads them whole. */
 kp_status kp_prepared_verify(const char *folder, const kp_prepared *prepared, kp_error *error);
 
-/* Marks the folder as one that is being prepared. */
+/* Marks the folder as one that is being prepared, and as no labelled set (data/labelled.h). */
 kp_status kp_prepared_begin(const char *folder, kp_error *error);
 
 /* Writes data.json, which declares the set complete. */

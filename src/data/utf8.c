@@ -68,3 +68,17 @@ kp_status kp_utf8_fail(const char *text, size_t offset, kp_error *error) {
                  "(for example with iconv)",
                  (unsigned char)text[offset], offset, kp_text_line(text, offset));
 }
+
+void kp_utf8_copy(char *out, size_t room, const char *words) {
+  size_t used = 0, size = strlen(words);
+  for (size_t at = 0; at < size;) {
+    uint32_t code_point;
+    size_t length = kp_utf8_read(words + at, size - at, &code_point);
+    size_t taken = length == 0 ? 1 : length;
+    if (used + taken >= room) break;
+    memcpy(out + used, length == 0 ? "?" : words + at, taken);
+    at += taken;
+    used += taken;
+  }
+  out[used] = 0;
+}

@@ -22,6 +22,10 @@ kp_status kp_utf8_count(const char *text, size_t size, size_t *count, kp_error *
 /* The line, counted from 1, that byte `offset` of `text` lies on. */
 size_t kp_text_line(const char *text, size_t offset);
 
+/* Copies words of a user to `out`, cut at a character where the room ends; bytes that are not UTF-8, which
+ * paths may have, become '?'. */
+void kp_utf8_copy(char *out, size_t room, const char *words);
+
 /* Fails with the offset and line of the invalid byte at `offset`. */
 kp_status kp_utf8_fail(const char *text, size_t offset, kp_error *error);
 

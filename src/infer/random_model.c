@@ -23,7 +23,7 @@ kp_status kp_random_model_open(const char *config, const char *const *overrides,
   KP_TRY(kp_path_check(config, error));
   snprintf(model->run, sizeof model->run, "%s", config);
   kp_status status = kp_config_load(config, kp_training_schema(), overrides, count, &model->config, error);
-  if (status == KP_OK) status = kp_model_options_read(model->config, 0, &model->options, error);
+  if (status == KP_OK) status = kp_model_options_read(model->config, NULL, &model->options, error);
   if (status == KP_OK) status = fill(model, seed, error);
   if (status != KP_OK) kp_trained_close(model);
   return status;

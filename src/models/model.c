@@ -31,7 +31,7 @@ const char *kp_model_uncacheable(const kp_model_options *options) {
   return NULL;
 }
 
-static void add_inputs(kp_network *network) {
+static void add_inputs(kp_network *network, kp_task task) {
   const int64_t shape[] = {network->build.batch, network->build.length}, one = 1;
   kp_graph *graph = network->graph;
   network->tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 2, shape);
@@ -39,7 +39,8 @@ static void add_inputs(kp_network *network) {
   if (network->build.documents)
     network->documents = kp_graph_input(graph, "documents", KP_TYPE_INT32, 2, shape);
   if (network->build.mode <= KP_BUILD_EVALUATE)
-    network->targets = kp_graph_input(graph, "targets", KP_TYPE_INT32, 2, shape);
+    network->targets =
+        kp_graph_input(graph, "targets", KP_TYPE_INT32, task == KP_TASK_CLASSIFY ? 1 : 2, shape);
   if (network->build.mode == KP_BUILD_TRAIN)
     network->seed = kp_graph_input(graph, "loss scale", KP_TYPE_STATISTIC, 1, &one);
   if (network->build.mode == KP_BUILD_DECODE)
@@ -57,7 +58,7 @@ kp_status kp_network_create(const kp_model_options *options, kp_parameters *para
   network->build = build;
   network->layers = (int)options->layers;
   network->graph = kp_graph_create(kp_operator_table);
-  add_inputs(network);
+  add_inputs(network, options->task);
   kp_model_build(options, parameters, network);
   kp_status status = KP_OK;
   if (build.mode == KP_BUILD_TRAIN)

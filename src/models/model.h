@@ -11,6 +11,7 @@
 
 #include "core/config.h"
 #include "core/parameters.h"
+#include "data/task.h"
 #include "ops/ops.h"
 
 enum { KP_MAX_LAYERS = 512 };
@@ -87,11 +88,11 @@ typedef enum kp_head {
   KP_HEAD_LORENTZ_MLR, /* multinomial logistic regression on the hyperboloid */
 } kp_head;
 
-typedef enum kp_task {
-  KP_TASK_LANGUAGE, /* the next token */
-  KP_TASK_CLASSIFY, /* one label a sequence */
-  KP_TASK_TAG,      /* one label a token */
-} kp_task;
+/* What a classifier reads of a sequence. */
+typedef enum kp_pooling {
+  KP_POOLING_MEAN,  /* the mean over its tokens */
+  KP_POOLING_FIRST, /* its first token */
+} kp_pooling;
 
 /* What is produced again in the backward pass instead of being kept. */
 typedef enum kp_recompute {
@@ -143,6 +144,7 @@ struct kp_family;
 typedef struct kp_model_options {
   const struct kp_family *family;
   kp_task task;
+  kp_pooling pooling; /* of a classifier */
   int64_t vocabulary, classes, layers, heads, width, context;
   double dropout;
   bool bias, output_projection, token_difference;
@@ -201,7 +203,7 @@ typedef struct kp_network {
   kp_tensor *targets;            /* (B, T) int32, or (B) of a classifier, where there is a loss */
   kp_tensor *seed;               /* (1): d objective / d objective */
   kp_tensor *start;              /* (1) int32: position of the first new token, in decoding */
-  kp_tensor *logits;             /* (B, T, V); in decoding (B, V) of the last token */
+  kp_tensor *logits;             /* (B, T, V), in decoding (B, V); of labels (B, K) or (B, T, K) */
   kp_tensor *loss;               /* the mean cross-entropy */
   kp_tensor *balance;            /* what is added to even out the load of experts, or NULL */
   kp_tensor *objective;          /* what is differentiated: the loss, and what is added to balance experts */
@@ -244,9 +246,9 @@ bool kp_model_is_curved(const kp_model_options *options);
 /* NULL, or why the model cannot be decoded with a cache. */
 const char *kp_model_uncacheable(const kp_model_options *options);
 
-/* Reads and checks the model section.  `vocabulary` is the data's (0: unknown, then the key must be set).
- * Destroy the options with kp_model_options_destroy. */
-kp_status kp_model_options_read(const kp_config *config, int64_t vocabulary, kp_model_options *options,
+/* Reads and checks the model section.  `data` is what the data says, NULL when nothing does: then the keys
+ * must. Destroy the options with kp_model_options_destroy. */
+kp_status kp_model_options_read(const kp_config *config, const kp_data_shape *data, kp_model_options *options,
                                 kp_error *error);
 void kp_model_options_destroy(kp_model_options *options);
 

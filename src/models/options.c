@@ -20,6 +20,8 @@ static const kp_config_row rows[] = {
      "the next token, a label a sequence, or a label a token"},
     {"model.classes", KP_CONFIG_INTEGER, "0", "[0, 65536]",
      "labels of a classifier or tagger; 0: as many as the data has"},
+    {"model.pooling", KP_CONFIG_CHOICE, "mean", "mean|first",
+     "what a classifier reads: the mean over the tokens of a sequence, or the first one"},
     {"model.dropout", KP_CONFIG_REAL, "0", "[0, 1)", "dropout of embedding and branches"},
     {"model.bias", KP_CONFIG_BOOLEAN, "true", NULL, "biases in linear maps and layer norms"},
     {"model.variant", KP_CONFIG_CHOICE, "exact", "exact|upstream",
@@ -87,6 +89,7 @@ static void read_sizes(const kp_config *config, kp_model_options *o) {
   o->context = kp_config_integer(config, "model.context");
   o->task = (kp_task)kp_config_choice(config, "model.task");
   o->classes = kp_config_integer(config, "model.classes");
+  o->pooling = (kp_pooling)kp_config_choice(config, "model.pooling");
   o->dropout = kp_config_real(config, "model.dropout");
   o->bias = kp_config_boolean(config, "model.bias");
   o->variant = (kp_variant)kp_config_choice(config, "model.variant");
@@ -128,12 +131,27 @@ static kp_status read_vocabulary(const kp_config *config, int64_t vocabulary, kp
   return KP_OK;
 }
 
-kp_status kp_model_options_read(const kp_config *config, int64_t vocabulary, kp_model_options *o,
+static kp_status read_task(const kp_config *config, const kp_data_shape *data, kp_model_options *o,
+                           kp_error *error) {
+  if (data == NULL) return KP_OK;
+  if (o->task != data->task)
+    return kp_config_fail(config, "model.task", error, "the data is made for the task %s: set model.task=%s",
+                          kp_task_name(data->task), kp_task_name(data->task));
+  if (o->task == KP_TASK_LANGUAGE) return KP_OK;
+  if (o->classes == 0) o->classes = data->classes;
+  if (o->classes < data->classes)
+    return kp_config_fail(config, "model.classes", error, "smaller than the data's %lld labels",
+                          (long long)data->classes);
+  return KP_OK;
+}
+
+kp_status kp_model_options_read(const kp_config *config, const kp_data_shape *data, kp_model_options *o,
                                 kp_error *error) {
   *o = (kp_model_options){0};
   read_sizes(config, o);
   read_stream(config, o);
-  kp_status status = read_vocabulary(config, vocabulary, o, error);
+  kp_status status = read_vocabulary(config, data == NULL ? 0 : data->vocabulary, o, error);
+  if (status == KP_OK) status = read_task(config, data, o, error);
   if (status == KP_OK) status = kp_read_stream_curvature(config, o, error);
   if (status == KP_OK) status = kp_read_attention(config, o, error);
   if (status == KP_OK) status = kp_read_feed_forward(config, o, error);

@@ -85,6 +85,14 @@ static bool classes(const reader *r) {
   return kp_config_choice(r->config, "model.task") != KP_TASK_LANGUAGE;
 }
 
+static bool pooling(const reader *r) {
+  return kp_config_choice(r->config, "model.task") == KP_TASK_CLASSIFY;
+}
+
+static bool head(const reader *r) {
+  return !classes(r);
+}
+
 /* A predicted curvature has no start; the embedding's is the first of the list. */
 static bool value(const reader *r) {
   if (r->residual == KP_RESIDUAL_BOUNDED || r->residual == KP_RESIDUAL_LORENTZ) return true;
@@ -156,6 +164,8 @@ static const struct {
     {"model.rotary.beta_fast", stretched},
     {"model.rotary.beta_slow", stretched},
     {"model.classes", classes},
+    {"model.pooling", pooling},
+    {"model.head", head},
     {"model.curvature.mode", mode},
     {"model.curvature.value", value},
     {"model.curvature.map", map},

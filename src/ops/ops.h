@@ -182,6 +182,9 @@ kp_tensor *kp_curvature(kp_graph *graph, kp_tensor *theta, kp_curvature_map map)
 
 /* x (B, T, C) -> (B, C) */
 kp_tensor *kp_select_row(kp_graph *graph, kp_tensor *x, int64_t row);
+/* x (B, T, C), documents int32 (B, T) or NULL -> the mean of each sequence's rows, those of padding (a
+ * negative document) left out (B, C) */
+kp_tensor *kp_mean_rows(kp_graph *graph, kp_tensor *x, kp_tensor *documents);
 void kp_store_rows(kp_graph *graph, kp_tensor *x, kp_tensor *state, kp_tensor *seen, bool mean);
 
 /* h, u (…, C) and rates (C) -> the step on the unit sphere from h towards u (…, C) */

@@ -55,6 +55,11 @@ static kp_status analyze(const char *run, const kp_analysis_options *options, kp
   if (status == KP_OK)
     status = kp_trained_open(a->record.path, options->checkpoint == NULL ? "last" : options->checkpoint,
                              options->backend, &trained, error);
+  if (status == KP_OK && trained.options.task != KP_TASK_LANGUAGE) {
+    status = kp_fail(error, KP_ERR_UNSUPPORTED, "%s gives labels; kappa analyze reads language models",
+                     a->record.path);
+    kp_trained_close(&trained);
+  }
   if (status == KP_OK) {
     a->step = trained.step;
     a->width = trained.options.width;

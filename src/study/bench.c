@@ -15,7 +15,7 @@ typedef struct subject {
   kp_train_settings settings;
   kp_engine *engine;
   kp_optimizer *optimizer;
-  int32_t *inputs, *targets;
+  kp_batch batch; /* owned */
   double *milliseconds;
   int64_t steps_done;
 } subject;
@@ -24,30 +24,34 @@ static void subject_destroy(subject *s) {
   kp_optimizer_destroy(s->optimizer);
   kp_engine_destroy(s->engine);
   kp_model_options_destroy(&s->options);
-  free(s->inputs);
-  free(s->targets);
+  free(s->batch.inputs);
+  free(s->batch.targets);
+  free(s->batch.documents);
   free(s->milliseconds);
 }
 
 static kp_status subject_create(subject *s, const kp_config *config, const kp_bench_options *options,
                                 kp_error *error) {
   KP_TRY(kp_train_settings_read(config, &s->settings, error));
-  KP_TRY(kp_model_options_read(config, 0, &s->options, error));
+  KP_TRY(kp_model_options_read(config, NULL, &s->options, error));
   s->options.recompute = s->settings.recompute;
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
                           options->threads, &s->engine, error));
   KP_TRY(kp_optimizer_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,
                              &s->optimizer, error));
   const int64_t tokens = s->settings.batch * s->options.context;
-  s->inputs = malloc((size_t)tokens * sizeof *s->inputs);
-  s->targets = malloc((size_t)tokens * sizeof *s->targets);
+  const uint64_t vocabulary = (uint64_t)s->options.vocabulary;
+  const uint64_t labels = s->options.task == KP_TASK_LANGUAGE ? vocabulary : (uint64_t)s->options.classes;
+  kp_batch *batch = &s->batch;
+  batch->inputs = malloc((size_t)tokens * sizeof *batch->inputs);
+  batch->targets = malloc((size_t)tokens * sizeof *batch->targets);
+  batch->documents = calloc((size_t)tokens, sizeof *batch->documents);
   s->milliseconds = malloc((size_t)options->steps * sizeof *s->milliseconds);
-  kp_assert(s->inputs && s->targets && s->milliseconds, "out of memory for a batch");
+  kp_assert(batch->inputs && batch->targets && batch->documents && s->milliseconds,
+            "out of memory for a batch");
   for (int64_t i = 0; i < tokens; i++) {
-    s->inputs[i] =
-        (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 0, (uint64_t)i, (uint64_t)s->options.vocabulary);
-    s->targets[i] =
-        (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 1, (uint64_t)i, (uint64_t)s->options.vocabulary);
+    batch->inputs[i] = (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 0, (uint64_t)i, vocabulary);
+    batch->targets[i] = (int32_t)kp_random_below(1, KP_RANDOM_GENERIC, 1, (uint64_t)i, labels);
   }
   return KP_OK;
 }
@@ -59,7 +63,7 @@ static kp_status step(subject *s, int threads, double *milliseconds, kp_error *e
   double loss;
   kp_gradient_zero(parameters, threads);
   for (int64_t m = 0; m < s->settings.accumulate; m++)
-    KP_TRY(kp_engine_accumulate(s->engine, s->inputs, s->targets, 1 / (double)s->settings.accumulate,
+    KP_TRY(kp_engine_accumulate(s->engine, &s->batch, 1 / (double)s->settings.accumulate,
                                 (uint64_t)s->steps_done, &loss, error));
   const double norm = kp_gradient_norm(parameters, threads);
   if (!isfinite(norm))

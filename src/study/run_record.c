@@ -123,7 +123,10 @@ static void read_evaluation(kp_run_record *record, const json_t *line, kp_evalua
                                      .tokens = number(line, "tokens"),
                                      .seconds = number(line, "seconds"),
                                      .validation_loss = number(line, "validation_loss"),
-                                     .bits_per_byte = number(line, "bits_per_byte")};
+                                     .bits_per_byte = number(line, "bits_per_byte"),
+                                     .accuracy = number(line, "accuracy"),
+                                     .macro_f1 = number(line, "macro_f1"),
+                                     .entity_f1 = number(line, "entity_f1")};
   for (kp_place place = 0; place < KP_PLACES; place++)
     evaluation->curvature[place] = read_curvature(record, json_object_get(line, keys[place]), place);
 }

@@ -110,8 +110,9 @@ static void put_warnings(const kp_comparison *c, FILE *out) {
 }
 
 void kp_study_write_tables(const kp_text_result *result, FILE *out) {
-  static const kp_measure losses[] = {KP_FINAL_LOSS,   KP_BEST_LOSS,    KP_BEST_STEP, KP_BITS_PER_BYTE,
-                                      KP_QUARTER_LOSS, KP_TOKENS_PER_S, KP_SKIPPED};
+  static const kp_measure losses[] = {KP_FINAL_LOSS,   KP_BEST_LOSS, KP_BEST_STEP, KP_BITS_PER_BYTE,
+                                      KP_QUARTER_LOSS, KP_ACCURACY,  KP_MACRO_F1,  KP_ENTITY_F1,
+                                      KP_TOKENS_PER_S, KP_SKIPPED};
   static const kp_measure geometry[] = {KP_HYPERBOLIC,
                                         KP_EUCLIDEAN,
                                         KP_SPHERICAL,

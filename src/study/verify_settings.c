@@ -102,7 +102,7 @@ kp_status kp_case_options(const kp_case *c, kp_model_options *options, kp_error 
     if (strcmp(families[i].family, c->report->family) != 0) continue;
     families[i].settings(c, json_object_get(c->json, "config"), text, sizeof text);
     KP_TRY(kp_config_parse(text, strlen(text), "case.json", kp_model_schema(), NULL, 0, &config, error));
-    kp_status status = kp_model_options_read(config, 0, options, error);
+    kp_status status = kp_model_options_read(config, NULL, options, error);
     kp_config_destroy(config);
     return status;
   }

@@ -284,7 +284,7 @@ kp_status kp_trained_open(const char *run, const char *which, const kp_backend *
     return kp_fail(error, KP_ERR_INPUT, "%s is no run: it has no config.yaml", run);
 
   kp_status status = kp_config_load(path, kp_training_schema(), NULL, 0, &trained->config, error);
-  if (status == KP_OK) status = kp_model_options_read(trained->config, 0, &trained->options, error);
+  if (status == KP_OK) status = kp_model_options_read(trained->config, NULL, &trained->options, error);
   if (status == KP_OK) status = kp_checkpoint_find(run, which, &trained->step, error);
   if (status == KP_OK) {
     kp_network *network; /* building any graph fills the table */

@@ -40,20 +40,42 @@ static kp_status open_prepared(const kp_config *config, kp_data_source *source, 
   return KP_OK;
 }
 
+static kp_status open_text(const kp_config *config, kp_data_source *source, kp_error *error) {
+  KP_TRY(open_split(config, "data.train", "train", source, &source->train, error));
+  KP_TRY(open_split(config, "data.validation", "val", source, &source->validation, error));
+  source->shape.vocabulary =
+      source->tokenizer != NULL ? source->tokenizer->vocabulary : kp_tokens_vocabulary(source->train);
+  const uint64_t bytes = kp_tokens_text_bytes(source->validation);
+  if (bytes > 0) source->bytes_per_token = (double)bytes / (double)kp_tokens_count(source->validation);
+  return KP_OK;
+}
+
+static kp_status open_labelled(const kp_config *config, kp_data_source *source, kp_error *error) {
+  static const char *const keys[] = {"data.train", "data.validation"};
+  for (int i = 0; i < 2; i++)
+    if (kp_config_string(config, keys[i])[0] != 0)
+      return kp_config_fail(config, keys[i], error,
+                            "token files have no labels, and the examples of %s cannot do without",
+                            source->folder);
+  KP_TRY(kp_labelled_open(source->folder, &source->labelled, error));
+  source->train = source->labelled.train.tokens;
+  source->validation = source->labelled.validation.tokens;
+  source->shape = (kp_data_shape){.task = source->labelled.labelling.task,
+                                  .vocabulary = kp_labelling_vocabulary(&source->labelled.labelling),
+                                  .classes = source->labelled.labelling.labels.count};
+  return KP_OK;
+}
+
 static kp_status open_all(const kp_config *config, kp_data_source *source, kp_error *error) {
   const bool bare =
       kp_config_string(config, "data.train")[0] != 0 && kp_config_string(config, "data.validation")[0] != 0;
   if (!bare) KP_TRY(open_prepared(config, source, error));
-  KP_TRY(open_split(config, "data.train", "train", source, &source->train, error));
-  KP_TRY(open_split(config, "data.validation", "val", source, &source->validation, error));
+  const bool labelled = !bare && kp_labelling_stands_in(source->folder);
+  KP_TRY((labelled ? open_labelled : open_text)(config, source, error));
   if (source->tokenizer != NULL) {
     KP_TRY(kp_tokens_check_tokenizer(source->train, source->tokenizer, error));
     KP_TRY(kp_tokens_check_tokenizer(source->validation, source->tokenizer, error));
   }
-  source->vocabulary =
-      source->tokenizer != NULL ? source->tokenizer->vocabulary : kp_tokens_vocabulary(source->train);
-  const uint64_t bytes = kp_tokens_text_bytes(source->validation);
-  if (bytes > 0) source->bytes_per_token = (double)bytes / (double)kp_tokens_count(source->validation);
   return KP_OK;
 }
 
@@ -65,8 +87,11 @@ kp_status kp_data_source_open(const kp_config *config, kp_data_source *source, k
 }
 
 void kp_data_source_close(kp_data_source *source) {
-  kp_tokens_destroy(source->train);
-  kp_tokens_destroy(source->validation);
+  if (source->shape.task == KP_TASK_LANGUAGE) {
+    kp_tokens_destroy(source->train);
+    kp_tokens_destroy(source->validation);
+  }
+  kp_labelled_close(&source->labelled);
   kp_tokenizer_destroy(source->tokenizer);
   *source = (kp_data_source){0};
 }

@@ -4,14 +4,16 @@
 
 #include "core/config.h"
 #include "core/path.h"
+#include "data/labelled.h"
 #include "data/token_file.h"
 
 typedef struct kp_data_source {
-  char folder[KP_PATH_SIZE]; /* of a prepared set; empty for bare token files */
-  kp_tokens *train, *validation;
-  kp_tokenizer *tokenizer; /* NULL for bare token files */
-  int64_t vocabulary;      /* 0 when nothing says */
-  double bytes_per_token;  /* of the validation text; 0 when unknown */
+  char folder[KP_PATH_SIZE];     /* of a prepared set; empty for bare token files */
+  kp_tokens *train, *validation; /* of a labelled set: the tokens of its examples, which the set owns */
+  kp_tokenizer *tokenizer;       /* NULL for bare token files */
+  kp_data_shape shape;           /* its task is that of the folder */
+  double bytes_per_token;        /* of the validation text; 0 when unknown, or of a labelled set */
+  kp_labelled_set labelled;      /* empty unless shape.task is another than language */
 } kp_data_source;
 
 /* Close with kp_data_source_close. */

@@ -23,7 +23,10 @@ static void write_positions(const kp_network *network, kp_executor *executor) {
 
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
-  kp_build shape = {.mode = KP_BUILD_TRAIN, .batch = batch, .length = options->context};
+  kp_build shape = {.mode = KP_BUILD_TRAIN,
+                    .batch = batch,
+                    .length = options->context,
+                    .documents = options->task != KP_TASK_LANGUAGE};
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
@@ -87,11 +90,16 @@ kp_executor *kp_engine_evaluator(kp_engine *engine) {
   return engine->evaluation != NULL ? engine->evaluator : engine->executor;
 }
 
-kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
-                               uint64_t micro_step, double *loss, kp_error *error) {
+void kp_network_write_batch(const kp_network *network, kp_executor *executor, const kp_batch *batch) {
+  kp_executor_write_int32(executor, network->tokens, batch->inputs);
+  kp_executor_write_int32(executor, network->targets, batch->targets);
+  if (network->documents != NULL) kp_executor_write_int32(executor, network->documents, batch->documents);
+}
+
+kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
+                               double *loss, kp_error *error) {
   const kp_network *network = engine->network;
-  kp_executor_write_int32(engine->executor, network->tokens, inputs);
-  kp_executor_write_int32(engine->executor, network->targets, targets);
+  kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
@@ -99,12 +107,10 @@ kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const i
   return KP_OK;
 }
 
-kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
-                             kp_error *error) {
+kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error) {
   const kp_network *network = kp_engine_evaluation_network(engine);
   kp_executor *executor = kp_engine_evaluator(engine);
-  kp_executor_write_int32(executor, network->tokens, inputs);
-  kp_executor_write_int32(executor, network->targets, targets);
+  kp_network_write_batch(network, executor, batch);
   KP_TRY(kp_executor_run(executor, 0, network->graph->forward_count, error));
   kp_executor_read(executor, network->loss, loss);
   return KP_OK;

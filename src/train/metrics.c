@@ -94,6 +94,13 @@ kp_status kp_metrics_evaluation(kp_metrics *metrics, const kp_progress *p, int64
   kp_status status = scalar(metrics, line, "validation_loss", p->validation_loss, p->step, error);
   if (status == KP_OK && !isnan(p->bits_per_byte))
     status = scalar(metrics, line, "bits_per_byte", p->bits_per_byte, p->step, error);
+  const struct {
+    const char *key;
+    double value;
+  } scores[] = {{"accuracy", p->accuracy}, {"macro_f1", p->macro_f1}, {"entity_f1", p->entity_f1}};
+  for (int i = 0; i < 3 && status == KP_OK; i++)
+    if (!isnan(scores[i].value))
+      status = scalar(metrics, line, scores[i].key, scores[i].value, p->step, error);
   add_blocks(line, "curvature", network, executor, stream_curvature);
   add_blocks(line, "head_curvature", network, executor, head_curvature);
   add_blocks(line, "expert_curvature", network, executor, expert_curvature);

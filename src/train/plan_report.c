@@ -71,7 +71,7 @@ static void find_live(kp_plan_report *r) {
 static kp_status read_data(kp_plan_report *r, const kp_config *config, kp_error *error) {
   kp_data_source data;
   KP_TRY(kp_data_source_open(config, &data, error));
-  kp_status status = kp_model_options_read(config, data.vocabulary, &r->model, error);
+  kp_status status = kp_model_options_read(config, &data.shape, &r->model, error);
   r->data_bytes = kp_tokens_file_bytes(data.train) + kp_tokens_file_bytes(data.validation);
   r->training_tokens = kp_tokens_count(data.train);
   kp_data_source_close(&data);
@@ -83,7 +83,10 @@ static kp_status read_data(kp_plan_report *r, const kp_config *config, kp_error 
 static kp_status evaluation_arena(kp_plan_report *r, size_t *bytes, kp_error *error) {
   *bytes = 0;
   if (r->model.dropout == 0) return KP_OK;
-  const kp_build shape = {.mode = KP_BUILD_EVALUATE, .batch = r->settings.batch, .length = r->model.context};
+  const kp_build shape = {.mode = KP_BUILD_EVALUATE,
+                          .batch = r->settings.batch,
+                          .length = r->model.context,
+                          .documents = r->model.task != KP_TASK_LANGUAGE};
   kp_network *network;
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &network, error));
   kp_plan *plan = kp_plan_create(network->graph, r->backend, r->threads);
@@ -94,7 +97,10 @@ static kp_status evaluation_arena(kp_plan_report *r, size_t *bytes, kp_error *er
 }
 
 static kp_status plan_step(kp_plan_report *r, kp_error *error) {
-  const kp_build shape = {.mode = KP_BUILD_TRAIN, .batch = r->settings.batch, .length = r->model.context};
+  const kp_build shape = {.mode = KP_BUILD_TRAIN,
+                          .batch = r->settings.batch,
+                          .length = r->model.context,
+                          .documents = r->model.task != KP_TASK_LANGUAGE};
   size_t evaluation, process;
   r->parameters = kp_parameters_create();
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &r->network, error));

@@ -6,6 +6,7 @@
  *   events.out.tfevents.*  the same for TensorBoard
  *   checkpoints/step-N/    model.safetensors, optimizer.safetensors, state.json
  *   tokenizer.json         a copy, so that a run can be sampled on its own
+ *   task.json              a copy, of a run on labelled examples (data/labelled.h)
  *   lock                   held while a process trains in the folder
  *
  * Every file is written under a temporary name and renamed, so that a process

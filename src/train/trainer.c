@@ -16,7 +16,9 @@
 #include "core/json_text.h"
 #include "core/random.h"
 #include "train/data_source.h"
+#include "train/feed.h"
 #include "train/metrics.h"
+#include "train/scores.h"
 #include "train/settings.h"
 
 typedef struct trainer {
@@ -27,15 +29,14 @@ typedef struct trainer {
   kp_train_settings settings;
   kp_model_options model;
   kp_data_source data;
-  kp_sampler sampler;
-  kp_validation validation;
+  kp_feed feed;
   kp_engine *engine;
   kp_optimizer *optimizer;
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
-  int32_t *inputs, *targets; /* (B, T) */
-  double seconds_now;        /* of this process's training, for the rate */
+  double *logits;     /* of a batch of labelled examples, (B, K) or (B, T, K); else NULL */
+  double seconds_now; /* of this process's training, for the rate */
   int64_t steps_now;
   kp_error reason; /* of the first skipped step since the last report */
   bool restarted;  /* a resumed run that had no checkpoint yet */
@@ -85,26 +86,17 @@ static kp_status read_config(trainer *t, kp_error *error) {
   }
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
-  KP_TRY(kp_model_options_read(t->config, t->data.vocabulary, &t->model, error));
+  KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
   return KP_OK;
 }
 
 static kp_status open_data(trainer *t, kp_error *error) {
-  const kp_sampler_options options = {.rule = t->settings.sampling,
-                                      .seed = t->settings.seed,
-                                      .rows = t->settings.batch,
-                                      .context = t->model.context,
-                                      .micro_batches = t->settings.accumulate,
-                                      .vocabulary = (int32_t)t->model.vocabulary};
-  const size_t bytes = (size_t)(t->settings.batch * t->model.context) * sizeof(int32_t);
-  KP_TRY(kp_sampler_init(&t->sampler, t->data.train, &options, error));
-  KP_TRY(kp_validation_init(&t->validation, t->data.validation, t->settings.batch, t->model.context,
-                            (int32_t)t->model.vocabulary, t->settings.evaluate_batches, error));
-  t->inputs = malloc(bytes);
-  t->targets = malloc(bytes);
-  return t->inputs == NULL || t->targets == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for a batch")
-                                                 : KP_OK;
+  KP_TRY(kp_feed_init(&t->feed, &t->data, &t->settings, &t->model, error));
+  if (!t->feed.labelled) return KP_OK;
+  const int64_t places = t->model.task == KP_TASK_TAG ? t->model.context : 1;
+  t->logits = malloc((size_t)(t->settings.batch * places * t->model.classes) * sizeof *t->logits);
+  return t->logits == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for the logits of a batch") : KP_OK;
 }
 
 /* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
@@ -113,6 +105,10 @@ static kp_status resolve_config(trainer *t, kp_error *error) {
   char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
+  if (t->feed.labelled) {
+    snprintf(assignment, sizeof assignment, "model.classes=%lld", (long long)t->model.classes);
+    KP_TRY(kp_config_set(t->config, assignment, error));
+  }
   snprintf(assignment, sizeof assignment, "train.warmup=%lld", (long long)t->settings.schedule.warmup);
   return kp_config_set(t->config, assignment, error);
 }
@@ -144,6 +140,8 @@ static kp_status write_description(trainer *t, kp_error *error) {
   kp_status status = kp_path_join(path, t->run, "run.json", error);
   if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
+  if (status == KP_OK && t->feed.labelled)
+    status = kp_labelling_write(t->run, &t->data.labelled.labelling, error);
   if (status != KP_OK || t->data.tokenizer == NULL) return status;
   KP_TRY(kp_path_join(path, t->run, KP_TOKENIZER_FILE, error));
   return kp_tokenizer_save(t->data.tokenizer, path, error);
@@ -191,8 +189,8 @@ static void tear_down(trainer *t) {
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
   if (t->options->resume) kp_config_destroy(t->config);
-  free(t->inputs);
-  free(t->targets);
+  kp_feed_clear(&t->feed);
+  free(t->logits);
   kp_lock_release(t->lock);
 }
 
@@ -205,8 +203,8 @@ static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
   *loss = 0;
   for (int64_t m = 0; m < micro; m++) {
     double part;
-    KP_TRY(kp_batch_fill(&t->sampler, t->state.step, m, t->inputs, t->targets, error));
-    KP_TRY(kp_engine_accumulate(t->engine, t->inputs, t->targets, 1 / (double)micro,
+    KP_TRY(kp_feed_training(&t->feed, t->state.step, m, error));
+    KP_TRY(kp_engine_accumulate(t->engine, &t->feed.batch, 1 / (double)micro,
                                 (uint64_t)(t->state.step * micro + m), &part, error));
     *loss += part / (double)micro;
   }
@@ -298,18 +296,51 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
 
 /* ---- evaluation, checkpoints, progress ---- */
 
-static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
+static kp_status evaluate_text(trainer *t, kp_progress *p, kp_error *error) {
   double total = 0, scored = 0;
-  for (int64_t b = 0; b < t->validation.batches; b++) {
+  for (int64_t b = 0; b < t->feed.batches; b++) {
     int64_t count;
     double loss;
-    KP_TRY(kp_validation_fill(&t->validation, b, t->inputs, t->targets, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, t->inputs, t->targets, &loss, error));
+    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
+    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
     total += loss * (double)count;
     scored += (double)count;
   }
-  p->evaluated = true;
   p->validation_loss = total / scored;
+  p->accuracy = p->macro_f1 = p->entity_f1 = (double)NAN;
+  return KP_OK;
+}
+
+static kp_status score_batches(trainer *t, kp_scores *scores, kp_error *error) {
+  const kp_tensor *logits = kp_engine_evaluation_network(t->engine)->logits;
+  const int64_t length = t->model.task == KP_TASK_TAG ? t->model.context : 1;
+  for (int64_t b = 0; b < t->feed.batches; b++) {
+    int64_t count;
+    double loss;
+    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
+    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
+    kp_executor_read(kp_engine_evaluator(t->engine), logits, t->logits);
+    kp_scores_add(scores, t->logits, t->feed.batch.targets, t->settings.batch, length);
+  }
+  return KP_OK;
+}
+
+static kp_status evaluate_labels(trainer *t, kp_progress *p, kp_error *error) {
+  kp_scores scores;
+  KP_TRY(kp_scores_init(&scores, &t->data.labelled.labelling, NULL, t->model.context, error));
+  kp_status status = score_batches(t, &scores, error);
+  const kp_score_report report = kp_scores_report(&scores);
+  kp_scores_clear(&scores);
+  p->validation_loss = report.loss;
+  p->accuracy = report.accuracy;
+  p->macro_f1 = report.macro_f1;
+  p->entity_f1 = report.entity_f1;
+  return status;
+}
+
+static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
+  KP_TRY((t->feed.labelled ? evaluate_labels : evaluate_text)(t, p, error));
+  p->evaluated = true;
   p->bits_per_byte =
       t->data.bytes_per_token > 0 ? p->validation_loss / log(2) / t->data.bytes_per_token : (double)NAN;
   p->best = p->validation_loss < t->state.best_loss;

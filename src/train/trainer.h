@@ -7,6 +7,7 @@
 #include "core/config.h"
 #include "core/executor.h"
 #include "optim/optimizer.h"
+#include "data/batches.h"
 #include "train/memory.h"
 #include "train/run.h"
 
@@ -18,8 +19,9 @@ typedef struct kp_progress {
   double seconds, seconds_left;
   double boundary_share; /* share of rows · groups at the boundary; NaN for flat models */
   size_t resident_bytes;
-  bool evaluated;                        /* the next three hold an evaluation */
+  bool evaluated;                        /* the next ones hold an evaluation */
   double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
+  double accuracy, macro_f1, entity_f1;  /* of labels; NaN where there are none */
   bool best;
   int64_t skipped;    /* steps so far that were not finite */
   const char *reason; /* where the first of them since the last report came from; NULL: none was skipped */
@@ -54,13 +56,15 @@ kp_executor *kp_engine_executor(kp_engine *engine);
 const kp_network *kp_engine_evaluation_network(const kp_engine *engine);
 kp_executor *kp_engine_evaluator(kp_engine *engine);
 
-/* One micro-batch (inputs and targets (B, T)): adds to the gradients and returns the mean loss.  `scale` is 1
- * over the number of micro-batches of the step. */
-kp_status kp_engine_accumulate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double scale,
-                               uint64_t micro_step, double *loss, kp_error *error);
+/* One micro-batch: adds to the gradients and returns the mean loss.  `scale` is 1 over the number of
+ * micro-batches of the step. */
+kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
+                               double *loss, kp_error *error);
 /* The forward pass alone, without dropout. */
-kp_status kp_engine_evaluate(kp_engine *engine, const int32_t *inputs, const int32_t *targets, double *loss,
-                             kp_error *error);
+kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error);
+
+/* Copies a batch into the inputs of a network with a loss. */
+void kp_network_write_batch(const kp_network *network, kp_executor *executor, const kp_batch *batch);
 
 /* What this engine and such an optimizer hold, and the announced resident memory of the process. */
 kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer);

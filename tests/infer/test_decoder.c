@@ -46,7 +46,7 @@ static void open_model_on(const kp_backend *backend, const char *words, model *m
   check_ok(
       kp_config_parse(shape, sizeof shape - 1, "shape", kp_model_schema(), sets, count, &m->config, &error),
       &error);
-  check_ok(kp_model_options_read(m->config, 0, &m->options, &error), &error);
+  check_ok(kp_model_options_read(m->config, NULL, &m->options, &error), &error);
   m->parameters = kp_parameters_create();
   check_ok(kp_network_create(&m->options, m->parameters,
                              (kp_build){.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1}, &network, &error),

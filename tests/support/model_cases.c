@@ -24,7 +24,7 @@ bool model_options_of(const char *settings, kp_model_options *options) {
   check_ok(kp_config_parse(base, strlen(base), "base", kp_model_schema(), (const char *const *)words, count,
                            &config, &error),
            &error);
-  const kp_status status = kp_model_options_read(config, 0, options, &error);
+  const kp_status status = kp_model_options_read(config, NULL, options, &error);
   kp_config_destroy(config);
   return status == KP_OK;
 }

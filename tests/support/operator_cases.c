@@ -17,6 +17,7 @@ operator_cases operator_cases_create(void) {
   operator_cases_sphere(&cases);
   operator_cases_lorentz(&cases);
   operator_cases_experts(&cases);
+  operator_cases_pooling(&cases);
   return cases;
 }
 

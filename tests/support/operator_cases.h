@@ -67,6 +67,7 @@ void operator_cases_seams(operator_cases *cases);
 void operator_cases_sphere(operator_cases *cases);
 void operator_cases_lorentz(operator_cases *cases);
 void operator_cases_experts(operator_cases *cases);
+void operator_cases_pooling(operator_cases *cases);
 
 /* The curvatures that geometry is tested at. */
 enum { CASE_KAPPAS = 10 };

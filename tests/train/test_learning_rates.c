@@ -38,7 +38,7 @@ static double train(const char *const *sets, size_t count, double rate) {
   double loss = 0;
   check_ok(kp_config_parse(text, strlen(text), "test", kp_training_schema(), sets, count, &config, &error),
            &error);
-  check_ok(kp_model_options_read(config, 0, &options, &error), &error);
+  check_ok(kp_model_options_read(config, NULL, &options, &error), &error);
   check_ok(kp_engine_create(&options, BATCH, 3, kp_backend_cpu(), 1, &engine, &error), &error);
   const kp_optimizer_options adamw = {.adamw = {.learning_rate = rate,
                                                 .beta1 = 0.9,
@@ -51,7 +51,8 @@ static double train(const char *const *sets, size_t count, double rate) {
   for (int64_t step = 0; step < STEPS; step++) {
     fill(step, inputs, targets);
     kp_gradient_zero(kp_engine_parameters(engine), 1);
-    check_ok(kp_engine_accumulate(engine, inputs, targets, 1, (uint64_t)step, &loss, &error), &error);
+    const kp_batch batch = {.inputs = inputs, .targets = targets};
+    check_ok(kp_engine_accumulate(engine, &batch, 1, (uint64_t)step, &loss, &error), &error);
     const double norm = kp_gradient_norm(kp_engine_parameters(engine), 1);
     if (!isfinite(loss) || !isfinite(norm))
       fail_msg("loss %g, gradient norm %g at step %d with %s, rate %g", loss, norm, (int)step, sets[0], rate);

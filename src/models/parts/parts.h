@@ -73,6 +73,8 @@ kp_point kp_part_embedding(kp_builder *b);
 kp_tensor *kp_part_token_table(kp_builder *b);
 /* Logits, and the loss where there are targets: sets network->logits, ->loss and ->objective. */
 void kp_part_head(kp_builder *b, kp_point y);
+/* The same for labels of sequences or tokens (task_heads.c). */
+void kp_part_task_head(kp_builder *b, kp_point y);
 
 /* ---- sub-layers: normalised input -> branch (attention.c, feed_forward.c) ---- */
 

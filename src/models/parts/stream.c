@@ -19,5 +19,6 @@ kp_point kp_part_stream(kp_builder *b, kp_point x) {
 void kp_model_build(const kp_model_options *options, kp_parameters *parameters, kp_network *network) {
   kp_builder b = {.options = options, .parameters = parameters, .network = network, .graph = network->graph};
   kp_point x = kp_part_embedding(&b);
-  kp_part_head(&b, kp_part_stream(&b, x));
+  x = kp_part_stream(&b, x);
+  (options->task == KP_TASK_LANGUAGE ? kp_part_head : kp_part_task_head)(&b, x);
 }

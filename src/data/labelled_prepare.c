@@ -1,0 +1,297 @@
+#include "data/labelled_prepare.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/directory.h"
+#include "core/lock.h"
+#include "data/character_tokenizer.h"
+#include "data/labelled_encode.h"
+#include "data/utf8.h"
+
+enum { LENGTH_DEFAULT = 256, LENGTH_LEAST = 4, LENGTH_MOST = 1 << 20 };
+
+/* A request at work. */
+typedef struct work {
+  const kp_labelled_prepare_options *options;
+  kp_labelled_texts all,
+      separate; /* as in data/prepare.c: either `all` is split, or validation is separate */
+  double fraction;
+  kp_labelling *labelling;
+  kp_prepared *prepared;
+  kp_tokenizer *tokenizer;
+} work;
+
+/* ---- reading ---- */
+
+static kp_status read_file(work *w, kp_labelled_texts *texts, const char *path, kp_error *error) {
+  kp_labelled_format format = w->options->format;
+  format.layout = kp_labelled_layout_of(w->options->task, path);
+  return kp_labelled_texts_read(texts, &format, path, error);
+}
+
+/* Labels of `like` are all that there may be. */
+static kp_status take_like(work *w, kp_error *error) {
+  kp_labelling like;
+  KP_TRY(kp_labelling_read(w->options->like, &like, error));
+  if (like.task != w->options->task) {
+    kp_labelling_clear(&like);
+    return kp_fail(error, KP_ERR_INPUT, "%s is a set for another task than %s", w->options->like,
+                   kp_task_name(w->options->task));
+  }
+  w->labelling->labels = like.labels;
+  return kp_tokenizer_open(w->options->like, &w->tokenizer, error);
+}
+
+static void renumber(kp_labelled_texts *texts, const int32_t *renumbered) {
+  for (size_t i = 0; i < texts->example_count; i++)
+    if (texts->examples[i].label >= 0) texts->examples[i].label = renumbered[texts->examples[i].label];
+  for (size_t i = 0; i < texts->piece_count; i++)
+    if (texts->pieces[i].label >= 0) texts->pieces[i].label = renumbered[texts->pieces[i].label];
+}
+
+static kp_status read_files(work *w, kp_error *error) {
+  int32_t renumbered[KP_LABELS_MOST];
+  const kp_labelled_prepare_options *options = w->options;
+  kp_label_set *labels = &w->labelling->labels;
+  for (size_t i = 0; i < options->file_count; i++) KP_TRY(read_file(w, &w->all, options->files[i], error));
+  if (options->validation != NULL) KP_TRY(read_file(w, &w->separate, options->validation, error));
+  if (labels->count < 2)
+    return kp_fail(error, KP_ERR_INPUT, "all examples have the label '%s'; learning needs two",
+                   labels->names[0]);
+  kp_label_set_sort(labels, renumbered);
+  labels->closed = true;
+  renumber(&w->all, renumbered);
+  renumber(&w->separate, renumbered);
+  return KP_OK;
+}
+
+/* ---- what is asked for ---- */
+
+static void print_word(FILE *out, const char *word) {
+  fprintf(out, "%zu:%s\n", word == NULL ? (size_t)0 : strlen(word), word == NULL ? "" : word);
+}
+
+static kp_status print_file(FILE *out, const char *path, kp_error *error) {
+  char sha256[KP_SHA256_HEX_SIZE];
+  KP_TRY(kp_sha256_file(path, sha256, error));
+  print_word(out, sha256);
+  return KP_OK;
+}
+
+static kp_status print_request(FILE *out, const work *w, kp_error *error) {
+  const kp_labelled_prepare_options *o = w->options;
+  fprintf(out, "%s %lld %.15g %d %016llx\n", kp_task_name(o->task), (long long)w->labelling->length,
+          w->fraction, o->format.header,
+          (unsigned long long)(w->tokenizer == NULL ? 0 : w->tokenizer->fingerprint));
+  print_word(out, o->format.text);
+  print_word(out, o->format.second);
+  print_word(out, o->format.label);
+  for (int32_t i = 0; o->like != NULL && i < w->labelling->labels.count; i++)
+    print_word(out, w->labelling->labels.names[i]);
+  for (size_t i = 0; i < o->file_count; i++) KP_TRY(print_file(out, o->files[i], error));
+  return o->validation == NULL ? KP_OK : print_file(out, o->validation, error);
+}
+
+/* The checksum of the request: files, how they are read, and what is made of them. */
+static kp_status hash_request(const work *w, char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
+  char *words = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&words, &size);
+  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
+  kp_status status = print_request(out, w, error);
+  const bool written = fclose(out) == 0;
+  if (status == KP_OK && !written) status = kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
+  if (status == KP_OK) kp_sha256(words, size, sha256);
+  free(words);
+  return status;
+}
+
+static kp_status describe(work *w, kp_error *error) {
+  const kp_labelled_prepare_options *o = w->options;
+  kp_prepared *prepared = w->prepared;
+  *prepared = (kp_prepared){.train_fraction = w->fraction};
+  kp_utf8_copy(prepared->name, sizeof prepared->name, o->name);
+  kp_utf8_copy(prepared->source, sizeof prepared->source, o->source != NULL ? o->source : o->files[0]);
+  kp_utf8_copy(prepared->licence, sizeof prepared->licence, o->licence != NULL ? o->licence : "unknown");
+  if (o->validation != NULL) KP_TRY(kp_sha256_file(o->validation, prepared->separate_sha256, error));
+  return hash_request(w, prepared->text_sha256, error);
+}
+
+/* ---- tokenizer and split ---- */
+
+/* The character tokenizer of all pieces, and of the space between words. */
+static kp_status create_tokenizer(work *w, kp_error *error) {
+  const kp_labelled_texts *parts[] = {&w->all, &w->separate};
+  const size_t most = w->all.piece_count + w->separate.piece_count + 1;
+  const char **texts = malloc(most * sizeof *texts);
+  size_t *sizes = malloc(most * sizeof *sizes), count = 0;
+  kp_status status = texts == NULL || sizes == NULL
+                         ? kp_fail(error, KP_ERR_MEMORY, "no memory to collect %zu texts", most)
+                         : KP_OK;
+  for (int part = 0; status == KP_OK && part < 2; part++)
+    for (size_t i = 0; i < parts[part]->piece_count; i++) {
+      texts[count] = parts[part]->pieces[i].text;
+      sizes[count++] = parts[part]->pieces[i].size;
+    }
+  if (status == KP_OK && w->options->task == KP_TASK_TAG) {
+    texts[count] = " ";
+    sizes[count++] = 1;
+  }
+  if (status == KP_OK) status = kp_character_tokenizer_create(texts, sizes, count, &w->tokenizer, error);
+  free(texts);
+  free(sizes);
+  return status;
+}
+
+/* Uniform in [0, 1): a hash of the first sentence, or of all words. */
+static double place_of(const kp_labelled_texts *texts, const kp_labelled_example *example) {
+  const size_t count = texts->task == KP_TASK_TAG ? example->count : 1;
+  uint64_t hash = KP_FNV_BASIS;
+  for (size_t i = 0; i < count; i++) {
+    const kp_labelled_piece *piece = &texts->pieces[example->first + i];
+    hash = kp_fnv(kp_fnv(hash, piece->text, piece->size), "\n", 1);
+  }
+  /* The last bytes barely reach the upper bits: two rounds of multiplication spread them. */
+  hash = (hash ^ hash >> 32) * UINT64_C(0x9E3779B97F4A7C15);
+  hash = (hash ^ hash >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+  return (double)(hash >> 11) * 0x1p-53;
+}
+
+static kp_status encode_texts(const work *w, const kp_labelled_texts *texts, bool split,
+                              kp_labelled_stream streams[2], int whole, kp_error *error) {
+  for (size_t i = 0; i < texts->example_count; i++) {
+    const kp_labelled_example *example = &texts->examples[i];
+    const int to = split ? place_of(texts, example) >= w->fraction : whole;
+    KP_TRY(kp_labelled_encode(&streams[to], texts, example, w->labelling, w->tokenizer, error));
+  }
+  return KP_OK;
+}
+
+static kp_status encode_all(const work *w, kp_labelled_stream streams[2], kp_error *error) {
+  const bool split = w->options->validation == NULL;
+  KP_TRY(encode_texts(w, &w->all, split, streams, 0, error));
+  KP_TRY(encode_texts(w, &w->separate, false, streams, 1, error));
+  if (streams[0].examples > 0 && streams[1].examples > 0) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT,
+                 "there are %zu examples for training and %zu for validation: give more examples, or a file "
+                 "for validation",
+                 streams[0].examples, streams[1].examples);
+}
+
+/* ---- the folder ---- */
+
+static kp_status write_set(const work *w, const kp_labelled_stream streams[2], kp_error *error) {
+  char path[KP_PATH_SIZE];
+  const char *folder = w->options->folder;
+  kp_prepared *prepared = w->prepared;
+  prepared->vocabulary = kp_labelling_vocabulary(w->labelling);
+  prepared->fingerprint = w->tokenizer->fingerprint;
+  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(w->tokenizer));
+  KP_TRY(kp_prepared_begin(folder, error));
+  KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
+  KP_TRY(kp_tokenizer_save(w->tokenizer, path, error));
+  KP_TRY(kp_labelled_stream_write(&streams[0], w->labelling, w->tokenizer, folder, KP_TRAIN_FILE,
+                                  KP_TRAIN_EXAMPLES_FILE, &prepared->train, &w->labelling->train, error));
+  KP_TRY(kp_labelled_stream_write(&streams[1], w->labelling, w->tokenizer, folder, KP_VALIDATION_FILE,
+                                  KP_VALIDATION_EXAMPLES_FILE, &prepared->validation,
+                                  &w->labelling->validation, error));
+  KP_TRY(kp_labelling_write(folder, w->labelling, error));
+  return kp_prepared_write(folder, prepared, error);
+}
+
+static bool file_is(const char *folder, const char *name, const char *sha256) {
+  char path[KP_PATH_SIZE], found[KP_SHA256_HEX_SIZE];
+  return kp_path_join(path, folder, name, NULL) == KP_OK && kp_sha256_file(path, found, NULL) == KP_OK &&
+         strcmp(found, sha256) == 0;
+}
+
+/* Whether the folder holds just this set; then *prepared and *labelling become what it says. */
+static bool is_there(const work *w) {
+  const char *folder = w->options->folder;
+  kp_prepared found;
+  kp_labelling labelling;
+  if (kp_prepared_state_of(folder) != KP_PREPARED_COMPLETE) return false;
+  if (kp_prepared_read(folder, &found, NULL) != KP_OK) return false;
+  const bool same = strcmp(found.text_sha256, w->prepared->text_sha256) == 0 &&
+                    strcmp(found.name, w->prepared->name) == 0 &&
+                    strcmp(found.source, w->prepared->source) == 0 &&
+                    strcmp(found.licence, w->prepared->licence) == 0;
+  if (!same || kp_prepared_verify(folder, &found, NULL) != KP_OK) return false;
+  if (kp_labelling_read(folder, &labelling, NULL) != KP_OK) return false;
+  const bool whole = file_is(folder, KP_TRAIN_EXAMPLES_FILE, labelling.train.sha256) &&
+                     file_is(folder, KP_VALIDATION_EXAMPLES_FILE, labelling.validation.sha256);
+  kp_labelling_clear(whole ? w->labelling : &labelling);
+  if (!whole) return false;
+  *w->labelling = labelling;
+  *w->prepared = found;
+  return true;
+}
+
+/* With the folder's lock held. */
+static kp_status prepare_locked(work *w, bool *fresh, kp_error *error) {
+  const char *folder = w->options->folder;
+  *fresh = false;
+  if (is_there(w)) return KP_OK;
+  if (kp_prepared_state_of(folder) == KP_PREPARED_FOREIGN)
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "folder %s holds data that kappa did not write, which is never replaced: choose another folder",
+        folder);
+  KP_TRY(kp_directory_remove_temporaries(folder, error));
+  if (w->tokenizer == NULL) KP_TRY(create_tokenizer(w, error));
+  w->labelling->vocabulary = w->tokenizer->vocabulary;
+  kp_labelled_stream streams[2] = {0};
+  kp_status status = encode_all(w, streams, error);
+  if (status == KP_OK) status = write_set(w, streams, error);
+  kp_labelled_stream_clear(&streams[0]);
+  kp_labelled_stream_clear(&streams[1]);
+  *fresh = status == KP_OK;
+  return status;
+}
+
+static kp_status prepare_folder(work *w, bool *fresh, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  kp_lock *lock = NULL;
+  KP_TRY(kp_directory_create(w->options->folder, error));
+  KP_TRY(kp_path_join(path, w->options->folder, ".prepare.lock", error));
+  KP_TRY(kp_lock_acquire(path, &lock, error));
+  kp_status status = prepare_locked(w, fresh, error);
+  kp_lock_release(lock);
+  return status;
+}
+
+static kp_status check(const work *w, kp_error *error) {
+  if (w->options->file_count == 0) return kp_fail(error, KP_ERR_INPUT, "no file was named to prepare");
+  if (w->options->validation == NULL && !(w->fraction > 0 && w->fraction < 1))
+    return kp_fail(error, KP_ERR_INPUT, "the train fraction is %g; it must lie between 0 and 1", w->fraction);
+  if (w->labelling->length < LENGTH_LEAST || w->labelling->length > LENGTH_MOST)
+    return kp_fail(error, KP_ERR_INPUT, "a length of %lld tokens is outside %d to %d",
+                   (long long)w->labelling->length, LENGTH_LEAST, LENGTH_MOST);
+  return KP_OK;
+}
+
+kp_status kp_prepare_labelled(const kp_labelled_prepare_options *options, kp_prepared *prepared,
+                              kp_labelling *labelling, bool *fresh, kp_error *error) {
+  *labelling = (kp_labelling){.task = options->task,
+                              .length = options->length == 0 ? LENGTH_DEFAULT : options->length};
+  work w = {.options = options,
+            .all = {.task = options->task, .labels = &labelling->labels},
+            .separate = {.task = options->task, .labels = &labelling->labels},
+            .fraction = options->validation != NULL    ? 1
+                        : options->train_fraction == 0 ? 0.9
+                                                       : options->train_fraction,
+            .labelling = labelling,
+            .prepared = prepared};
+  kp_status status = check(&w, error);
+  if (status == KP_OK && options->like != NULL) status = take_like(&w, error);
+  if (status == KP_OK) status = describe(&w, error);
+  if (status == KP_OK) status = read_files(&w, error);
+  if (status == KP_OK) status = prepare_folder(&w, fresh, error);
+  kp_labelled_texts_clear(&w.all);
+  kp_labelled_texts_clear(&w.separate);
+  kp_tokenizer_destroy(w.tokenizer);
+  if (status != KP_OK) kp_labelling_clear(labelling);
+  return status;
+}

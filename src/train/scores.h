@@ -1,0 +1,78 @@
+/* How well labels are predicted: accuracy, macro-F1, and F1 of entities where tags mark them.
+ *
+ *   accuracy   right labels over all; of words: each word counts
+ *   macro-F1   the mean over labels of 2 right / (gold + predicted), labels that occur in neither left out
+ *   entities   tags B-X, I-X, O (also E-, S-): an entity is right when its first word, last word and type
+ * are, as conlleval counts (Tjong Kim Sang and De Meulder 2003)
+ *
+ * Standard errors are those of a ratio of sums over examples (Cochran 1977, chapter 2.11): words of a
+ * sentence are not independent, sentences are taken to be.  For sentences with one label each the error of
+ * the accuracy is the root of p (1 - p) / (n - 1). */
+#ifndef KAPPA_TRAIN_SCORES_H
+#define KAPPA_TRAIN_SCORES_H
+
+#include "data/labelled.h"
+
+/* Sums over examples of a numerator r and a denominator n. */
+typedef struct kp_ratio {
+  double r, n, rr, rn, nn;
+} kp_ratio;
+
+typedef struct kp_scores {
+  const kp_labelling *labelling;
+  int32_t majority;   /* the most frequent label in training */
+  bool entities;      /* the labels mark some */
+  int64_t *confusion; /* (K, K): gold, predicted; owned */
+  int32_t *row;       /* (2, longest row): scratch; owned */
+  int64_t examples;
+  kp_ratio loss, right, entity; /* entity: 2 right over gold + predicted */
+  int64_t entities_gold, entities_found, entities_right;
+} kp_scores;
+
+/* `train` gives the majority label and may be NULL: then there is none.  `labelling` must outlive the scores.
+ */
+kp_status kp_scores_init(kp_scores *scores, const kp_labelling *labelling, const kp_examples *train,
+                         int64_t context, kp_error *error);
+void kp_scores_clear(kp_scores *scores);
+
+/* Adds the rows of a batch: logits (B, K) and targets (B), or (B, T, K) and (B, T).  Rows without a target
+ * are no examples. */
+void kp_scores_add(kp_scores *scores, const double *logits, const int32_t *targets, int64_t rows,
+                   int64_t length);
+
+typedef struct kp_score_report {
+  int64_t examples, labels; /* scored */
+  double loss, loss_error;
+  double accuracy, accuracy_error;
+  double macro_f1;
+  double majority, chance;                           /* accuracies without looking: the label most frequent in
+                                                        training (NaN: unknown), and any label by a die */
+  double precision, recall, entity_f1, entity_error; /* NaN without entities */
+} kp_score_report;
+
+kp_score_report kp_scores_report(const kp_scores *scores);
+
+/* One label alone.  What divides by zero is 0. */
+typedef struct kp_label_score {
+  int64_t gold, predicted, right;
+  double precision, recall, f1;
+} kp_label_score;
+
+kp_label_score kp_scores_of_label(const kp_scores *scores, int32_t label);
+
+/* ---- entities ---- */
+
+typedef struct kp_entity {
+  int64_t first, last; /* words */
+  const char *type;
+} kp_entity;
+
+/* Whether the labels are those of an entity scheme: O, and B-, I-, E- or S- with a type. */
+bool kp_labels_mark_entities(const kp_label_set *labels);
+
+/* The first entity of `count` tags that begins at word *at or behind it; *at moves behind the entity.  False
+ * when there is none. */
+bool kp_next_entity(const kp_label_set *labels, const int32_t *tags, int64_t count, int64_t *at,
+                    kp_entity *entity);
+
+#endif
