@@ -26,7 +26,7 @@ const char *kp_place_name(kp_place place);
 typedef struct kp_evaluation_line {
   double step, tokens, seconds, validation_loss, bits_per_byte;
   double accuracy, macro_f1, entity_f1; /* of classifiers and taggers, else NaN */
-  const double *curvature[KP_PLACES]; /* κ (layers, groups) in order, NaN in blocks without, or NULL */
+  const double *curvature[KP_PLACES];   /* κ (layers, groups) in order, NaN in blocks without, or NULL */
 } kp_evaluation_line;
 
 typedef struct kp_run_record {

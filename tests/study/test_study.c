@@ -93,10 +93,9 @@ static const char *seeded(void **state, const char *name, int seed, double loss,
 }
 
 static const kp_finding *finding_of(const kp_finding *list, int count, const char *model, kp_measure measure,
-                                    bool frozen) {
+                                    kp_twin_kind twin) {
   for (int i = 0; i < count; i++)
-    if (strcmp(list[i].model, model) == 0 && list[i].claim->measure == measure &&
-        list[i].claim->frozen == frozen)
+    if (strcmp(list[i].model, model) == 0 && list[i].claim->measure == measure && list[i].claim->twin == twin)
       return &list[i];
   fail_msg("no claim about %s", model);
   return NULL;
@@ -110,7 +109,9 @@ static void claims_follow_from_numbers(void **state) {
   static const char *const lonely[] = {"model.family=mixed", "train.clip=7", NULL};
   static const char *const learned[] = {"model.family=mixed", "model.curvature.value=[-0.5]",
                                         "model.curvature.mode=parametric", NULL};
-  const char *runs[18];
+  static const char *const bounded[] = {"model.family=gpt", "model.token_difference=true",
+                                        "model.residual=bounded", "model.curvature.value=[-0.5]", NULL};
+  const char *runs[21];
   int count = 0;
   for (int seed = 1; seed <= 3; seed++) {
     const double noise = 0.001 * seed;
@@ -119,27 +120,36 @@ static void claims_follow_from_numbers(void **state) {
     runs[count++] = seeded(state, "worse", seed, 2.1 + noise, worse, NULL);
     runs[count++] = seeded(state, "same", seed, 2.0005 + noise, same, NULL);
     runs[count++] = seeded(state, "lonely", seed, 1, lonely, NULL);
+    runs[count++] = seeded(state, "bounded", seed, 1.7 + noise, bounded, NULL);
     runs[count++] = seeded(state, "learned", seed, 1.8 + noise, learned, "[[-0.75],[0.5]]");
   }
   kp_error error = {0};
   kp_comparison *c;
-  check_ok(kp_comparison_create(runs, 18, &c, &error), &error);
-  assert_int_equal(c->row_count, 6);
+  check_ok(kp_comparison_create(runs, 21, &c, &error), &error);
+  assert_int_equal(c->row_count, 7);
   assert_string_equal(c->rows[1].name, "better");
-  assert_int_equal(c->rows[5].frozen, 1);
-  assert_int_equal(c->rows[1].frozen, -1);
+  assert_int_equal(c->rows[6].twins[KP_TWIN_FROZEN], 1);
+  assert_int_equal(c->rows[1].twins[KP_TWIN_FROZEN], -1);
   const kp_finding *list = kp_findings_of(c, &count);
-  assert_int_equal(finding_of(list, count, "better", KP_FINAL_LOSS, false)->outcome, KP_OUTCOME_HOLDS);
-  assert_int_equal(finding_of(list, count, "worse", KP_FINAL_LOSS, false)->outcome, KP_OUTCOME_OPPOSITE);
-  assert_int_equal(finding_of(list, count, "same", KP_FINAL_LOSS, false)->outcome, KP_OUTCOME_UNDECIDED);
-  assert_int_equal(finding_of(list, count, "lonely", KP_FINAL_LOSS, false)->outcome, KP_OUTCOME_UNKNOWN);
-  assert_null(finding_of(list, count, "lonely", KP_FINAL_LOSS, false)->twin);
-  assert_int_equal(finding_of(list, count, "learned", KP_FINAL_LOSS, true)->outcome, KP_OUTCOME_HOLDS);
-  assert_string_equal(finding_of(list, count, "learned", KP_FINAL_LOSS, true)->twin, "better");
+  assert_int_equal(finding_of(list, count, "better", KP_FINAL_LOSS, KP_TWIN_FLAT)->outcome, KP_OUTCOME_HOLDS);
+  assert_int_equal(finding_of(list, count, "worse", KP_FINAL_LOSS, KP_TWIN_FLAT)->outcome,
+                   KP_OUTCOME_OPPOSITE);
+  assert_int_equal(finding_of(list, count, "same", KP_FINAL_LOSS, KP_TWIN_FLAT)->outcome,
+                   KP_OUTCOME_UNDECIDED);
+  assert_int_equal(finding_of(list, count, "lonely", KP_FINAL_LOSS, KP_TWIN_FLAT)->outcome,
+                   KP_OUTCOME_UNKNOWN);
+  assert_null(finding_of(list, count, "lonely", KP_FINAL_LOSS, KP_TWIN_FLAT)->twin);
+  assert_int_equal(finding_of(list, count, "learned", KP_FINAL_LOSS, KP_TWIN_FROZEN)->outcome,
+                   KP_OUTCOME_HOLDS);
+  assert_string_equal(finding_of(list, count, "learned", KP_FINAL_LOSS, KP_TWIN_FROZEN)->twin, "better");
+  assert_int_equal(finding_of(list, count, "better", KP_FINAL_LOSS, KP_TWIN_BOUNDED)->outcome,
+                   KP_OUTCOME_OPPOSITE);
+  assert_int_equal(finding_of(list, count, "worse", KP_FINAL_LOSS, KP_TWIN_BOUNDED)->outcome,
+                   KP_OUTCOME_UNKNOWN);
   /* The difference of 0.0005 is the same for each seed: by pairs it is one, and by Welch's test it is not. */
   const kp_comparison_row *row = &c->rows[3];
   assert_int_equal(kp_verdict_of(&row->twin_paired), KP_VERDICT_HIGHER);
-  assert_int_equal(kp_verdict_of(&row->twin_differences[KP_FINAL_LOSS]), KP_VERDICT_SAME);
+  assert_int_equal(kp_verdict_of(&row->differences[KP_TWIN_FLAT][KP_FINAL_LOSS]), KP_VERDICT_SAME);
   /* Falling by 0.04 a step, the better model has the twin's 2.002 at step 97.4. */
   check_near(c->rows[1].twin_speed, 100 / 97.4, 1e-6);
   assert_true(isnan(c->rows[2].twin_speed));
