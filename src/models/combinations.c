@@ -115,8 +115,6 @@ static kp_status check_ends(const kp_config *config, const kp_model_options *o, 
 }
 
 kp_status kp_check_combination(const kp_config *config, const kp_model_options *o, kp_error *error) {
-  if (o->attention.kind == KP_ATTENTION_LATENT || o->feed_forward >= KP_FEED_FORWARD_MOE)
-    return kp_config_fail(config, "model.family", error, "latent attention and experts are being built");
   KP_TRY(check_stream(config, o, error));
   KP_TRY(check_attention(config, o, error));
   return check_ends(config, o, error);

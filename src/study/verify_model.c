@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/assert.h"
+#include "models/balance.h"
 #include "study/verify_subject.h"
 
 static kp_status check_outputs(const kp_case *c, kp_subject *s, kp_error *error) {
@@ -18,10 +19,59 @@ static kp_status check_outputs(const kp_case *c, kp_subject *s, kp_error *error)
   free(got);
   free(logits);
   KP_TRY(kp_case_values(c, "out/loss", false, &loss, NULL, error));
-  kp_executor_read(s->executor, s->network->loss, &got_loss);
+  kp_executor_read(s->executor, s->network->objective, &got_loss);
   kp_case_check(c, kp_case_worst(&got_loss, loss, 1) / fabs(*loss), kp_case_tolerance(c, "loss", 1e-5),
                 "loss");
   free(loss);
+  return KP_OK;
+}
+
+static double *allocate(int64_t count) {
+  double *values = malloc((size_t)(count + 1) * sizeof *values);
+  kp_assert(values != NULL, "out of memory");
+  return values;
+}
+
+/* A router's result beside the case's, where it has one. */
+static kp_status check_route(const kp_case *c, const char *name, const double *got, int64_t count,
+                             double tolerance, kp_error *error) {
+  double *want;
+  int64_t found;
+  KP_TRY(kp_case_values(c, name, true, &want, &found, error));
+  if (want == NULL) return KP_OK;
+  if (found == count) kp_case_check(c, kp_case_worst(got, want, count), tolerance, "%s", name);
+  free(want);
+  if (found == count) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "%s has %lld elements, not %lld", name, (long long)found,
+                 (long long)count);
+}
+
+/* Counts are exact; so is the selection bias after them, but for the parameters' precision. */
+static kp_status check_routes(const kp_case *c, kp_subject *s, kp_error *error) {
+  const double tolerance = kp_case_is_double(c) ? 1e-9 : 1e-5;
+  const kp_expert_options *e = &s->options.experts;
+  for (int layer = 0; layer < s->network->layers; layer++) {
+    const kp_route_record *route = &s->network->routes[layer];
+    char name[64];
+    if (route->counts == NULL) continue;
+    double *counts = allocate(e->routed), *bias = allocate(e->routed);
+    double *scores = allocate(kp_tensor_count(route->scores));
+    kp_executor_read(s->executor, route->counts, counts);
+    kp_executor_read(s->executor, route->scores, scores);
+    kp_parameters_read(s->parameters, s->parameters->values, route->bias, bias);
+    kp_balance_update(bias, counts, e->routed, e->balance_rate, e->balance_rule);
+    snprintf(name, sizeof name, "out/layer%d_counts", layer);
+    kp_status status = check_route(c, name, counts, e->routed, 0, error);
+    snprintf(name, sizeof name, "out/layer%d_new_gate_bias", layer);
+    if (status == KP_OK) status = check_route(c, name, bias, e->routed, tolerance, error);
+    snprintf(name, sizeof name, "out/layer%d_scores", layer);
+    if (status == KP_OK)
+      status = check_route(c, name, scores, kp_tensor_count(route->scores), tolerance, error);
+    free(counts);
+    free(bias);
+    free(scores);
+    KP_TRY(status);
+  }
   return KP_OK;
 }
 
@@ -66,6 +116,7 @@ kp_status kp_verify_model(const kp_case *c, kp_error *error) {
   kp_status status = kp_subject_create(c, c->backend, &s, error);
   if (status == KP_OK) status = kp_subject_run(&s, error);
   if (status == KP_OK) status = check_outputs(c, &s, error);
+  if (status == KP_OK) status = check_routes(c, &s, error);
   if (status == KP_OK) status = check_gradients(c, &s, error);
   kp_subject_destroy(&s);
   return status;

@@ -66,6 +66,43 @@ static const kp_name_rule helm_d[] = {
     {H "mlp.branch_weight", "resblocks.%d.res2.w_y", 0, 1, ALL},
 };
 
+#define L "layers.%d."
+
+static const kp_name_rule helm_mice[] = {
+    {"transformer.wte.points", "embed.embedding", 0, 1, ALL},
+    {"transformer.wte.weight", "embed.weight", 0, 1, ALL},
+    {"transformer.ln_f.weight", "norm.weight", 0, 1, ALL},
+    {"lm_head.weight", "head.weight", 0, 1, SPACE},
+    {"lm_head.time", "head.weight", 0, 1, TIME},
+    LINEAR("final_projection", "final_proj.linear", 0, 1),
+    {H "ln_1.weight", L "attn_norm.weight", 0, 1, ALL},
+    {H "ln_2.weight", L "ffn_norm.weight", 0, 1, ALL},
+    LINEAR(H "attn.q", L "attn.wq.linear", 0, 1),
+    LINEAR(H "attn.kv_a", L "attn.wkv_a.linear", 0, 1),
+    {H "attn.kv_norm.weight", L "attn.kv_norm.weight", 0, 1, ALL},
+    LINEAR(H "attn.kv_b", L "attn.wkv_b.linear", 0, 1),
+    {H "attn.temperature", L "attn.softmax_scale", 0, 1, ALL},
+    {H "attn.c_proj.weight", L "attn.wo.linear.weight", 0, 1, SPACES},
+    {H "attn.c_proj.time", L "attn.wo.linear.weight", 0, 1, TIMES},
+    {H "attn.c_proj.bias", L "attn.wo.linear.bias", 0, 1, ALL},
+    {H "attn.branch_weight", L "attn_res.w_y", 0, 1, ALL},
+    {H "mlp.branch_weight", L "ffn_res.w_y", 0, 1, ALL},
+    LINEAR(H "mlp.c_fc", L "ffn.w3.linear", 0, 2),
+    LINEAR(H "mlp.c_fc", L "ffn.w1.linear", 1, 2),
+    LINEAR(H "mlp.c_proj", L "ffn.w2.linear", 0, 1),
+    {H "mlp.gate.weight", L "ffn.gate.weight", 0, 1, ALL},
+    {H "mlp.gate.bias", L "ffn.gate.bias", 0, 1, ALL},
+    LINEAR(H "mlp.shared.c_fc", L "ffn.shared_experts.w3.linear", 0, 2),
+    LINEAR(H "mlp.shared.c_fc", L "ffn.shared_experts.w1.linear", 1, 2),
+    LINEAR(H "mlp.shared.c_proj", L "ffn.shared_experts.w2.linear", 0, 1),
+    LINEAR(H "mlp.experts.w1", L "ffn.experts.%d.w1.linear", 0, 0),
+    LINEAR(H "mlp.experts.w2", L "ffn.experts.%d.w2.linear", 0, 0),
+    LINEAR(H "mlp.experts.w3", L "ffn.experts.%d.w3.linear", 0, 0),
+    {H "mlp.experts.curvature", L "ffn.experts.%d.expert_manifold.k", 0, 0, ALL},
+    {H "mlp.merge_weight", L "ffn.add_experts.w_y", 0, 1, ALL},
+    {H "mlp.merge_scale", L "ffn.add_experts.scale", 0, 1, ALL},
+};
+
 const kp_name_rule *kp_name_rules(const char *family, int *count) {
   static const struct {
     const char *family;
@@ -75,6 +112,7 @@ const kp_name_rule *kp_name_rules(const char *family, int *count) {
       {"ngpt", ngpt, sizeof ngpt / sizeof *ngpt},
       {"gpt-rope", ngpt, sizeof ngpt / sizeof *ngpt},
       {"helm-d", helm_d, sizeof helm_d / sizeof *helm_d},
+      {"helm-mice", helm_mice, sizeof helm_mice / sizeof *helm_mice},
   };
   *count = 0;
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)

@@ -47,5 +47,8 @@ bool kp_verify_is_lorentz(const kp_case *c);
 kp_status kp_verify_lorentz(const kp_case *c, kp_error *error);
 kp_status kp_verify_optimizer(const kp_case *c, kp_error *error);
 kp_status kp_verify_schedule(const kp_case *c, kp_error *error);
+/* The same for those of experts and latent attention. */
+bool kp_verify_is_experts(const kp_case *c);
+kp_status kp_verify_experts(const kp_case *c, kp_error *error);
 
 #endif

@@ -84,6 +84,12 @@ static void write_positions(kp_subject *s) {
   kp_executor_write(s->executor, s->network->seed, (double[]){1});
 }
 
+/* Whether attention stays inside documents; a case may hold their ids and not use them. */
+static bool has_documents(const kp_case *c) {
+  const json_t *used = json_object_get(json_object_get(c->json, "config"), "use_documents");
+  return kp_safetensors_find(c->file, "in/documents") != NULL && !json_is_false(used);
+}
+
 kp_status kp_subject_create(const kp_case *c, const kp_backend *backend, kp_subject *s, kp_error *error) {
   const kp_safetensors_entry *tokens;
   KP_TRY(kp_case_options(c, &s->options, error));
@@ -97,7 +103,7 @@ kp_status kp_subject_create(const kp_case *c, const kp_backend *backend, kp_subj
                     .batch = s->batch,
                     .length = s->length,
                     .keep_logits = true,
-                    .documents = kp_safetensors_find(c->file, "in/documents") != NULL};
+                    .documents = has_documents(c)};
   KP_TRY(kp_network_create(&s->options, s->parameters, build, &s->network, error));
   KP_TRY(kp_parameters_allocate(s->parameters, backend, true, error));
   kp_executor_options options = {.threads = c->threads, .poison = true};

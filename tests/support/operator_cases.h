@@ -64,6 +64,7 @@ void operator_cases_plain(operator_cases *cases);
 void operator_cases_attention(operator_cases *cases);
 void operator_cases_geometry(operator_cases *cases);
 void operator_cases_seams(operator_cases *cases);
+void operator_cases_experts(operator_cases *cases);
 void operator_cases_sphere(operator_cases *cases);
 void operator_cases_lorentz(operator_cases *cases);
 void operator_cases_experts(operator_cases *cases);

@@ -60,4 +60,5 @@ void kp_part_head(kp_builder *b, kp_point y) {
   kp_graph_keep(network->loss);
   network->objective =
       network->balance == NULL ? network->loss : kp_add(b->graph, network->loss, network->balance);
+  kp_graph_keep(network->objective);
 }

@@ -88,6 +88,8 @@ kp_tensor *kp_part_attention_latent(kp_builder *b, int64_t layer, kp_point y);
 /* What both kinds share.  Fills in curvature and temperature; `ambient_size` counts a key's time. */
 void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_size,
                                 kp_attention_operands *operands);
+/* What inner products, or queries and keys before a distance, are multiplied by: heads of `size` channels. */
+double kp_part_attention_scale(const kp_builder *b, int64_t size);
 /* The frequencies of `heads` heads of `size` channels that turn. */
 kp_rotary_arguments kp_part_rotary(const kp_builder *b, int64_t heads, int64_t size);
 /* The map behind attention, if the options have one. */
