@@ -102,7 +102,9 @@ static void range_cell(kp_table *table, const double *values, int count) {
     low = fmin(low, values[i]);
     high = fmax(high, values[i]);
   }
-  if (count == 1)
+  if (count == 0 || isnan(values[0])) /* a block without */
+    kp_table_cell(table, "–");
+  else if (count == 1)
     kp_table_cell(table, "%.4f", values[0]);
   else
     kp_table_cell(table, "%.4f … %.4f", low, high);
@@ -141,7 +143,7 @@ static void print_place(const kp_analysis *a, kp_place place) {
     range_cell(&table, c->start + layer * c->groups, c->groups);
     range_cell(&table, now, c->groups);
     shares_cell(&table, now, c->groups);
-    list_cell(&table, now, c->groups > 1 ? c->groups : 0);
+    list_cell(&table, now, c->groups > 1 && !isnan(now[0]) ? c->groups : 0);
   }
   kp_table_print(&table, stdout);
   kp_curvature_sentence(&c->table, sentence, sizeof sentence);

@@ -214,6 +214,7 @@ static void curvature_of_attention_heads(void **state) {
 /* The space coordinates of a point of the hyperboloid: sinh of its distance from the origin. */
 static void a_stream_on_the_hyperboloid(void **state) {
   kp_analysis *a = analyze(train(state, "run", (const char *[]){"model.family=helm_d", NULL}), TOKENS);
+  assert_true(a->embedding.known); /* its table holds points */
   for (int i = 0; i <= LAYERS; i++) {
     const double bound = asinh(a->streams[i].isotropy.mean_norm); /* asinh is concave */
     assert_true(a->streams[i].radius.mean > 0 && a->streams[i].radius.mean <= bound + 1e-12);
