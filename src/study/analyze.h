@@ -95,7 +95,7 @@ typedef struct kp_analysis {
   kp_matrix_analysis *matrices;
   int matrix_count;
   kp_condition_numbers conditions;
-  kp_learning_rates rates;      /* of a stream on the unit sphere */
+  kp_learning_rates rates;      /* of models on the unit sphere */
   struct kp_analysis **history; /* of all checkpoints, by step, itself included; with over_training */
   int history_count;
   kp_arena *arena; /* owns the arrays */
