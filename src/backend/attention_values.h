@@ -66,12 +66,13 @@ typedef struct kp_value_mean_slopes {
   double gradient, along, extra, kappa;
 } kp_value_mean_slopes;
 
-/* square = |o|², product = <g, o>; time and its gradient are 0 where there is none. */
-static inline kp_value_mean_slopes kp_value_mean_backward(kp_values values, double square, double time,
-                                                          double norm, double product, double time_bar,
-                                                          double kappa) {
+/* square = |o|², product = <g, o>, time_bar the gradient of o_time or 0.  The time is lifted again: o with a
+ * time that has been rounded by itself is off the hyperboloid, and M' not orthogonal to M by |o|²/c times as
+ * much. */
+static inline kp_value_mean_slopes kp_value_mean_backward(kp_values values, double square, double norm,
+                                                          double product, double time_bar, double kappa) {
   if (values == KP_VALUES_LORENTZ) {
-    const double c = kp_lorentz_radius(kappa);
+    const double c = kp_lorentz_radius(kappa), time = kp_lorentz_time(square, c);
     const kp_lorentz_centroid_slopes slopes =
         kp_lorentz_centroid_backward(norm, product + time_bar * time, c);
     return (kp_value_mean_slopes){slopes.gradient, slopes.along_space,

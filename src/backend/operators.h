@@ -104,7 +104,7 @@ typedef struct kp_rotary_arguments {
  *   Lorentz   the centroid √c M / |M| of the lifted values, M = Σ P lift(v): its space; its time is o_time
  *   midpoint  log_0 of the gyromidpoint of the points exp_0(v): v and o are tangent vectors at 0
  * norms, for the last two: the norm of the weighted mean in ambient coordinates.
- * ATTENTION_BACKWARD: (q, k, v, κ, β, documents, o, logsumexp, o_time, norms, g o, g o_time; one of the last
+ * ATTENTION_BACKWARD: (q, k, v, κ, β, documents, o, logsumexp, norms, g o, g o_time; one of the last
  * two may be NULL) -> (gq [packed: whole], gk, gv, adds: gκ, adds: gβ)
  * ATTENTION_CACHED: (q (B·T, H·D), keys state (B, H', P, D), values state (B, H', P, D'), start int32 (1)
  *   [, κ, β, k (B·T, H'·D), v (B·T, H'·D')]) -> o (B·T, H·D') [, o_time (B·T, H)]

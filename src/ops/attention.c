@@ -75,15 +75,14 @@ static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *nam
 }
 
 void kp_backward_attention(kp_graph *graph, kp_node *node) {
-  enum { OPERANDS = 6, OUTPUTS = 4 };
-  kp_tensor **in = node->input, *input[OPERANDS + OUTPUTS + 2];
-  for (int i = 0; i < OPERANDS; i++) input[i] = kp_saved(graph, in[i]);
-  for (int i = 0; i < OUTPUTS; i++) input[OPERANDS + i] = kp_saved(graph, node->output[i]);
-  input[10] = kp_gradient(node->output[0]);
-  input[11] = kp_gradient(node->output[2]);
+  kp_tensor **in = node->input, **out = node->output;
+  kp_tensor *input[] = {kp_saved(graph, in[0]),  kp_saved(graph, in[1]),  kp_saved(graph, in[2]),
+                        kp_saved(graph, in[3]),  kp_saved(graph, in[4]),  kp_saved(graph, in[5]),
+                        kp_saved(graph, out[0]), kp_saved(graph, out[1]), kp_saved(graph, out[3]),
+                        kp_gradient(out[0]),     kp_gradient(out[2])};
   kp_tensor *output[] = {like(graph, in[0], "g q"), like(graph, in[1], "g k"), like(graph, in[2], "g v"),
                          kp_gradient_accumulator(graph, in[3]), kp_gradient_accumulator(graph, in[4])};
-  kp_graph_node(graph, KP_OP_ATTENTION_BACKWARD, node->arguments, node->arguments_size, 12, input, 5, output);
+  kp_graph_node(graph, KP_OP_ATTENTION_BACKWARD, node->arguments, node->arguments_size, 11, input, 5, output);
   for (int i = 0; i < 3; i++) kp_gradient_give(graph, in[i], output[i]);
   kp_gradient_accumulated(graph, in[3], output[3]);
   kp_gradient_accumulated(graph, in[4], output[4]);

@@ -74,16 +74,15 @@ kp_status kp_ref_attention(const kp_call *call, kp_error *error) {
 /* One row of the output and its gradient; what is absent is 0. */
 typedef struct output_row {
   const double *o, *g; /* (D'); g may be NULL */
-  double time, norm, time_bar;
+  double norm, time_bar;
 } output_row;
 
 /* The gradient of the mean's ambient coordinates: vector (D') to `bar`, E's is returned.  Adds to *gkappa. */
 static double mean_bar(const kp_reference_head *head, const output_row *row, double *bar, double *gkappa) {
   const int size = head->value_size;
   const double product = row->g == NULL ? 0 : kp_reference_dot(row->g, row->o, size);
-  const kp_value_mean_slopes slopes =
-      kp_value_mean_backward(head->values, kp_reference_dot(row->o, row->o, size), row->time, row->norm,
-                             product, row->time_bar, head->kappa);
+  const kp_value_mean_slopes slopes = kp_value_mean_backward(
+      head->values, kp_reference_dot(row->o, row->o, size), row->norm, product, row->time_bar, head->kappa);
   for (int d = 0; d < size; d++)
     bar[d] = (row->g == NULL ? 0 : slopes.gradient * row->g[d]) + slopes.along * row->o[d];
   *gkappa += slopes.kappa;
@@ -129,7 +128,7 @@ kp_status kp_ref_attention_backward(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_node *node = call->node;
   const kp_attention_arguments *a = node->arguments;
-  const double *o = call->input[6], *go = call->input[10];
+  const double *o = call->input[6], *go = call->input[9];
   for (int i = 0; i < 3; i++)
     if (call->output[i] != NULL)
       memset(call->output[i], 0, (size_t)kp_tensor_count(node->output[i]) * sizeof(double));
@@ -144,8 +143,7 @@ kp_status kp_ref_attention_backward(const kp_call *call, kp_error *error) {
       for (int64_t t = 0; t < a->length; t++) {
         const output_place at = place_of(a, b, t, h);
         const output_row row = {o + at.vector, go == NULL ? NULL : go + at.vector,
-                                number_at(call->input[8], at.number), number_at(call->input[9], at.number),
-                                number_at(call->input[11], at.number)};
+                                number_at(call->input[8], at.number), number_at(call->input[10], at.number)};
         backward_row(&head, view, grad, t, a->length, &row, call->scratch, &kappa_bar, &beta_bar);
       }
       add_scalar(call->output[3], node->input[3], h, kappa_bar);

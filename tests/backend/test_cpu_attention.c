@@ -216,12 +216,12 @@ static void run_forward(const kernel_set *set, kernel_run *run, const oracle_pro
 
 static void run_backward(const kernel_set *set, kernel_run *run, const oracle_problem *p, int threads) {
   kp_node node = {
-      .operation = KP_OP_ATTENTION_BACKWARD, .inputs = 12, .outputs = 5, .arguments = &run->arguments};
+      .operation = KP_OP_ATTENTION_BACKWARD, .inputs = 11, .outputs = 5, .arguments = &run->arguments};
   const bool packed = run->arguments.packed, dot = p->power == 0;
   for (int h = 0; h < p->heads; h++) run->kappa_bar[h] = run->beta_bar[h] = scalar_start;
   kp_call call = {.input = {run->input[0], packed ? NULL : run->input[1], packed ? NULL : run->input[2],
                             dot ? NULL : p->kappa, dot ? NULL : p->beta, NULL, run->o_rows, run->logsumexp,
-                            NULL, NULL, run->o_bar_rows},
+                            NULL, run->o_bar_rows},
                   .output = {run->gradient[0], packed ? NULL : run->gradient[1],
                              packed ? NULL : run->gradient[2], dot ? NULL : run->kappa_bar,
                              dot ? NULL : run->beta_bar}};

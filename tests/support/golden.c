@@ -42,6 +42,7 @@ static double element(const char *type, const unsigned char *bytes, size_t i) {
     memcpy(&value, bytes + 8 * i, 8);
     return (double)value;
   }
+  if (strcmp(type, "I8") == 0) return (signed char)bytes[i];
   if (strcmp(type, "BOOL") != 0) fail_msg("element type %s is not known here", type);
   return bytes[i];
 }

@@ -18,8 +18,8 @@
 typedef struct backward_head {
   kp_attention_head head, plain; /* plain: with β = 1, for scores without it */
   kp_head_rows gradient;
-  const float *o, *o_bar, *logsumexp;   /* o and Ō: (T, D'), `stride` apart; Ō may be NULL */
-  const float *time, *norms, *time_bar; /* (T), `heads` apart; may be NULL */
+  const float *o, *o_bar, *logsumexp; /* o and Ō: (T, D'), `stride` apart; Ō may be NULL */
+  const float *norms, *time_bar;      /* (T), `heads` apart; may be NULL */
   int stride, heads;
   bool temperature; /* β̄ is wanted */
 } backward_head;
@@ -46,38 +46,24 @@ static kp_value_mean_slopes mean_slopes(const backward_head *b, int64_t t) {
   const kp_attention_head *head = &b->head;
   const int size = head->value_size;
   const float *o = b->o + t * b->stride;
-  return kp_value_mean_backward(head->values, kp_inner_product(o, o, size), number_at(b->time, t * b->heads),
-                                number_at(b->norms, t * b->heads),
+  return kp_value_mean_backward(head->values, kp_inner_product(o, o, size), number_at(b->norms, t * b->heads),
                                 b->o_bar == NULL ? 0.0 : kp_inner_product(o, b->o_bar + t * b->stride, size),
                                 number_at(b->time_bar, t * b->heads), head->kappa);
 }
 
-/* M̄ of Lorentz values, row i of the block.  <M̄, M> is 0 but for the rounding of M̄, and taken out of P̄: M is
- * (o, o_time) times the norm over √c.  Returns κ̄'s part. */
-static double lorentz_bar(const backward_head *b, int64_t t, int i, kp_backward_space *space) {
+/* M̄ of Lorentz values or midpoints, row i of the block.  Returns κ̄'s part. */
+static double mean_bar(const backward_head *b, int64_t t, int i, kp_backward_space *space) {
   const int size = b->head.value_size;
   const float *o = b->o + t * b->stride, *o_bar = b->o_bar == NULL ? NULL : b->o_bar + t * b->stride;
-  float *bar = space->mean_bars + (int64_t)i * size;
   const kp_value_mean_slopes slopes = mean_slopes(b, t);
-  const double norm = (double)b->norms[t * b->heads] / sqrt(kp_lorentz_radius(b->head.kappa));
-  for (int d = 0; d < size; d++)
-    bar[d] =
-        (float)(slopes.along * (double)o[d] + (o_bar == NULL ? 0.0 : slopes.gradient * (double)o_bar[d]));
+  for (int d = 0; d <= size; d++) {
+    const double across = o_bar == NULL || d == size ? 0.0 : slopes.gradient * (double)o_bar[d];
+    const double bar = d == size ? slopes.extra : slopes.along * (double)o[d] + across;
+    space->line_lanes[d * KP_QUERY_TILE + i] = bar;
+    if (space->line_bars != NULL) space->line_bars[(int64_t)i * (size + 1) + d] = bar;
+    if (space->mean_bars != NULL && d < size) space->mean_bars[(int64_t)i * size + d] = (float)bar;
+  }
   space->time_bars[i] = slopes.extra;
-  space->mean[i] =
-      (float)(norm * (kp_inner_product(bar, o, size) + slopes.extra * (double)b->time[t * b->heads]));
-  return slopes.kappa;
-}
-
-/* M̄ of midpoints, row i of the block.  Returns κ̄'s part. */
-static double midpoint_bar(const backward_head *b, int64_t t, int i, kp_backward_space *space) {
-  const int size = b->head.value_size;
-  const float *o = b->o + t * b->stride, *o_bar = b->o_bar + t * b->stride;
-  double *line = space->line_bars + (int64_t)i * (size + 1);
-  const kp_value_mean_slopes slopes = mean_slopes(b, t);
-  for (int d = 0; d < size; d++) line[d] = slopes.along * (double)o[d] + slopes.gradient * (double)o_bar[d];
-  line[size] = slopes.extra;
-  for (int d = 0; d <= size; d++) space->line_lanes[d * KP_QUERY_TILE + i] = line[d];
   return slopes.kappa;
 }
 
@@ -86,20 +72,18 @@ static double prepare_means(const backward_head *b, kp_query_block block, kp_bac
   const kp_attention_head *head = &b->head;
   const int64_t begin = block.begin;
   double kappa = 0.0;
-  if (head->values == KP_VALUES_MIDPOINT) {
+  if (head->values != KP_VALUES_MEAN) {
+    space->bars = space->mean_bars;
+    space->bars_stride = head->value_size;
     memset(space->line_lanes, 0, (size_t)(head->value_size + 1) * KP_QUERY_TILE * sizeof(double));
-    for (int i = 0; i < block.rows; i++) kappa += midpoint_bar(b, begin + i, i, space);
+    for (int i = 0; i < block.rows; i++) kappa += mean_bar(b, begin + i, i, space);
     return kappa;
   }
-  const bool lorentz = head->values == KP_VALUES_LORENTZ;
-  space->bars = lorentz ? space->mean_bars : b->o_bar + begin * b->stride;
-  space->bars_stride = lorentz ? head->value_size : b->stride;
+  space->bars = b->o_bar + begin * b->stride;
+  space->bars_stride = b->stride;
   for (int i = 0; i < block.rows; i++)
-    if (lorentz)
-      kappa += lorentz_bar(b, begin + i, i, space);
-    else
-      space->mean[i] = (float)kp_inner_product(b->o + (begin + i) * b->stride,
-                                               b->o_bar + (begin + i) * b->stride, head->value_size);
+    space->mean[i] = (float)kp_inner_product(b->o + (begin + i) * b->stride,
+                                             b->o_bar + (begin + i) * b->stride, head->value_size);
   kp_transpose_block(space->bar_lanes, space->bars, space->bars_stride, block, head->value_size, 1.0f);
   return kappa;
 }
@@ -122,10 +106,7 @@ static void backward_tile(const backward_head *b, kp_query_block block, kp_key_t
   const kp_attention_head *head = &b->head;
   kp_score_tile(&b->plain, block, tile, &space->forward);
   kp_weights_again(head, block, tile, documents, space);
-  if (head->values == KP_VALUES_MIDPOINT)
-    kp_midpoint_bars(head, block, tile, space);
-  else
-    kp_value_bars(head, block, tile, b->gradient, space);
+  kp_value_bars(head, block, tile, b->gradient, space);
   kp_score_bars(head, block, tile, b->temperature, space);
   if (kp_score_is_geodesic(head->score))
     kp_geodesic_tile_backward(head, block, tile, space);
@@ -177,10 +158,9 @@ static backward_head backward_head_of(const kp_call *call, int64_t b, int h) {
       .gradient = kp_head_rows_of(a, call->output[0], call->output[1], call->output[2], b, h),
       .o = (const float *)call->input[6] + number * size,
       .logsumexp = (const float *)call->input[7] + (b * a->heads + h) * a->length,
-      .time = numbers_of(call->input[8], number),
-      .norms = numbers_of(call->input[9], number),
-      .o_bar = numbers_of(call->input[10], number * size),
-      .time_bar = numbers_of(call->input[11], number),
+      .norms = numbers_of(call->input[8], number),
+      .o_bar = numbers_of(call->input[9], number * size),
+      .time_bar = numbers_of(call->input[10], number),
       .stride = a->heads * size,
       .heads = a->heads,
       .temperature = call->output[4] != NULL,

@@ -22,9 +22,9 @@ typedef struct kp_key_sums {
 /* A thread's memory. */
 typedef struct kp_backward_space {
   kp_forward_space forward;
-  float *bar_lanes;       /* (D', 64): the block's rows of M̄ transposed */
-  float *mean_bars;       /* (64, D'): M̄ of Lorentz values; that of plain means is Ō itself */
-  double *line_lanes;     /* (D' + 1, 64): M̄ of midpoints transposed */
+  float *bar_lanes;       /* (D', 64): M̄ of plain means transposed */
+  float *mean_bars;       /* (64, D'): the space of M̄ of Lorentz values */
+  double *line_lanes;     /* (D' + 1, 64): M̄ of the other means transposed */
   double *line_bars;      /* (64, D' + 1): M̄ of midpoints */
   double *value_bars;     /* (T, D' + 1): gradients of the midpoints' lines */
   float *weights;         /* (128, 64): a tile of P */
@@ -54,15 +54,20 @@ static inline size_t kp_backward_space_lay(kp_backward_space *space, char *base,
   size_t used = kp_forward_space_lay(&space->forward, base, a, a->length);
   space->weights = kp_scratch_take(base, &used, KP_KEY_TILE * queries * sizeof(float));
   space->score_bars = kp_scratch_take(base, &used, KP_KEY_TILE * queries * sizeof(float));
-  if (a->values == KP_VALUES_MIDPOINT) {
+  if (a->values == KP_VALUES_MEAN) {
+    space->bar_lanes = kp_scratch_take(base, &used, value * queries * sizeof(float));
+  } else {
     space->line_lanes = kp_scratch_take(base, &used, (value + 1) * queries * sizeof(double));
+  }
+  if (a->values == KP_VALUES_LORENTZ) {
+    space->mean_bars = kp_scratch_take(base, &used, value * queries * sizeof(float));
+    space->forward.value_lines = kp_scratch_take(base, &used, (value + 1) * length * sizeof(double));
+    space->forward.weight_lines = kp_scratch_take(base, &used, KP_KEY_TILE * queries * sizeof(double));
+  }
+  if (a->values == KP_VALUES_MIDPOINT) {
     space->line_bars = kp_scratch_take(base, &used, (value + 1) * queries * sizeof(double));
     space->value_bars = kp_scratch_take(base, &used, (value + 1) * length * sizeof(double));
-  } else {
-    space->bar_lanes = kp_scratch_take(base, &used, value * queries * sizeof(float));
   }
-  if (a->values == KP_VALUES_LORENTZ)
-    space->mean_bars = kp_scratch_take(base, &used, value * queries * sizeof(float));
   if (a->values == KP_VALUES_LORENTZ || a->score == KP_SCORE_LORENTZ)
     space->key_sums = kp_scratch_take(base, &used, length * sizeof(kp_key_sums));
   if (kp_score_is_geodesic(a->score)) {
@@ -124,17 +129,12 @@ static inline void kp_mean_score_bars(kp_backward_space *space, const float *wei
   for (int i = start; i < lanes; i++) bar[i] = weight[i] * (bar[i] - space->mean[i]);
 }
 
-/* The same for Lorentz values: <M̄, v> of the space becomes S̄.  Returns Σ P M̄₀. */
-static inline double kp_lorentz_score_bars(kp_backward_space *space, const float *weight, float *bar,
-                                           int start, int lanes, double time) {
-  double time_sum = 0.0;
-#pragma omp simd reduction(+ : time_sum)
-  for (int i = start; i < lanes; i++) {
-    const double value = (double)bar[i] + time * space->time_bars[i] - (double)space->mean[i];
-    time_sum += (double)weight[i] * space->time_bars[i];
-    bar[i] = weight[i] * (float)value;
-  }
-  return time_sum;
+/* Σ P M̄₀ of one row. */
+static inline double kp_time_sum(const kp_backward_space *space, const float *weight, int start, int lanes) {
+  double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = start; i < lanes; i++) sum += (double)weight[i] * space->time_bars[i];
+  return sum;
 }
 
 /* One row's part of β's gradient.  The score gradients of a query sum to zero, but their rounding errors do
@@ -150,38 +150,51 @@ static inline void kp_temperature_sums(kp_backward_space *space, const float *sc
   }
 }
 
-/* P̄ and V̄ of a tile of midpoints. */
-static inline void kp_midpoint_bars(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
+/* P̄ of a tile of values with lines, in double: space and time (cosine) of <M̄, v> cancel, and what they leave
+ * of the sum of P ∘ P̄ of a row, which is 0, would multiply whole keys. */
+static inline void kp_line_products(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                                     kp_backward_space *space) {
-  const int line = head->value_size + 1, lanes = block.lanes - tile.lane, rows = block.rows - tile.lane;
-  const int count = tile.count * KP_QUERY_TILE;
-  const int64_t key = (int64_t)tile.first * line;
-  double *tile_lines = space->forward.weight_lines;
+  const int line = head->value_size + 1, lanes = block.lanes - tile.lane;
+  double *products = space->forward.weight_lines;
   cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, lanes, line, 1.0,
-              space->forward.value_lines + key, line, space->line_lanes + tile.lane, KP_QUERY_TILE, 0.0,
-              tile_lines + tile.lane, KP_QUERY_TILE);
+              space->forward.value_lines + (int64_t)tile.first * line, line, space->line_lanes + tile.lane,
+              KP_QUERY_TILE, 0.0, products + tile.lane, KP_QUERY_TILE);
   for (int j = 0; j < tile.count; j++) {
+    float *bar = space->score_bars + j * KP_QUERY_TILE;
 #pragma omp simd
-    for (int i = tile.lane; i < block.lanes; i++)
-      space->score_bars[j * KP_QUERY_TILE + i] = (float)tile_lines[j * KP_QUERY_TILE + i];
+    for (int i = tile.lane; i < block.lanes; i++) bar[i] = (float)products[j * KP_QUERY_TILE + i];
   }
-#pragma omp simd
-  for (int i = 0; i < count; i++) tile_lines[i] = (double)space->weights[i];
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, line, rows, 1.0, tile_lines + tile.lane,
-              KP_QUERY_TILE, space->line_bars + (int64_t)tile.lane * line, line, 1.0, space->value_bars + key,
-              line);
 }
 
-/* The same for plain means and Lorentz values, without their times. */
+/* Adds a tile's part of the gradients of the midpoints' lines. */
+static inline void kp_line_bars(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
+                                kp_backward_space *space) {
+  const int line = head->value_size + 1, rows = block.rows - tile.lane, count = tile.count * KP_QUERY_TILE;
+  double *weights = space->forward.weight_lines;
+#pragma omp simd
+  for (int i = 0; i < count; i++) weights[i] = (double)space->weights[i];
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, line, rows, 1.0, weights + tile.lane,
+              KP_QUERY_TILE, space->line_bars + (int64_t)tile.lane * line, line, 1.0,
+              space->value_bars + (int64_t)tile.first * line, line);
+}
+
+/* P̄ and V̄ of a tile. */
 static inline void kp_value_bars(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
                                  kp_head_rows gradient, kp_backward_space *space) {
-  const int lanes = block.lanes - tile.lane, rows = block.rows - tile.lane;
   const int64_t key = tile.first;
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, lanes, head->value_size, 1.0f,
-              head->v + key * head->v_stride, head->v_stride, space->bar_lanes + tile.lane, KP_QUERY_TILE,
-              0.0f, space->score_bars + tile.lane, KP_QUERY_TILE);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->value_size, rows, 1.0f,
-              space->weights + tile.lane, KP_QUERY_TILE,
+  if (head->values == KP_VALUES_MEAN)
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, block.lanes - tile.lane,
+                head->value_size, 1.0f, head->v + key * head->v_stride, head->v_stride,
+                space->bar_lanes + tile.lane, KP_QUERY_TILE, 0.0f, space->score_bars + tile.lane,
+                KP_QUERY_TILE);
+  else
+    kp_line_products(head, block, tile, space);
+  if (head->values == KP_VALUES_MIDPOINT) {
+    kp_line_bars(head, block, tile, space);
+    return;
+  }
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, tile.count, head->value_size, block.rows - tile.lane,
+              1.0f, space->weights + tile.lane, KP_QUERY_TILE,
               space->bars + (int64_t)tile.lane * space->bars_stride, space->bars_stride, 1.0f,
               gradient.v + key * gradient.v_stride, gradient.v_stride);
 }
@@ -195,10 +208,8 @@ static inline void kp_score_bars(const kp_attention_head *head, kp_query_block b
     float *bar = space->score_bars + j * KP_QUERY_TILE;
     const int key = tile.first + j;
     if (head->values == KP_VALUES_LORENTZ)
-      space->key_sums[key].value +=
-          kp_lorentz_score_bars(space, weight, bar, tile.lane, block.lanes, space->forward.value_times[key]);
-    else
-      kp_mean_score_bars(space, weight, bar, tile.lane, block.lanes);
+      space->key_sums[key].value += kp_time_sum(space, weight, tile.lane, block.lanes);
+    kp_mean_score_bars(space, weight, bar, tile.lane, block.lanes);
     if (temperature) kp_temperature_sums(space, score, weight, bar, tile.lane, block.lanes);
   }
 }
