@@ -290,45 +290,61 @@ typedef struct kp_reference_arguments {
 /* Experts: E of them, each token goes to k; R = N·k rows sorted by expert, expert e's at offsets[e] …
  * offsets[e+1]-1.
  *
- * ROUTE: (logits l (N, E) [, bias (E), live int32 (N)])
+ * ROUTE: (logits l (N, E) [, bias (E), documents int32 (N)])
  *   -> 0 indices int32 (N, k), 1 weights (N, k), 2 scores p (N, E), 3 counts int32 (E), 4 order int32 (R),
  *      5 offsets int32 (E+1), 6 slot int32 (N, k)
+ *
  * p = softmax(l) or sigmoid(l).  The k experts with the largest p + bias are chosen, in descending order,
  * the lower number first where they tie; with groups, only from the `limited_groups` groups of E/groups
  * experts whose two largest p + bias have the largest sum.  A weight is scale · p, or with `renormalise` of
  * that over the chosen ones' sum.  The bias takes part in the choice alone and has no gradient (DeepSeek-V3,
  * arXiv 2412.19437, section 2.1.2).  Row r of the sorted ones is token order[r]; slot is where a choice
- * stands.  counts are the choices of the tokens with live != 0 (without `live`: of all).  A p that is not a
- * number is chosen first, so that it shows.
+ * stands.  counts are the choices of the tokens that are no padding: whose document, where documents are
+ * given, is not negative.  A p that is not a number is chosen first, so that it shows.
+ *
  * ROUTE_BACKWARD: (scores, indices, weights, g weights or NULL, g scores or NULL) -> (g l)
  *
- * BALANCE_LOSS: (scores (N, E), indices int32 (N, k) [, live int32 (N)]) -> loss (1), a mean over sequences
- * of alpha · Σ_e f_e P_e,  f_e = E / (choices · T) · (choices of expert e),  P_e = mean_t p_e / Σ_e' p_e'
- * over the live tokens of a sequence of `length` rows (0: all N rows are one); arXiv 2412.19437, equations
- * 17 to 20.  No gradient flows through f.
- * BALANCE_LOSS_BACKWARD: (scores, indices, live or NULL, g loss) -> (g scores)
+ * BALANCE_LOSS: (scores (N, E), indices int32 (N, k) [, documents int32 (N)]) -> loss (1), a mean over
+ * sequences of
+ *
+ *     alpha · Σ_e f_e P_e,  f_e = E / (choices · T) · (choices of expert e),  P_e = mean_t p_e / Σ_e' p_e'
+ *
+ * over the tokens, padding left out, of a sequence of `length` rows (0: all N rows are one); arXiv
+ * 2412.19437, equations 17 to 20.  No gradient flows through f.
+ *
+ * BALANCE_LOSS_BACKWARD: (scores, indices, documents or NULL, g loss) -> (g scores)
  *
  * GATHER_ROWS: (x (N, C), time (N) or NULL, order, slot) -> x of row r's token (R, C), its time (R) or NULL
+ *
  * GATHER_ROWS_BACKWARD: (g rows or NULL, g time or NULL, slot) -> (g x (N, C), g time (N)), each a sum over
- *   the token's rows
+ * the token's rows
  *
  * GROUPED_LINEAR: (x (R, K), offsets, W (E, M, K) [, b (E, M), time (R), time weight (E, M), input scale a
  * (E), output scale o (E)]) -> y (R, M): row r of expert e is o · (a · (W x + time · time weight) + b).
- * Scales are positive. GROUPED_LINEAR_BACKWARD_INPUT: (gy, offsets, W, time weight, a, o) -> gx (R, K), g
- * time (R) or NULL GROUPED_LINEAR_BACKWARD_WEIGHT: (gy, offsets, x, time, b, a, o, y or NULL without scales)
+ * Scales are positive.
+ *
+ * GROUPED_LINEAR_BACKWARD_INPUT: (gy, offsets, W, time weight, a, o) -> gx (R, K), g time (R) or NULL
+ *
+ * GROUPED_LINEAR_BACKWARD_WEIGHT: (gy, offsets, x, time, b, a, o, y or NULL without scales)
  *   -> adds: gW, gb, g time weight, ga, go; any may be NULL
  *
  * EXPERT_LIFT: (space (R, C), offsets, c (E)) -> time (R) = √(|s|² + c)
- * EXPERT_LIFT_BACKWARD: (space, offsets, time, g time) -> g space or NULL, adds: g c (E) or NULL
+ *
+ * EXPERT_LIFT_BACKWARD: (space, offsets, time, g time, direct (R, C) or NULL) -> g space = direct + g time ·
+ * s/t or NULL, adds: g c (E) or NULL
+ *
  * EXPERT_SCALE: (c (E) [, reference c (1)]) -> √(c / reference), or with `inverse` √(reference / c) (E)
+ *
  * EXPERT_SCALE_BACKWARD: (c, reference, scale, g) -> adds: g c, g reference
  *
  * EXPERT_COMBINE: (y (R, C), slot, weights (N, k), c (1) or NULL: 1 [, shared z (N, C), up to four])
  *   -> space (N, C), time (N) (NULL where flat)
- *   flat:     Σ z + Σ_j w_j y_j
- *   centroid: m = Σ z + Σ_j w_j y_j of the points lifted to curvature -1/c, then √c m/|m|_L (Law et al. 2019)
- *   fold:     from the origin, in ascending order of experts: a = point + w_j y_j, then S·√c a_s/N(a) lifted,
- *             N(a) = √max(|<a,a>_L|, floor); the order of the published HELM-MiCE code
+ *
+ *     flat:     Σ z + Σ_j w_j y_j
+ *     centroid: m = Σ z + Σ_j w_j y_j of the points lifted to curvature -1/c, then √c m/|m|_L (Law et al.
+ * 2019) fold:     from the origin, in ascending order of experts: a = point + w_j y_j, then S √c a_s/N(a)
+ *               lifted, N(a) = √max(|<a,a>_L|, floor); the order of the published HELM-MiCE code
+ *
  * EXPERT_COMBINE_BACKWARD: (y, slot, weights, c, g space or NULL, g time or NULL [, shared])
  *   -> g y, g weights or NULL, adds: g c or NULL [, g shared] */
 typedef enum kp_gate_score { KP_GATE_SOFTMAX, KP_GATE_SIGMOID } kp_gate_score;
@@ -362,12 +378,14 @@ typedef struct kp_combine_arguments {
 
 /* LATENT_KEYS: (z (N, H·(p+Dv)), rope (N, ρ) or NULL) -> keys (N, H·(p+ρ)), values (N, H·Dv): head h of z is
  * [p of the key | Dv of the value], and the rotated ρ channels of the key are the same for all heads.
+ *
  * LATENT_KEYS_BACKWARD: (g keys or NULL, g values or NULL) -> g z, g rope or NULL */
 typedef struct kp_latent_keys_arguments {
   int heads, plain_size, rope_size, value_size; /* H, p, ρ, Dv */
 } kp_latent_keys_arguments;
 
 /* SPLIT_COLUMNS: (x (N, C)) -> the first `left` columns (N, left), the others (N, C-left)
+ *
  * SPLIT_COLUMNS_BACKWARD: (g left or NULL, g right or NULL) -> g x */
 typedef struct kp_split_arguments {
   int64_t left;

@@ -102,7 +102,9 @@ static void range_cell(kp_table *table, const double *values, int count) {
     low = fmin(low, values[i]);
     high = fmax(high, values[i]);
   }
-  if (count == 1)
+  if (count == 0 || isnan(values[0])) /* a block without */
+    kp_table_cell(table, "–");
+  else if (count == 1)
     kp_table_cell(table, "%.4f", values[0]);
   else
     kp_table_cell(table, "%.4f … %.4f", low, high);
@@ -141,7 +143,7 @@ static void print_place(const kp_analysis *a, kp_place place) {
     range_cell(&table, c->start + layer * c->groups, c->groups);
     range_cell(&table, now, c->groups);
     shares_cell(&table, now, c->groups);
-    list_cell(&table, now, c->groups > 1 ? c->groups : 0);
+    list_cell(&table, now, c->groups > 1 && !isnan(now[0]) ? c->groups : 0);
   }
   kp_table_print(&table, stdout);
   kp_curvature_sentence(&c->table, sentence, sizeof sentence);
@@ -223,6 +225,52 @@ static void print_matrices(const kp_analysis *a) {
   kp_table_print(&table, stdout);
 }
 
+static void condition_cell(kp_table *table, double condition) {
+  if (isnan(condition))
+    kp_table_cell(table, "–");
+  else
+    kp_table_cell(table, "%.1f", condition);
+}
+
+static void print_conditions(const kp_analysis *a) {
+  static const char *const titles[] = {"<median condition number", "attention",
+                                       "with unit vectors",        "feed-forward",
+                                       "with unit vectors",        NULL};
+  kp_table table;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->conditions.layers; layer++) {
+    const kp_block_condition *b = &a->conditions.blocks[layer];
+    kp_table_cell(&table, "block %d", layer);
+    condition_cell(&table, b->attention.raw);
+    condition_cell(&table, b->attention.normalised);
+    condition_cell(&table, b->feed_forward.raw);
+    condition_cell(&table, b->feed_forward.normalised);
+  }
+  kp_table_print(&table, stdout);
+}
+
+static void print_rates(const kp_analysis *a) {
+  static const char *const titles[] = {
+      "<mean over channels", "|α| attention", "|α| feed-forward", "s_qk", "s_u", "s_v", NULL};
+  kp_table table;
+  if (!kp_learning_rates_present(&a->rates)) return;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->rates.layers; layer++) {
+    const kp_block_rates *b = &a->rates.blocks[layer];
+    const double values[] = {b->attention, b->feed_forward, b->query_gain, b->up_scale, b->gate_scale};
+    kp_table_cell(&table, "block %d", layer);
+    for (int i = 0; i < 5; i++)
+      if (isnan(values[i]))
+        kp_table_cell(&table, "–");
+      else
+        kp_table_cell(&table, "%.4f", values[i]);
+  }
+  kp_table_print(&table, stdout);
+  if (!isnan(a->rates.logit_scale)) printf("mean scale of the logits s_z: %.4f\n", a->rates.logit_scale);
+}
+
 void kp_print_analysis(const kp_analysis *a) {
   char model[160];
   kp_run_record_describe(&a->record, model, sizeof model);
@@ -235,4 +283,6 @@ void kp_print_analysis(const kp_analysis *a) {
   print_experts(a);
   print_embedding(a);
   print_matrices(a);
+  print_conditions(a);
+  print_rates(a);
 }

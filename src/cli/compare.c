@@ -178,23 +178,27 @@ static void print_difference(const kp_difference *d) {
 }
 
 static void print_twins(const kp_comparison *c) {
+  static const char *const against[KP_TWINS] = {"its flat twin", "its flat twin in a ball of the same size",
+                                                "the same with frozen curvature"};
   int printed = 0;
   for (int i = 0; i < c->row_count; i++) {
     const kp_comparison_row *r = &c->rows[i];
-    if (r->twin >= 0) {
-      printf("%s%s against its flat twin, %s: ", printed++ == 0 ? "\n" : "", r->name, c->rows[r->twin].name);
-      print_difference(&r->twin_differences[KP_FINAL_LOSS]);
+    if (r->twins[KP_TWIN_FLAT] >= 0) {
+      printf("%s%s against its flat twin, %s: ", printed++ == 0 ? "\n" : "", r->name,
+             c->rows[r->twins[KP_TWIN_FLAT]].name);
+      print_difference(&r->differences[KP_TWIN_FLAT][KP_FINAL_LOSS]);
       if (!isnan(r->twin_paired.low))
         printf("; paired by seed %s (p = %.2g)", kp_verdict_words(&r->twin_paired), r->twin_paired.p);
-      if (!isnan(r->twin_differences[KP_QUARTER_LOSS].value))
-        printf("; at a quarter of the steps %+.4f", r->twin_differences[KP_QUARTER_LOSS].value);
+      if (!isnan(r->differences[KP_TWIN_FLAT][KP_QUARTER_LOSS].value))
+        printf("; at a quarter of the steps %+.4f", r->differences[KP_TWIN_FLAT][KP_QUARTER_LOSS].value);
       if (!isnan(r->step_ratio)) printf("; %.2f times its step time", r->step_ratio);
       putchar('\n');
     }
-    if (r->frozen >= 0) {
-      printf("%s%s against the same with frozen curvature, %s: ", printed++ == 0 ? "\n" : "", r->name,
-             c->rows[r->frozen].name);
-      print_difference(&r->frozen_differences[KP_FINAL_LOSS]);
+    for (int kind = KP_TWIN_BOUNDED; kind < KP_TWINS; kind++) {
+      if (r->twins[kind] < 0) continue;
+      printf("%s%s against %s, %s: ", printed++ == 0 ? "\n" : "", r->name, against[kind],
+             c->rows[r->twins[kind]].name);
+      print_difference(&r->differences[kind][KP_FINAL_LOSS]);
       putchar('\n');
     }
     if (r->curvature.heads == 0 || !kp_run_record_learns_curvature(r->runs[0])) continue;

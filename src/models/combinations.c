@@ -82,7 +82,12 @@ static kp_status check_latent(const kp_config *config, const kp_model_options *o
 
 static kp_status check_attention(const kp_config *config, const kp_model_options *o, kp_error *error) {
   const kp_attention_options *a = &o->attention;
+  const int64_t out = o->heads * (a->kind == KP_ATTENTION_LATENT ? a->latent.value : a->head_size);
   if (a->kind == KP_ATTENTION_LATENT) KP_TRY(check_latent(config, o, error));
+  if (!o->output_projection && out != o->width)
+    return kp_config_fail(config, "model.attention.output_projection", error,
+                          "without one the heads' %lld channels would have to be model.width, %lld",
+                          (long long)out, (long long)o->width);
   if (o->positions == KP_POSITIONS_HOPE && a->score != KP_SCORE_LORENTZ)
     return kp_config_fail(config, "model.positions", error,
                           "hope turns Lorentz points: use model.attention.score: lorentz, or rotary");
@@ -115,8 +120,6 @@ static kp_status check_ends(const kp_config *config, const kp_model_options *o, 
 }
 
 kp_status kp_check_combination(const kp_config *config, const kp_model_options *o, kp_error *error) {
-  if (o->attention.kind == KP_ATTENTION_LATENT || o->feed_forward >= KP_FEED_FORWARD_MOE)
-    return kp_config_fail(config, "model.family", error, "latent attention and experts are being built");
   KP_TRY(check_stream(config, o, error));
   KP_TRY(check_attention(config, o, error));
   return check_ends(config, o, error);

@@ -95,6 +95,13 @@ static double node_flops(const kp_node *node) {
   case KP_OP_LINEAR_BACKWARD_WEIGHT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *
            (double)kp_tensor_columns(node->input[1]);
+  case KP_OP_GROUPED_LINEAR:
+  case KP_OP_GROUPED_LINEAR_BACKWARD_INPUT: /* a row meets one expert's matrix */
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[2]) /
+           (double)node->input[2]->shape[0];
+  case KP_OP_GROUPED_LINEAR_BACKWARD_WEIGHT:
+    return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *
+           (double)kp_tensor_columns(node->input[2]);
   case KP_OP_ATTENTION:
   case KP_OP_ATTENTION_BACKWARD: {
     const double pairs = (double)a->length * (double)(a->causal ? a->length + 1 : 2 * a->length) / 2;

@@ -14,7 +14,7 @@
 #include "data/task.h"
 #include "ops/ops.h"
 
-enum { KP_MAX_LAYERS = 512 };
+enum { KP_MAX_LAYERS = 512, KP_MAX_EXPERTS = 4096 };
 
 typedef enum kp_variant {
   KP_VARIANT_EXACT,    /* correct geometry */
@@ -261,6 +261,8 @@ kp_status kp_model_set_twin(kp_config *config, kp_error *error);
  * keys: a curvature of a flat family, say.  Writes at most `room` names, which are constant; their number. */
 size_t kp_model_unused_keys(const kp_config *config, const char *keys[], size_t room);
 
+/* How many curvatures the heads of a block have: one each; or one, where they share latent points. */
+int64_t kp_model_head_curvatures(const kp_model_options *options);
 /* κ that group `group` of `groups` of block `layer` starts with (random starts excepted). */
 double kp_curvature_start(const kp_curvature_options *curvature, int64_t layers, int64_t layer,
                           int64_t groups, int64_t group);

@@ -36,6 +36,10 @@ static bool is_curved(const kp_attention_options *a) {
   return a->score != KP_SCORE_DOT || a->values != KP_VALUES_MEAN;
 }
 
+int64_t kp_model_head_curvatures(const kp_model_options *o) {
+  return o->attention.kind == KP_ATTENTION_LATENT && o->attention.score == KP_SCORE_LORENTZ ? 1 : o->heads;
+}
+
 static kp_status check_sizes(const kp_config *config, const kp_model_options *o, kp_error *error) {
   const kp_attention_options *a = &o->attention;
   if (a->kind == KP_ATTENTION_LATENT) {
@@ -73,5 +77,6 @@ kp_status kp_read_attention(const kp_config *config, kp_model_options *o, kp_err
   if (a->head_size == 0) a->head_size = o->width / o->heads;
   KP_TRY(check_sizes(config, o, error));
   if (!is_curved(a)) return KP_OK;
-  return kp_read_curvature(config, "model.attention.curvature", o, o->heads, &a->curvature, error);
+  return kp_read_curvature(config, "model.attention.curvature", o, kp_model_head_curvatures(o), &a->curvature,
+                           error);
 }

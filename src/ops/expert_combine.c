@@ -12,6 +12,14 @@
 
 enum { FIRST_SHARED_INPUT = 4, FIRST_SHARED_BACKWARD = 6, FIRST_SHARED_OUTPUT = 3 };
 
+/* Real numbers, so many for each token of the routing. */
+static kp_tensor *widened(kp_graph *graph, const kp_tensor *slot, const char *name, int64_t columns) {
+  int64_t shape[KP_MAX_DIMENSIONS];
+  memcpy(shape, slot->shape, sizeof shape);
+  shape[slot->dimensions - 1] = columns;
+  return kp_graph_activation(graph, name, KP_TYPE_REAL, slot->dimensions, shape);
+}
+
 kp_point kp_expert_combine(kp_graph *graph, kp_tensor *rows, const kp_routing *routing, kp_tensor *c,
                            kp_tensor *const *shared, int count, kp_combine_arguments arguments) {
   const int64_t N = kp_tensor_rows(routing->slot), C = kp_tensor_columns(rows);
@@ -25,10 +33,9 @@ kp_point kp_expert_combine(kp_graph *graph, kp_tensor *rows, const kp_routing *r
               shared[i]->name);
     input[FIRST_SHARED_INPUT + i] = shared[i];
   }
-  const kp_point out = {kp_graph_activation(graph, "combined", KP_TYPE_REAL, 2, (int64_t[]){N, C}),
-                        arguments.kind == KP_COMBINE_FLAT
-                            ? NULL
-                            : kp_graph_activation(graph, "combined time", KP_TYPE_REAL, 1, &N)};
+  const bool flat = arguments.kind == KP_COMBINE_FLAT;
+  const kp_point out = {widened(graph, routing->slot, "combined", C),
+                        flat ? NULL : widened(graph, routing->slot, "combined time", 1)};
   kp_graph_node(graph, KP_OP_EXPERT_COMBINE, &arguments, sizeof arguments, FIRST_SHARED_INPUT + count, input,
                 2, (kp_tensor *[]){out.space, out.time});
   return out;

@@ -17,9 +17,9 @@ kp_point kp_gather_rows(kp_graph *graph, kp_point x, const kp_routing *routing) 
   kp_assert(kp_tensor_rows(x.space) == N, "%s has other rows than its routing", x.space->name);
   kp_assert(x.time == NULL || kp_tensor_count(x.time) == N, "one time for each row of %s", x.space->name);
   const int64_t shape[] = {R, kp_tensor_columns(x.space)};
-  const kp_point out = {kp_graph_activation(graph, "sorted", x.space->type, 2, shape),
-                        x.time == NULL ? NULL
-                                       : kp_graph_activation(graph, "sorted time", x.time->type, 1, &R)};
+  const kp_point out = {
+      kp_graph_activation(graph, "sorted", x.space->type, 2, shape),
+      x.time == NULL ? NULL : kp_graph_activation(graph, "sorted time", x.time->type, 2, (int64_t[]){R, 1})};
   kp_tensor *input[] = {x.space, x.time, routing->order, routing->slot};
   kp_graph_node(graph, KP_OP_GATHER_ROWS, NULL, 0, 4, input, 2, (kp_tensor *[]){out.space, out.time});
   return out;
@@ -206,18 +206,23 @@ kp_status kp_ref_grouped_linear_backward_weight(const kp_call *call, kp_error *e
 
 kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets, kp_tensor *c) {
   kp_assert(kp_tensor_count(offsets) == kp_tensor_count(c) + 1, "%s is not one number an expert", c->name);
-  kp_tensor *time = kp_graph_activation(graph, "time", KP_TYPE_REAL, 1, (int64_t[]){kp_tensor_rows(space)});
+  kp_tensor *time =
+      kp_graph_activation(graph, "time", KP_TYPE_REAL, 2, (int64_t[]){kp_tensor_rows(space), 1});
   kp_graph_node(graph, KP_OP_EXPERT_LIFT, NULL, 0, 3, (kp_tensor *[]){space, offsets, c}, 1, &time);
   return time;
 }
 
 void kp_backward_expert_lift(kp_graph *graph, kp_node *node) {
-  kp_tensor *space = node->input[0], *c = node->input[2], *time = node->output[0];
+  kp_tensor *space = node->input[0], *c = node->input[2], *time = node->output[0], *direct = NULL;
+  if (space->role == KP_ROLE_ACTIVATION) { /* what has arrived at space joins the kernel's own sum */
+    direct = kp_gradient(space);
+    space->gradient = NULL;
+  }
   kp_tensor *input[] = {kp_saved(graph, space), kp_saved(graph, node->input[1]), kp_saved(graph, time),
-                        kp_gradient(time)};
+                        kp_gradient(time), direct};
   kp_tensor *output[] = {space->needs_gradient ? like(graph, space, "g lift") : NULL,
                          kp_gradient_accumulator(graph, c)};
-  kp_graph_node(graph, KP_OP_EXPERT_LIFT_BACKWARD, NULL, 0, 4, input, 2, output);
+  kp_graph_node(graph, KP_OP_EXPERT_LIFT_BACKWARD, NULL, 0, 5, input, 2, output);
   kp_gradient_give(graph, space, output[0]);
   kp_gradient_accumulated(graph, c, output[1]);
 }
@@ -239,13 +244,14 @@ kp_status kp_ref_expert_lift(const kp_call *call, kp_error *error) {
 
 kp_status kp_ref_expert_lift_backward(const kp_call *call, kp_error *error) {
   (void)error;
-  const double *space = call->input[0], *time = call->input[2], *g = call->input[3];
+  const double *space = call->input[0], *time = call->input[2], *g = call->input[3], *direct = call->input[4];
   const int32_t *offsets = call->input[1];
   double *gspace = call->output[0], *gc = call->output[1];
   const int64_t E = kp_tensor_count(call->node->input[1]) - 1, C = kp_tensor_columns(call->node->input[0]);
   for (int64_t e = 0; e < E; e++)
     for (int64_t r = offsets[e]; r < offsets[e + 1]; r++) {
-      for (int64_t i = 0; i < C && gspace != NULL; i++) gspace[r * C + i] = g[r] * space[r * C + i] / time[r];
+      for (int64_t i = 0; i < C && gspace != NULL; i++)
+        gspace[r * C + i] = at(direct, r * C + i, 0) + g[r] * space[r * C + i] / time[r];
       if (gc != NULL) gc[e] += g[r] / (2 * time[r]);
     }
   return KP_OK;

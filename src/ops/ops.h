@@ -88,11 +88,11 @@ typedef struct kp_routing {
   kp_tensor *indices, *weights, *scores, *counts, *order, *offsets, *slot;
 } kp_routing;
 
-/* logits (…, E), bias (E) or NULL, live (…) int32 or NULL */
-kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
-                    kp_route_arguments arguments);
+/* logits (…, E), bias (E) or NULL, documents (…) int32 or NULL */
+kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *documents,
+                           kp_route_arguments arguments);
 /* The balance loss of a routing, one number. */
-kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *live,
+kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *documents,
                            kp_balance_arguments arguments);
 /* x (…, C) -> (R, C), sorted by expert; the time goes with it. */
 kp_point kp_gather_rows(kp_graph *graph, kp_point x, const kp_routing *routing);
@@ -105,7 +105,7 @@ typedef struct kp_grouped_weights {
 
 /* x (R, K) sorted, with its time (R) when there is a time weight -> (R, M) */
 kp_tensor *kp_grouped_linear(kp_graph *graph, kp_point x, kp_tensor *offsets, kp_grouped_weights weights);
-/* space (R, C), c (E) -> time (R) */
+/* space (R, C), c (E) -> time (R, 1) */
 kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets, kp_tensor *c);
 /* √(c / reference) (E), or its inverse; reference (1) or NULL: 1 */
 kp_tensor *kp_expert_scale(kp_graph *graph, kp_tensor *c, kp_tensor *reference, bool inverse);

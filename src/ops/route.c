@@ -9,14 +9,22 @@
 /* Below this a sum of scores is no probability any more. */
 static const double SMALLEST_SUM = 1e-20;
 
-static kp_tensor *integers(kp_graph *graph, const char *name, int dimensions, const int64_t *shape) {
-  return kp_graph_activation(graph, name, KP_TYPE_INT32, dimensions, shape);
+static kp_tensor *integers(kp_graph *graph, const char *name, int64_t count) {
+  return kp_graph_activation(graph, name, KP_TYPE_INT32, 1, &count);
 }
 
 /* ---- route ---- */
 
-kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *live,
-                    kp_route_arguments arguments) {
+static kp_tensor *widened(kp_graph *graph, const kp_tensor *tensor, const char *name, kp_type type,
+                          int64_t columns) {
+  int64_t shape[KP_MAX_DIMENSIONS];
+  memcpy(shape, tensor->shape, sizeof shape);
+  shape[tensor->dimensions - 1] = columns;
+  return kp_graph_activation(graph, name, type, tensor->dimensions, shape);
+}
+
+kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tensor *documents,
+                           kp_route_arguments arguments) {
   const int64_t N = kp_tensor_rows(logits), E = arguments.experts, k = arguments.choices;
   const int groups = arguments.groups < 1 ? 1 : arguments.groups;
   const int limited = groups == 1 ? 1 : arguments.limited_groups;
@@ -26,18 +34,17 @@ kp_routing kp_route(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, kp_tens
             groups, (long long)E);
   kp_assert(k >= 1 && k <= E / groups * limited, "%lld choices among %lld experts", (long long)k,
             (long long)(E / groups * limited));
-  kp_assert(live == NULL || kp_tensor_count(live) == N, "one mark for each row of logits");
+  kp_assert(documents == NULL || kp_tensor_count(documents) == N, "one document for each row of logits");
   arguments.groups = groups;
   arguments.limited_groups = limited;
-  const int64_t pairs[] = {N, k}, table[] = {N, E}, experts = E, rows = N * k, bounds = E + 1;
-  const kp_routing r = {.indices = integers(graph, "experts", 2, pairs),
-                        .weights = kp_graph_activation(graph, "weights", KP_TYPE_REAL, 2, pairs),
-                        .scores = kp_graph_activation(graph, "scores", KP_TYPE_REAL, 2, table),
-                        .counts = integers(graph, "counts", 1, &experts),
-                        .order = integers(graph, "order", 1, &rows),
-                        .offsets = integers(graph, "offsets", 1, &bounds),
-                        .slot = integers(graph, "slot", 2, pairs)};
-  kp_tensor *input[] = {logits, bias, live};
+  const kp_routing r = {.indices = widened(graph, logits, "experts", KP_TYPE_INT32, k),
+                        .weights = widened(graph, logits, "weights", KP_TYPE_REAL, k),
+                        .scores = widened(graph, logits, "scores", KP_TYPE_REAL, E),
+                        .counts = integers(graph, "counts", E),
+                        .order = integers(graph, "order", N * k),
+                        .offsets = integers(graph, "offsets", E + 1),
+                        .slot = widened(graph, logits, "slot", KP_TYPE_INT32, k)};
+  kp_tensor *input[] = {logits, bias, documents};
   kp_tensor *output[] = {r.indices, r.weights, r.scores, r.counts, r.order, r.offsets, r.slot};
   kp_graph_node(graph, KP_OP_ROUTE, &arguments, sizeof arguments, 3, input, 7, output);
   return r;
@@ -153,7 +160,7 @@ kp_status kp_ref_route(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_route_arguments *a = call->node->arguments;
   const double *logits = call->input[0], *bias = call->input[1];
-  const int32_t *live = call->input[2];
+  const int32_t *documents = call->input[2];
   int32_t *indices = call->output[0], *counts = call->output[3];
   double *weights = call->output[1], *scores = call->output[2];
   const int64_t N = kp_tensor_rows(call->node->input[0]), E = a->experts, k = a->choices;
@@ -162,7 +169,7 @@ kp_status kp_ref_route(const kp_call *call, kp_error *error) {
     score_row(a->score, logits + n * E, E, scores + n * E);
     choose(a, scores + n * E, bias, indices + n * k);
     weigh(a, logits + n * E, scores + n * E, indices + n * k, weights + n * k);
-    for (int64_t j = 0; j < k; j++) counts[indices[n * k + j]] += live == NULL || live[n] != 0;
+    for (int64_t j = 0; j < k; j++) counts[indices[n * k + j]] += documents == NULL || documents[n] >= 0;
   }
   sort_rows(indices, N, k, E, call->output[4], call->output[5], call->output[6]);
   return KP_OK;
@@ -199,7 +206,7 @@ kp_status kp_ref_route_backward(const kp_call *call, kp_error *error) {
 
 /* ---- balance_loss ---- */
 
-kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *live,
+kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor *documents,
                            kp_balance_arguments arguments) {
   const int64_t N = kp_tensor_rows(routing->scores);
   if (arguments.length == 0) arguments.length = N;
@@ -207,7 +214,7 @@ kp_tensor *kp_balance_loss(kp_graph *graph, const kp_routing *routing, kp_tensor
             (long long)arguments.length);
   kp_assert(arguments.choices >= 1, "%d choices", arguments.choices);
   kp_tensor *loss = kp_graph_activation(graph, "balance", KP_TYPE_STATISTIC, 1, (int64_t[]){1});
-  kp_tensor *input[] = {routing->scores, routing->indices, live};
+  kp_tensor *input[] = {routing->scores, routing->indices, documents};
   kp_graph_node(graph, KP_OP_BALANCE_LOSS, &arguments, sizeof arguments, 3, input, 1, &loss);
   return loss;
 }
@@ -222,37 +229,37 @@ void kp_backward_balance_loss(kp_graph *graph, kp_node *node) {
 }
 
 /* What forward and backward share: the frequency of one expert in the sequence that starts at row `first`,
- * times what each live row's P counts in the loss. */
+ * times what the P of each of its tokens counts in the loss. */
 typedef struct balance {
   const kp_balance_arguments *arguments;
-  const int32_t *indices, *live;
+  const int32_t *indices, *documents;
   int64_t N, E, k;
 } balance;
 
 static balance balance_of(const kp_call *call) {
   return (balance){.arguments = call->node->arguments,
                    .indices = call->input[1],
-                   .live = call->input[2],
+                   .documents = call->input[2],
                    .N = kp_tensor_rows(call->node->input[0]),
                    .E = kp_tensor_columns(call->node->input[0]),
                    .k = kp_tensor_columns(call->node->input[1])};
 }
 
-static bool is_live(const balance *b, int64_t n) {
-  return b->live == NULL || b->live[n] != 0;
+static bool is_token(const balance *b, int64_t n) {
+  return b->documents == NULL || b->documents[n] >= 0;
 }
 
 static double frequency(const balance *b, int64_t first, int64_t e) {
   const int64_t T = b->arguments->length;
-  int64_t live = 0, chosen = 0;
+  int64_t tokens = 0, chosen = 0;
   for (int64_t n = first; n < first + T; n++) {
-    if (!is_live(b, n)) continue;
-    live++;
+    if (!is_token(b, n)) continue;
+    tokens++;
     for (int64_t j = 0; j < b->k; j++) chosen += b->indices[n * b->k + j] == e;
   }
-  if (live == 0) return 0;
-  const double f = (double)(chosen * b->E) / (double)(b->arguments->choices * live);
-  return b->arguments->alpha * f / (double)live * (double)T / (double)b->N;
+  if (tokens == 0) return 0;
+  const double f = (double)(chosen * b->E) / (double)(b->arguments->choices * tokens);
+  return b->arguments->alpha * f / (double)tokens * (double)T / (double)b->N;
 }
 
 static double score_sum(const double *p, int64_t E) {
@@ -272,7 +279,7 @@ kp_status kp_ref_balance_loss(const kp_call *call, kp_error *error) {
       const double f = frequency(&b, first, e);
       for (int64_t n = first; n < first + T; n++) {
         const double sum = score_sum(scores + n * b.E, b.E);
-        if (is_live(&b, n)) loss += f * scores[n * b.E + e] / (sum < SMALLEST_SUM ? SMALLEST_SUM : sum);
+        if (is_token(&b, n)) loss += f * scores[n * b.E + e] / (sum < SMALLEST_SUM ? SMALLEST_SUM : sum);
       }
     }
   *(double *)call->output[0] = loss;
@@ -289,7 +296,7 @@ kp_status kp_ref_balance_loss_backward(const kp_call *call, kp_error *error) {
     const double *p = scores + n * b.E, sum = score_sum(p, b.E);
     const bool tiny = sum < SMALLEST_SUM;
     double mean = 0;
-    for (int64_t e = 0; e < b.E; e++) gp[n * b.E + e] = is_live(&b, n) ? g * frequency(&b, n / T * T, e) : 0;
+    for (int64_t e = 0; e < b.E; e++) gp[n * b.E + e] = is_token(&b, n) ? g * frequency(&b, n / T * T, e) : 0;
     for (int64_t e = 0; e < b.E && !tiny; e++) mean += gp[n * b.E + e] * p[e] / sum;
     for (int64_t e = 0; e < b.E; e++)
       gp[n * b.E + e] = (gp[n * b.E + e] - mean) / (tiny ? SMALLEST_SUM : sum);

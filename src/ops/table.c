@@ -34,10 +34,10 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_MIDPOINT_BACKWARD] = kp_ref_scratch_midpoint,
     [KP_OP_REFERENCE] = kp_ref_scratch_reference,
     [KP_OP_REFERENCE_BACKWARD] = kp_ref_scratch_reference,
-    [KP_OP_SPHERE_RESIDUAL] = kp_ref_scratch_sphere_residual,
-    [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_ref_scratch_sphere_residual,
     [KP_OP_EXPERT_COMBINE] = kp_ref_scratch_expert_combine,
     [KP_OP_EXPERT_COMBINE_BACKWARD] = kp_ref_scratch_expert_combine,
+    [KP_OP_SPHERE_RESIDUAL] = kp_ref_scratch_sphere_residual,
+    [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_ref_scratch_sphere_residual,
 };
 
 static const kp_backend ref_backend = {

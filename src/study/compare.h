@@ -6,6 +6,7 @@
 
 #include "study/measures.h"
 #include "study/statistics.h"
+#include "study/twin.h"
 
 /* Runs whose configurations differ in the seed alone. */
 typedef struct kp_comparison_row {
@@ -17,12 +18,10 @@ typedef struct kp_comparison_row {
   kp_statistic measures[KP_MEASURES]; /* over the runs */
   kp_curvature_table curvature;       /* of all runs, from step 0 to the end */
   double parameters, planned_bytes;   /* of the first run */
-  int twin;                           /* the row of the fair flat twin; -1: none, or this row is flat */
-  int frozen;    /* of a model that learns its curvature: the row that does not; -1: none */
-  int reference; /* the row that step_ratio refers to: the twin, or the first */
+  int twins[KP_TWINS]; /* the rows that this one is held against; -1: none, or this row is flat */
+  int reference;       /* the row that step_ratio refers to: the twin, or the first */
   double step_ratio;
-  kp_difference twin_differences[KP_MEASURES],
-      frozen_differences[KP_MEASURES]; /* from these rows, by Welch */
+  kp_difference differences[KP_TWINS][KP_MEASURES]; /* from these rows, by Welch */
   /* Steps of the twin over the steps after which the mean loss of this row is the twin's final one; NaN when
    * it never is. */
   double twin_speed;

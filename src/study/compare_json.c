@@ -34,15 +34,18 @@ static json_t *curvature_json(const kp_curvature_table *table) {
 }
 
 static void add_twins(const kp_comparison *c, const kp_comparison_row *row, json_t *json) {
-  if (row->twin >= 0) {
-    json_t *twin = differences_json(c->rows[row->twin].name, row->twin_differences);
+  if (row->twins[KP_TWIN_FLAT] >= 0) {
+    json_t *twin = differences_json(c->rows[row->twins[KP_TWIN_FLAT]].name, row->differences[KP_TWIN_FLAT]);
     json_object_set_new(twin, "paired_final_loss", difference_json(&row->twin_paired));
     json_object_set_new(twin, "speed", kp_json_number(row->twin_speed));
     json_object_set_new(json, "twin", twin);
   }
-  if (row->frozen >= 0)
-    json_object_set_new(json, "frozen_twin",
-                        differences_json(c->rows[row->frozen].name, row->frozen_differences));
+  static const char *const names[KP_TWINS] = {
+      [KP_TWIN_BOUNDED] = "bounded_twin", [KP_TWIN_FROZEN] = "frozen_twin"};
+  for (int kind = KP_TWIN_BOUNDED; kind < KP_TWINS; kind++)
+    if (row->twins[kind] >= 0)
+      json_object_set_new(json, names[kind],
+                          differences_json(c->rows[row->twins[kind]].name, row->differences[kind]));
 }
 
 static json_t *row_json(const kp_comparison *c, const kp_comparison_row *row) {

@@ -9,10 +9,12 @@
 /* Frequencies do not need more text than this; rows of the sample that δ is measured on. */
 enum { TEXT_LIMIT = 20000000, CHUNK = 1 << 16, SAMPLE = 512 };
 
+/* A table of coordinates, or of points of the hyperboloid. */
 static const kp_parameter *find_table(const kp_parameters *parameters, int *index) {
+  static const char *const names[] = {"transformer.wte.weight", "transformer.wte.points"};
   for (*index = 0; *index < parameters->count; ++*index)
-    if (strcmp(parameters->list[*index].name, "transformer.wte.weight") == 0)
-      return &parameters->list[*index];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+      if (strcmp(parameters->list[*index].name, names[i]) == 0) return &parameters->list[*index];
   return NULL;
 }
 

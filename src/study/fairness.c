@@ -87,8 +87,8 @@ static double speed_of(const kp_comparison_row *row, const kp_comparison_row *tw
 static void use_twin(kp_comparison *c, int row, int twin) {
   kp_comparison_row *r = &c->rows[row];
   const kp_comparison_row *t = &c->rows[twin];
-  r->twin = r->reference = twin;
-  fill_differences(r, t, r->twin_differences);
+  r->twins[KP_TWIN_FLAT] = r->reference = twin;
+  fill_differences(r, t, r->differences[KP_TWIN_FLAT]);
   r->twin_paired = paired_difference(c, r, t);
   r->twin_speed = speed_of(r, t);
 }
@@ -133,13 +133,27 @@ static kp_status find_twin(kp_comparison *c, int row, kp_error *error) {
   return KP_OK;
 }
 
+/* The row that is flat and as bounded: what a curved stream gains may come from its boundary alone. */
+static kp_status find_bounded(kp_comparison *c, int row, kp_error *error) {
+  kp_comparison_row *r = &c->rows[row];
+  for (int other = 0; other < c->row_count && r->twins[KP_TWIN_BOUNDED] < 0; other++) {
+    bool bounded;
+    KP_TRY(kp_twin_is_bounded(r->runs[0], c->rows[other].runs[0], &bounded, error));
+    if (bounded) r->twins[KP_TWIN_BOUNDED] = other;
+  }
+  if (r->twins[KP_TWIN_BOUNDED] >= 0)
+    fill_differences(r, &c->rows[r->twins[KP_TWIN_BOUNDED]], r->differences[KP_TWIN_BOUNDED]);
+  return KP_OK;
+}
+
 /* The row that is the same model with curvatures that stay where they start. */
 static void find_frozen(kp_comparison *c, int row) {
   kp_comparison_row *r = &c->rows[row];
-  for (int other = 0; other < c->row_count && r->frozen < 0; other++)
-    if (other != row && kp_twin_is_frozen(r->runs[0], c->rows[other].runs[0])) r->frozen = other;
-  if (r->frozen >= 0)
-    fill_differences(r, &c->rows[r->frozen], r->frozen_differences);
+  for (int other = 0; other < c->row_count && r->twins[KP_TWIN_FROZEN] < 0; other++)
+    if (other != row && kp_twin_is_frozen(r->runs[0], c->rows[other].runs[0]))
+      r->twins[KP_TWIN_FROZEN] = other;
+  if (r->twins[KP_TWIN_FROZEN] >= 0)
+    fill_differences(r, &c->rows[r->twins[KP_TWIN_FROZEN]], r->differences[KP_TWIN_FROZEN]);
   else
     warn(c,
          "%s learns its curvature and no run with the same curvature frozen stands beside it: what it gains "
@@ -241,10 +255,11 @@ static void judge_seeds(kp_comparison *c) {
 kp_status kp_comparison_judge(kp_comparison *c, kp_error *error) {
   for (int row = 0; row < c->row_count; row++) {
     kp_comparison_row *r = &c->rows[row];
-    r->twin = r->frozen = -1;
+    for (int kind = 0; kind < KP_TWINS; kind++) r->twins[kind] = -1;
     r->twin_paired = kp_paired(NULL, NULL, 0);
     r->twin_speed = (double)NAN;
     if (r->runs[0]->family->curved && r->runs[0]->family->twin != NULL) KP_TRY(find_twin(c, row, error));
+    KP_TRY(find_bounded(c, row, error));
     if (kp_run_record_learns_curvature(r->runs[0])) find_frozen(c, row);
     r->step_ratio = r->measures[KP_STEP_MS].mean / c->rows[r->reference].measures[KP_STEP_MS].mean;
   }

@@ -37,10 +37,9 @@ static void add_radii(reading *r, int stream, int64_t count) {
   kp_model_pass *p = &r->pass;
   kp_chart chart;
   if (!kp_stream_is_curved(p, &chart)) return;
-  const kp_tensor *table = kp_model_pass_curvature(p, KP_PLACE_STREAM, reader_of(r->analysis, stream));
-  const int64_t width = p->options->width, rows = kp_tensor_rows(table), groups = kp_tensor_columns(table);
-  const int64_t slice = width / groups, shared = p->network->build.batch * p->network->build.length / rows;
-  kp_executor_read(p->executor, table, p->numbers); /* a row for every `shared` rows of states */
+  const kp_stream_curvature kappa = kp_model_pass_stream(p, reader_of(r->analysis, stream));
+  const int64_t width = p->options->width, groups = kappa.groups, slice = width / groups;
+  const int64_t shared = p->network->build.batch * p->network->build.length / kappa.rows;
   for (int64_t row = 0; row < count; row++)
     for (int64_t g = 0; g < groups; g++) {
       double square = 0;
@@ -48,7 +47,7 @@ static void add_radii(reading *r, int stream, int64_t count) {
         const double h = p->states[row * width + g * slice + i];
         square += h * h;
       }
-      kp_radii_add(&r->streams[stream].radii, sqrt(square), p->numbers[row / shared * groups + g], chart);
+      kp_radii_add(&r->streams[stream].radii, sqrt(square), kappa.values[row / shared * groups + g], chart);
     }
 }
 
@@ -94,23 +93,49 @@ static void add_seams(reading *r) {
   }
 }
 
+/* Loads and scores of a batch. */
+static void add_experts(reading *r, int64_t count) {
+  kp_model_pass *p = &r->pass;
+  for (int layer = 0; layer < r->analysis->layers; layer++) {
+    const kp_route_record *route = &p->network->routes[layer];
+    kp_expert_analysis *e = &r->analysis->experts[layer];
+    if (route->counts == NULL) continue;
+    const int experts = e->load.experts;
+    kp_executor_read(p->executor, route->counts, p->numbers);
+    for (int i = 0; i < experts; i++) e->counts[i] += p->numbers[i];
+    if (route->scores == NULL) continue;
+    kp_executor_read(p->executor, route->scores, p->numbers);
+    e->routing_entropy += kp_routing_entropy(experts, count, p->numbers) * (double)count;
+  }
+}
+
+static void measure_experts(kp_analysis *a) {
+  const kp_curvature_analysis *c = &a->curvature[KP_PLACE_EXPERTS];
+  for (int layer = 0; layer < a->layers; layer++) {
+    kp_expert_analysis *e = &a->experts[layer];
+    if (e->load.experts == 0) continue;
+    e->load = kp_expert_load_of(e->load.experts, e->counts);
+    e->routing_entropy /= (double)a->tokens;
+    e->curvature_load = (kp_correlation){NAN, NAN};
+    if (c->groups != e->load.experts || isnan(c->end[layer * c->groups])) continue;
+    e->curvature = c->end + layer * c->groups;
+    e->curvature_load = kp_spearman(e->curvature, e->counts, e->load.experts);
+  }
+}
+
 /* δ of the sample; in the curved space, where each block has curvatures of its own and not of each token. */
 static kp_status measure_trees(reading *r, int stream, kp_error *error) {
   kp_analysis *a = r->analysis;
   stream_sums *sums = &r->streams[stream];
   kp_chart chart;
-  const kp_tensor *table = kp_stream_is_curved(&r->pass, &chart)
-                               ? kp_model_pass_curvature(&r->pass, KP_PLACE_STREAM, reader_of(a, stream))
-                               : NULL;
   kp_product_space space, *of = NULL;
-  if (table != NULL && kp_tensor_rows(table) == 1) {
-    const int groups = (int)kp_tensor_columns(table);
-    const int64_t slice = a->width / groups;
-    kp_executor_read(r->pass.executor, table, r->pass.numbers);
-    for (int64_t i = 0; i < sums->sampled * groups; i++)
-      kp_chart_to_tangent(chart, r->pass.numbers[i % groups], slice, sums->sample + i * slice);
-    space = (kp_product_space){groups, r->pass.numbers};
-    of = &space;
+  if (kp_stream_is_curved(&r->pass, &chart)) {
+    const kp_stream_curvature kappa = kp_model_pass_stream(&r->pass, reader_of(a, stream));
+    const int64_t slice = a->width / kappa.groups;
+    space = (kp_product_space){(int)kappa.groups, kappa.values};
+    if (kappa.rows == 1) of = &space;
+    for (int64_t i = 0; i < sums->sampled * kappa.groups && of != NULL; i++)
+      kp_chart_to_tangent(chart, kappa.values[i % kappa.groups], slice, sums->sample + i * slice);
   }
   return kp_tree_likeness_measure(sums->sampled, a->width, sums->sample, of, &a->streams[stream].trees,
                                   error);
@@ -124,6 +149,12 @@ static kp_status measure(reading *r, kp_error *error) {
     KP_TRY(measure_trees(r, i, error));
   }
   return KP_OK;
+}
+
+/* Rows of a seam meet the boundary in each of their spaces. */
+static int seam_groups(const kp_analysis *a) {
+  const int groups = a->curvature[KP_PLACE_STREAM].groups;
+  return groups > 0 ? groups : 1;
 }
 
 /* All batches. */
@@ -144,8 +175,9 @@ static kp_status read_trained(reading *r, const kp_validation *validation, int32
                     a->curvature[place].end);
     KP_TRY(add_states(r, count, error));
     add_seams(r);
+    add_experts(r, count);
     a->tokens += count;
-    places += (double)(validation->rows * validation->context * a->curvature[KP_PLACE_STREAM].groups);
+    places += (double)(validation->rows * validation->context * seam_groups(a));
   }
   a->loss /= (double)a->tokens;
   for (int place = 0; place < KP_PLACES; place++)
@@ -153,6 +185,7 @@ static kp_status read_trained(reading *r, const kp_validation *validation, int32
       a->curvature[place].end[i] /= (double)a->tokens;
   for (int i = 0; i < a->seam_count; i++) a->seams[i] /= places;
   a->embedding_curvature = kp_model_pass_embedding(&r->pass);
+  measure_experts(a);
   return measure(r, error);
 }
 
@@ -204,6 +237,13 @@ static kp_status prepare(reading *r, kp_error *error) {
     c->end = kp_arena_take(a->arena, bytes);
   }
   a->experts = kp_arena_take(a->arena, (size_t)a->layers * sizeof *a->experts);
+  for (int layer = 0; layer < a->layers; layer++) {
+    if (network->routes[layer].counts == NULL) continue;
+    kp_expert_analysis *e = &a->experts[layer];
+    a->has_experts = true;
+    e->load.experts = (int)kp_tensor_count(network->routes[layer].counts);
+    e->counts = kp_arena_take(a->arena, (size_t)e->load.experts * sizeof *e->counts);
+  }
   a->seam_count = network->event_count;
   a->seams = kp_arena_take(a->arena, (size_t)(a->seam_count + 1) * sizeof *a->seams);
   return KP_OK;

@@ -17,6 +17,9 @@ static const measure_row rows[KP_MEASURES] = {
     [KP_BEST_STEP] = {"best_step", "step of the best loss", 0},
     [KP_QUARTER_LOSS] = {"loss_at_quarter", "validation loss at a quarter of the steps", 4},
     [KP_BITS_PER_BYTE] = {"bits_per_byte", "bits per byte", 4},
+    [KP_ACCURACY] = {"accuracy", "accuracy", 4},
+    [KP_MACRO_F1] = {"macro_f1", "macro F1", 4},
+    [KP_ENTITY_F1] = {"entity_f1", "F1 of entities", 4},
     [KP_STEPS] = {"steps", "steps", 0},
     [KP_TOKENS] = {"tokens", "tokens", 0},
     [KP_SECONDS] = {"seconds", "seconds of training", 0},
@@ -82,6 +85,9 @@ static void read_metrics(const kp_run_record *run, double values[KP_MEASURES]) {
   if (evaluation != NULL) {
     values[KP_FINAL_LOSS] = evaluation->validation_loss;
     values[KP_BITS_PER_BYTE] = evaluation->bits_per_byte;
+    values[KP_ACCURACY] = evaluation->accuracy;
+    values[KP_MACRO_F1] = evaluation->macro_f1;
+    values[KP_ENTITY_F1] = evaluation->entity_f1;
   }
   if (step != NULL) {
     values[KP_BOUNDARY_SHARE] = step->boundary_share;

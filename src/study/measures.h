@@ -14,6 +14,9 @@ typedef enum kp_measure {
   KP_BEST_STEP,
   KP_QUARTER_LOSS, /* and at a quarter of the planned steps */
   KP_BITS_PER_BYTE,
+  KP_ACCURACY, /* of classifiers and taggers, at the last evaluation */
+  KP_MACRO_F1,
+  KP_ENTITY_F1,
   KP_STEPS,
   KP_TOKENS,
   KP_SECONDS,

@@ -18,7 +18,13 @@ static kp_tensor *find_embedding_curvature(const kp_graph *graph) {
 }
 
 static kp_tensor *curvature_of(const kp_network *network, kp_place place, int layer) {
-  return place == KP_PLACE_STREAM ? network->curvature[layer] : NULL;
+  switch (place) {
+  case KP_PLACE_STREAM: return network->curvature[layer];
+  case KP_PLACE_HEADS: return network->head_curvature[layer];
+  case KP_PLACE_EXPERTS: return network->routes[layer].curvature;
+  case KP_PLACES: break;
+  }
+  return NULL;
 }
 
 const kp_tensor *kp_model_pass_curvature(const kp_model_pass *pass, kp_place place, int layer) {
@@ -33,18 +39,23 @@ int kp_model_pass_groups(const kp_model_pass *pass, kp_place place) {
   return 0;
 }
 
+static void keep(kp_tensor *table, int64_t *largest) {
+  if (table == NULL) return;
+  kp_graph_keep(table);
+  if (kp_tensor_count(table) > *largest) *largest = kp_tensor_count(table);
+}
+
 /* Keeps what is read after a run; the size of the largest of it. */
 static int64_t keep_tables(kp_model_pass *p) {
   int64_t largest = 1;
   p->embedding_curvature = find_embedding_curvature(p->network->graph);
-  if (p->embedding_curvature != NULL) kp_graph_keep(p->embedding_curvature);
-  for (int layer = 0; layer < p->network->layers; layer++)
-    for (kp_place place = 0; place < KP_PLACES; place++) {
-      kp_tensor *table = curvature_of(p->network, place, layer);
-      if (table == NULL) continue;
-      kp_graph_keep(table);
-      if (kp_tensor_count(table) > largest) largest = kp_tensor_count(table);
-    }
+  keep(p->embedding_curvature, &largest);
+  for (int layer = 0; layer < p->network->layers; layer++) {
+    for (kp_place place = 0; place < KP_PLACES; place++)
+      keep(curvature_of(p->network, place, layer), &largest);
+    keep(p->network->routes[layer].counts, &largest);
+    keep(p->network->routes[layer].scores, &largest);
+  }
   return largest;
 }
 
@@ -110,6 +121,25 @@ double kp_model_pass_embedding(const kp_model_pass *p) {
 }
 
 bool kp_stream_is_curved(const kp_model_pass *p, kp_chart *chart) {
-  *chart = p->options->variant == KP_VARIANT_UPSTREAM ? KP_CHART_BALL : KP_CHART_TANGENT;
-  return kp_model_pass_groups(p, KP_PLACE_STREAM) > 0;
+  switch (p->options->residual) {
+  case KP_RESIDUAL_STEREOGRAPHIC:
+    *chart = p->options->variant == KP_VARIANT_UPSTREAM ? KP_CHART_BALL : KP_CHART_TANGENT;
+    return true;
+  case KP_RESIDUAL_LORENTZ: *chart = KP_CHART_LORENTZ; return true;
+  default: return false;
+  }
+}
+
+/* A stream whose curvature is a setting has no tensor for it. */
+kp_stream_curvature kp_model_pass_stream(kp_model_pass *p, int layer) {
+  const kp_tensor *table = p->network->curvature[layer];
+  kp_stream_curvature stream = {.rows = 1, .groups = 1, .values = p->numbers};
+  if (table == NULL) {
+    p->numbers[0] = kp_curvature_start(&p->options->curvature, p->options->layers, layer, 1, 0);
+    return stream;
+  }
+  stream.rows = kp_tensor_rows(table);
+  stream.groups = kp_tensor_columns(table);
+  kp_executor_read(p->executor, table, p->numbers);
+  return stream;
 }

@@ -39,6 +39,15 @@ void kp_model_pass_mean(kp_model_pass *pass, const kp_tensor *table, double *mea
 /* κ of the embedding; NaN without one. */
 double kp_model_pass_embedding(const kp_model_pass *pass);
 
+/* κ of a curved stream in a block: (rows, groups), a row for every so many tokens.  The values live in
+ * pass->numbers until something else is read into it. */
+typedef struct kp_stream_curvature {
+  int64_t rows, groups;
+  const double *values;
+} kp_stream_curvature;
+
+kp_stream_curvature kp_model_pass_stream(kp_model_pass *pass, int layer);
+
 /* Whether the stream is a point of a curved space, and in which chart it is stored. */
 bool kp_stream_is_curved(const kp_model_pass *pass, kp_chart *chart);
 

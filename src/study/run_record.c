@@ -48,7 +48,8 @@ static kp_status read_config(kp_run_record *record, kp_error *error) {
   KP_TRY(kp_config_load(path, kp_training_schema(), NULL, 0, &record->config, error));
   KP_TRY(kp_config_text(record->config, &record->config_text, &size, error));
   KP_TRY(kp_yaml_read(record->config_text, size, path, &record->settings, error));
-  record->family = kp_family_at(kp_config_choice(record->config, "model.family"));
+  KP_TRY(kp_model_options_read(record->config, 0, &record->options, error));
+  record->family = record->options.family;
   record->planned_steps = kp_config_integer(record->config, "train.steps");
   record->tokens_per_step = kp_config_integer(record->config, "train.batch") *
                             kp_config_integer(record->config, "train.accumulate") *
@@ -122,7 +123,10 @@ static void read_evaluation(kp_run_record *record, const json_t *line, kp_evalua
                                      .tokens = number(line, "tokens"),
                                      .seconds = number(line, "seconds"),
                                      .validation_loss = number(line, "validation_loss"),
-                                     .bits_per_byte = number(line, "bits_per_byte")};
+                                     .bits_per_byte = number(line, "bits_per_byte"),
+                                     .accuracy = number(line, "accuracy"),
+                                     .macro_f1 = number(line, "macro_f1"),
+                                     .entity_f1 = number(line, "entity_f1")};
   for (kp_place place = 0; place < KP_PLACES; place++)
     evaluation->curvature[place] = read_curvature(record, json_object_get(line, keys[place]), place);
 }
@@ -169,6 +173,7 @@ kp_status kp_run_record_open(const char *run, kp_run_record *record, kp_error *e
 void kp_run_record_close(kp_run_record *record) {
   kp_yaml_clear(&record->settings);
   free(record->config_text);
+  kp_model_options_destroy(&record->options);
   kp_config_destroy(record->config);
   if (record->arena != NULL) kp_arena_destroy(record->arena);
   *record = (kp_run_record){0};
@@ -189,10 +194,33 @@ double kp_run_record_loss_at(const kp_run_record *record, double step) {
   return (double)NAN;
 }
 
+/* The options of a place's curvatures; NULL when the model has none there. */
+static const kp_curvature_options *curvature_options(const kp_run_record *r, kp_place place) {
+  const kp_model_options *o = &r->options;
+  switch (place) {
+  case KP_PLACE_STREAM:
+    return o->residual == KP_RESIDUAL_STEREOGRAPHIC || o->residual == KP_RESIDUAL_LORENTZ ? &o->curvature
+                                                                                          : NULL;
+  case KP_PLACE_HEADS:
+    return o->attention.score != KP_SCORE_DOT || o->attention.values != KP_VALUES_MEAN
+               ? &o->attention.curvature
+               : NULL;
+  case KP_PLACE_EXPERTS: return o->feed_forward == KP_FEED_FORWARD_MICE ? &o->experts.curvature : NULL;
+  case KP_PLACES: break;
+  }
+  return NULL;
+}
+
+bool kp_run_record_learns(const kp_run_record *r, kp_place place) {
+  const kp_curvature_options *c = curvature_options(r, place);
+  return c != NULL && c->mode != KP_CURVATURE_FIXED && !c->dynamic &&
+         kp_config_real(r->config, "train.curvature_rate") > 0;
+}
+
 bool kp_run_record_learns_curvature(const kp_run_record *r) {
-  if (!r->family->curved || kp_config_real(r->config, "train.curvature_rate") == 0) return false;
-  return kp_config_choice(r->config, "model.curvature.mode") != KP_CURVATURE_FIXED &&
-         !kp_config_boolean(r->config, "model.curvature.dynamic");
+  for (kp_place place = 0; place < KP_PLACES; place++)
+    if (kp_run_record_learns(r, place)) return true;
+  return false;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -234,24 +262,14 @@ void kp_run_record_setting(const kp_run_record *record, const char *key, char *t
   }
 }
 
-static void describe_curvature(const kp_run_record *r, char *text, size_t size) {
-  size_t count;
-  const double *start = kp_config_reals(r->config, "model.curvature.value", &count);
-  const int mode = kp_config_choice(r->config, "model.curvature.mode");
-  const bool dynamic = kp_config_boolean(r->config, "model.curvature.dynamic");
-  append(text, size, " κ=");
-  if (mode == KP_CURVATURE_RANDOM)
-    append(text, size, "random");
-  else if (count > 0)
-    append(text, size, "%g%s", start[0], count > 1 ? "…" : "");
-  if (kp_config_boolean(r->config, "model.curvature.per_head")) append(text, size, " per head");
-  if (dynamic) append(text, size, " dynamic");
-  if (mode == KP_CURVATURE_FIXED && !dynamic) return;
+/* The range of the last values that the run wrote. */
+static void describe_last(const kp_run_record *r, kp_place place, char *text, size_t size) {
   for (int64_t e = r->evaluation_count - 1; e >= 0; e--) {
-    const double *last = r->evaluations[e].curvature[KP_PLACE_STREAM];
+    const double *last = r->evaluations[e].curvature[place];
     double low = HUGE_VAL, high = -HUGE_VAL;
     if (last == NULL) continue;
-    for (int i = 0; i < r->layers * r->groups[KP_PLACE_STREAM]; i++) {
+    for (int i = 0; i < r->layers * r->groups[place]; i++) {
+      if (isnan(last[i])) continue;
       low = fmin(low, last[i]);
       high = fmax(high, last[i]);
     }
@@ -260,22 +278,43 @@ static void describe_curvature(const kp_run_record *r, char *text, size_t size) 
   }
 }
 
-void kp_run_record_describe(const kp_run_record *r, char *text, size_t size) {
+static void describe_curvature(const kp_run_record *r, kp_place place, char *text, size_t size) {
+  static const char *const names[KP_PLACES] = {"κ", "κ of heads", "κ of experts"};
+  const kp_curvature_options *c = curvature_options(r, place);
+  if (c == NULL) return;
+  append(text, size, " %s=", names[place]);
+  if (c->mode == KP_CURVATURE_RANDOM)
+    append(text, size, "random");
+  else if (c->count > 0)
+    append(text, size, "%g%s", c->values[0], c->count > 1 ? "…" : "");
+  if (c->per_head) append(text, size, " per head");
+  if (c->dynamic) append(text, size, " dynamic");
+  if (c->mode == KP_CURVATURE_FIXED && !c->dynamic) return;
+  if (kp_config_real(r->config, "train.curvature_rate") == 0 && !c->dynamic)
+    append(text, size, " frozen");
+  else
+    describe_last(r, place, text, size);
+}
+
+/* How a stereographic stream moves. */
+static void describe_wiring(const kp_run_record *r, char *text, size_t size) {
   char word[64];
-  snprintf(text, size, "%s", r->family->name);
-  if (!r->family->curved) {
-    if (kp_config_boolean(r->config, "model.token_difference")) append(text, size, " token difference");
-    return;
-  }
-  if (kp_config_choice(r->config, "model.variant") == KP_VARIANT_UPSTREAM) {
-    append(text, size, " upstream");
-  } else {
+  if (r->options.variant != KP_VARIANT_UPSTREAM) {
     kp_run_record_setting(r, "model.wiring", word, sizeof word);
     append(text, size, " %s", word);
   }
-  if (kp_config_choice(r->config, "model.reference") != KP_CHOICE_PREVIOUS) {
-    kp_run_record_setting(r, "model.reference", word, sizeof word);
-    append(text, size, " %s", word);
-  }
-  describe_curvature(r, text, size);
+  if (r->options.reference == KP_CHOICE_PREVIOUS) return;
+  kp_run_record_setting(r, "model.reference", word, sizeof word);
+  append(text, size, " %s", word);
+}
+
+void kp_run_record_describe(const kp_run_record *r, char *text, size_t size) {
+  snprintf(text, size, "%s", r->family->name);
+  if (r->options.token_difference) append(text, size, " token difference");
+  if (r->options.residual == KP_RESIDUAL_BOUNDED)
+    append(text, size, " bounded κ=%g", r->options.curvature.values[0]);
+  if (r->options.residual == KP_RESIDUAL_SLERP) append(text, size, " slerp");
+  if (r->options.variant == KP_VARIANT_UPSTREAM) append(text, size, " upstream");
+  if (r->options.residual == KP_RESIDUAL_STEREOGRAPHIC) describe_wiring(r, text, size);
+  for (kp_place place = 0; place < KP_PLACES; place++) describe_curvature(r, place, text, size);
 }

@@ -25,7 +25,8 @@ const char *kp_place_name(kp_place place);
 /* A line of metrics of an evaluation. */
 typedef struct kp_evaluation_line {
   double step, tokens, seconds, validation_loss, bits_per_byte;
-  const double *curvature[KP_PLACES]; /* κ (layers, groups) in order, NaN in blocks without, or NULL */
+  double accuracy, macro_f1, entity_f1; /* of classifiers and taggers, else NaN */
+  const double *curvature[KP_PLACES];   /* κ (layers, groups) in order, NaN in blocks without, or NULL */
 } kp_evaluation_line;
 
 typedef struct kp_run_record {
@@ -35,6 +36,7 @@ typedef struct kp_run_record {
   char *config_text;         /* resolved */
   kp_yaml_document settings; /* the same as a list of keys */
   const kp_family *family;
+  kp_model_options options;
   int64_t parameters, training_tokens, validation_tokens, planned_bytes,
       threads;                          /* of run.json; -1: not said */
   char backend[32], data[KP_PATH_SIZE]; /* of run.json; may be empty */
@@ -54,7 +56,8 @@ void kp_run_record_close(kp_run_record *record);
 /* The validation loss at a step, between evaluations by linear interpolation; NaN outside of them. */
 double kp_run_record_loss_at(const kp_run_record *record, double step);
 
-/* Whether any curvature of the model is trained. */
+/* Whether curvatures of a place are trained, and of any place. */
+bool kp_run_record_learns(const kp_run_record *record, kp_place place);
 bool kp_run_record_learns_curvature(const kp_run_record *record);
 
 /* The median of the step times in ms; NaN without steps. */
@@ -64,7 +67,7 @@ double kp_run_record_step_ms(const kp_run_record *record);
 void kp_run_record_setting(const kp_run_record *record, const char *key, char *text, size_t size);
 
 /* "mixed e3 κ=-0.1", "gpt token difference": what a reader wants to know of a model.  Learned curvatures
- * show their start and the range of their last values. */
+ * show their start and the range of their last values, those of heads and experts behind these words. */
 void kp_run_record_describe(const kp_run_record *record, char *text, size_t size);
 
 #endif

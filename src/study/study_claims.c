@@ -7,29 +7,33 @@
 
 static const kp_claim claims[] = {
     {"reaches a lower final validation loss than its flat twin",
-     "reaches a higher final validation loss than its flat twin", KP_FINAL_LOSS, true, false},
+     "reaches a higher final validation loss than its flat twin", KP_FINAL_LOSS, true, KP_TWIN_FLAT},
     {"has a lower loss than its flat twin after a quarter of the steps",
-     "has a higher loss than its flat twin after a quarter of the steps", KP_QUARTER_LOSS, true, false},
+     "has a higher loss than its flat twin after a quarter of the steps", KP_QUARTER_LOSS, true,
+     KP_TWIN_FLAT},
     {"spreads its hidden states over more directions than its flat twin (mean cosine)",
      "spreads its hidden states over fewer directions than its flat twin (mean cosine)", KP_MEAN_COSINE, true,
-     false},
+     KP_TWIN_FLAT},
     {"uses more dimensions than its flat twin (effective rank of hidden states)",
      "uses fewer dimensions than its flat twin (effective rank of hidden states)", KP_EFFECTIVE_RANK, false,
-     false},
+     KP_TWIN_FLAT},
     {"has hidden states more like a tree than those of its flat twin (relative δ)",
      "has hidden states less like a tree than those of its flat twin (relative δ)", KP_RELATIVE_DELTA, true,
-     false},
+     KP_TWIN_FLAT},
     {"places frequent tokens nearer the origin than its flat twin does (rank correlation of frequency and "
      "embedding length)",
      "places frequent tokens further from the origin than its flat twin does (rank correlation of frequency "
      "and embedding length)",
-     KP_FREQUENCY_CORRELATION, true, false},
+     KP_FREQUENCY_CORRELATION, true, KP_TWIN_FLAT},
     {"has matrices with more even spectra than those of its flat twin (SVD entropy)",
      "has matrices with less even spectra than those of its flat twin (SVD entropy)", KP_SVD_ENTROPY, false,
-     false},
+     KP_TWIN_FLAT},
+    {"reaches a lower final validation loss than its flat twin in a ball of the same size",
+     "reaches a higher final validation loss than its flat twin in a ball of the same size", KP_FINAL_LOSS,
+     true, KP_TWIN_BOUNDED},
     {"reaches a lower final validation loss than the same model with frozen curvature",
      "reaches a higher final validation loss than the same model with frozen curvature", KP_FINAL_LOSS, true,
-     true},
+     KP_TWIN_FROZEN},
 };
 
 int kp_claim_count(void) {
@@ -50,20 +54,30 @@ static kp_outcome outcome_of(const kp_claim *claim, const kp_difference *differe
   return KP_OUTCOME_UNKNOWN;
 }
 
+/* Whether a run asks for a twin of that kind. */
+static bool wants(const kp_run_record *run, kp_twin_kind kind) {
+  switch (kind) {
+  case KP_TWIN_FLAT: return run->family->twin != NULL;
+  case KP_TWIN_BOUNDED: return kp_twin_wants_bounded(run);
+  case KP_TWIN_FROZEN: return kp_run_record_learns_curvature(run);
+  case KP_TWINS: break;
+  }
+  return false;
+}
+
 /* Whether a claim concerns a row at all: measures that the row does not have make no claim. */
 static bool concerns(const kp_claim *claim, const kp_comparison_row *row) {
   const kp_run_record *run = row->runs[0];
-  const bool wanted = claim->frozen ? kp_run_record_learns_curvature(run) : run->family->twin != NULL;
-  return wanted && row->measures[claim->measure].count > 0;
+  return wants(run, claim->twin) && row->measures[claim->measure].count > 0;
 }
 
 static kp_finding finding_of(const kp_comparison *c, const kp_claim *claim, const kp_comparison_row *row) {
-  const int twin = claim->frozen ? row->frozen : row->twin;
+  const int twin = row->twins[claim->twin];
   kp_finding f = {.claim = claim, .model = row->name, .outcome = KP_OUTCOME_UNKNOWN};
   f.difference = kp_paired(NULL, NULL, 0);
   if (twin < 0) return f;
   f.twin = c->rows[twin].name;
-  f.difference = (claim->frozen ? row->frozen_differences : row->twin_differences)[claim->measure];
+  f.difference = row->differences[claim->twin][claim->measure];
   f.outcome = outcome_of(claim, &f.difference);
   return f;
 }

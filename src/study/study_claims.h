@@ -24,8 +24,8 @@ typedef struct kp_claim {
   const char *words;    /* "reaches a lower final loss than its flat twin" */
   const char *opposite; /* "reaches a higher final loss than its flat twin" */
   kp_measure measure;
-  bool lower;  /* than the twin's */
-  bool frozen; /* against the frozen twin instead of the flat one */
+  bool lower; /* than the twin's */
+  kp_twin_kind twin;
 } kp_claim;
 
 int kp_claim_count(void);

@@ -43,7 +43,10 @@ static void put_rules(const kp_study_plan *plan, const kp_text_result *results, 
       "- A claim **holds** when the interval lies on the claimed side of 0; the numbers say **the opposite** "
       "when it lies on the other; the two **cannot be told apart** when it holds 0. Without a twin, or with "
       "one seed a side, nothing is known.\n"
-      "- *Flat twin*: differs in curvature alone. *Frozen curvature*: the same model whose curvatures stay "
+      "- *Flat twin*: differs in curvature alone. *In a ball of the same size*: the flat twin, its stream "
+      "drawn "
+      "back into the ball that the curved stream lives in. *Frozen curvature*: the same model whose "
+      "curvatures stay "
       "where they start.\n"
       "- *Speed*: the twin's steps over those after which the model's mean loss is the twin's final one.\n"
       "- ± is the standard deviation over seeds.\n",
@@ -59,12 +62,14 @@ static void put_rules(const kp_study_plan *plan, const kp_text_result *results, 
 
 static void put_finding(const kp_study_plan *plan, const kp_text_result *result, const kp_finding *f,
                         FILE *out) {
+  static const char *const missing[KP_TWINS] = {"flat twin", "bounded flat twin",
+                                                "run with frozen curvature"};
   const int digits = kp_measure_digits(f->claim->measure) + 1;
   fprintf(out, "- **%s**", f->model);
   if (plan->text_count > 1) fprintf(out, ", %s,", result->text->name);
   if (f->outcome == KP_OUTCOME_UNKNOWN) {
     if (f->twin == NULL)
-      fprintf(out, ": no %s here\n", f->claim->frozen ? "run with frozen curvature" : "flat twin");
+      fprintf(out, ": no %s here\n", missing[f->claim->twin]);
     else
       fprintf(out, ": %s beside it, with too few seeds\n", f->twin);
     return;

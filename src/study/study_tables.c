@@ -69,23 +69,26 @@ static void put_models(const kp_comparison *c, FILE *out) {
   }
 }
 
-static void put_twins(const kp_comparison *c, bool frozen, FILE *out) {
+static void put_twins(const kp_comparison *c, kp_twin_kind kind, FILE *out) {
+  static const char *const titles[KP_TWINS] = {"Less the flat twin",
+                                               "Less the flat twin in a ball of the same size",
+                                               "Less the same with frozen curvature"};
   int rows = 0;
   for (int i = 0; i < c->row_count; i++) {
     const kp_comparison_row *r = &c->rows[i];
-    const int twin = frozen ? r->frozen : r->twin;
-    const kp_difference *d = frozen ? r->frozen_differences : r->twin_differences;
+    const int twin = r->twins[kind];
+    const kp_difference *d = r->differences[kind];
     if (twin < 0) continue;
     if (rows++ == 0)
       fprintf(out,
               "\n### %s\n\n| model | twin | final loss | 95 %% interval | verdict | at a quarter | 95 %% "
               "interval | verdict | speed |\n| --- | --- | ---: | ---: | --- | ---: | ---: | --- | ---: |\n",
-              frozen ? "Less the same with frozen curvature" : "Less the flat twin");
+              titles[kind]);
     fprintf(out, "| %s | %s | ", r->name, c->rows[twin].name);
     put_difference(&d[KP_FINAL_LOSS], 4, out);
     fputs(" | ", out);
     put_difference(&d[KP_QUARTER_LOSS], 4, out);
-    if (frozen || isnan(r->twin_speed))
+    if (kind != KP_TWIN_FLAT || isnan(r->twin_speed))
       fputs(" | – |\n", out);
     else
       fprintf(out, " | ×%.2f |\n", r->twin_speed);
@@ -110,8 +113,9 @@ static void put_warnings(const kp_comparison *c, FILE *out) {
 }
 
 void kp_study_write_tables(const kp_text_result *result, FILE *out) {
-  static const kp_measure losses[] = {KP_FINAL_LOSS,   KP_BEST_LOSS,    KP_BEST_STEP, KP_BITS_PER_BYTE,
-                                      KP_QUARTER_LOSS, KP_TOKENS_PER_S, KP_SKIPPED};
+  static const kp_measure losses[] = {KP_FINAL_LOSS,   KP_BEST_LOSS, KP_BEST_STEP, KP_BITS_PER_BYTE,
+                                      KP_QUARTER_LOSS, KP_ACCURACY,  KP_MACRO_F1,  KP_ENTITY_F1,
+                                      KP_TOKENS_PER_S, KP_SKIPPED};
   static const kp_measure geometry[] = {KP_HYPERBOLIC,
                                         KP_EUCLIDEAN,
                                         KP_SPHERICAL,
@@ -128,8 +132,7 @@ void kp_study_write_tables(const kp_text_result *result, FILE *out) {
   put_models(c, out);
   fputc('\n', out);
   put_measures(c, losses, (int)(sizeof losses / sizeof *losses), out);
-  put_twins(c, false, out);
-  put_twins(c, true, out);
+  for (int kind = 0; kind < KP_TWINS; kind++) put_twins(c, (kp_twin_kind)kind, out);
   put_signs(c, out);
   fputs("\n### Geometry\n\n", out);
   put_measures(c, geometry, (int)(sizeof geometry / sizeof *geometry), out);

@@ -49,7 +49,7 @@ static void forward(void *context, const kp_progress *p) {
 
 /* Keys that training resolves from the data and from other keys when they are not given. */
 static bool is_resolved(const char *key) {
-  static const char *const keys[] = {"model.vocabulary", "model.output_projection", "train.warmup"};
+  static const char *const keys[] = {"model.vocabulary", "train.warmup"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strcmp(key, keys[i]) == 0) return true;
   return false;
@@ -166,8 +166,11 @@ static kp_status check_configs(const kp_study_plan *plan, kp_error *error) {
   for (int i = 0; i < kp_study_plan_runs(plan); i += plan->seed_count) {
     const kp_study_run run = kp_study_plan_run(plan, i);
     kp_config *config;
+    kp_train_settings settings;
     KP_TRY(kp_study_run_config(plan, &run, &config, error));
+    kp_status status = kp_train_settings_read(config, &settings, error);
     kp_config_destroy(config);
+    if (status != KP_OK) return kp_context(error, "%s: variant %s", plan->path, run.variant->name);
   }
   return KP_OK;
 }

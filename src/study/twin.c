@@ -64,6 +64,13 @@ static kp_status twin_text(const kp_run_record *curved, char **text, size_t *siz
   return status;
 }
 
+/* On the unit sphere every vector is normalised after each step: decay leaves no trace. */
+static bool is_without_effect(const kp_run_record *curved, const char *key) {
+  const kp_residual residual = curved->options.residual;
+  return (residual == KP_RESIDUAL_LERP || residual == KP_RESIDUAL_SLERP) &&
+         strcmp(key, "train.weight_decay") == 0;
+}
+
 static bool same_value(const kp_yaml_entry *a, const kp_yaml_entry *b) {
   if (a->count != b->count) return false;
   for (size_t i = 0; i < a->count; i++)
@@ -85,6 +92,7 @@ kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat
   for (size_t i = 0; i < twin.count && status == KP_OK; i++) {
     const char *key = twin.entries[i].key;
     const kp_config_row *row = kp_schema_find(kp_training_schema(), key);
+    if (is_without_effect(curved, key)) continue;
     if (row == NULL || is_of_curvature(key) || kp_key_is_bookkeeping(key) || strcmp(key, "train.seed") == 0)
       continue;
     if (same_value(&twin.entries[i], &flat->settings.entries[i])) continue;
@@ -96,20 +104,56 @@ kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat
   return status;
 }
 
+bool kp_twin_wants_bounded(const kp_run_record *curved) {
+  const kp_model_options *o = &curved->options;
+  if (o->residual != KP_RESIDUAL_STEREOGRAPHIC || o->curvature.mode != KP_CURVATURE_FIXED ||
+      o->curvature.dynamic)
+    return false;
+  for (int i = 0; i < o->curvature.count; i++)
+    if (o->curvature.values[i] >= 0) return false;
+  return true;
+}
+
+kp_status kp_twin_is_bounded(const kp_run_record *curved, const kp_run_record *other, bool *bounded,
+                             kp_error *error) {
+  const kp_curvature_options *a = &curved->options.curvature, *b = &other->options.curvature;
+  kp_twin_difference difference;
+  *bounded = false;
+  if (!kp_twin_wants_bounded(curved) || other->options.residual != KP_RESIDUAL_BOUNDED) return KP_OK;
+  KP_TRY(kp_twin_compare(curved, other, &difference, error));
+  *bounded =
+      difference.count == 1 && strcmp(difference.keys[0], "model.residual") == 0 && a->count == b->count;
+  for (int i = 0; i < a->count && *bounded; i++) *bounded = a->values[i] == b->values[i];
+  return KP_OK;
+}
+
 /* Keys in which a model with frozen curvatures may differ: that they are learned, how fast, and the map from
  * the learned number. */
 static bool is_of_learning(const char *key) {
-  static const char *const keys[] = {"train.curvature_rate", "model.curvature.mode", "model.curvature.map"};
+  static const char *const keys[] = {"train.curvature_rate",          "model.curvature.mode",
+                                     "model.curvature.map",           "model.attention.curvature.mode",
+                                     "model.attention.curvature.map", "model.experts.curvature.mode",
+                                     "model.experts.curvature.map"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strcmp(key, keys[i]) == 0) return true;
+  return false;
+}
+
+/* Whether any place starts from random curvatures. */
+static bool starts_at_random(const kp_run_record *run) {
+  const kp_model_options *o = &run->options;
+  const kp_curvature_options *all[KP_PLACES] = {&o->curvature, &o->attention.curvature,
+                                                &o->experts.curvature};
+  for (kp_place place = 0; place < KP_PLACES; place++)
+    if (kp_run_record_learns(run, place) && all[place]->mode == KP_CURVATURE_RANDOM) return true;
   return false;
 }
 
 bool kp_twin_is_frozen(const kp_run_record *learned, const kp_run_record *other) {
   bool frozen = other->family == learned->family && !kp_run_record_learns_curvature(other);
   /* Random starts can be frozen by the rate alone: a fixed curvature has other values. */
-  const bool same_start = kp_config_choice(learned->config, "model.curvature.mode") != KP_CURVATURE_RANDOM ||
-                          kp_config_real(other->config, "train.curvature_rate") == 0;
+  const bool same_start =
+      !starts_at_random(learned) || kp_config_real(other->config, "train.curvature_rate") == 0;
   frozen = frozen && same_start && learned->settings.count == other->settings.count;
   for (size_t i = 0; i < learned->settings.count && frozen; i++) {
     const char *key = learned->settings.entries[i].key;

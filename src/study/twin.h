@@ -24,6 +24,22 @@ kp_status kp_twin_compare(const kp_run_record *curved, const kp_run_record *flat
 /* Writes what makes a flat twin of `curved`, as one types it: "--set model.family=gpt …". */
 void kp_twin_words(const kp_run_record *curved, char *text, size_t size);
 
+/* The kinds of run that a curved run is held against. */
+typedef enum kp_twin_kind {
+  KP_TWIN_FLAT,    /* differs in curvature alone */
+  KP_TWIN_BOUNDED, /* the flat twin, its stream drawn back into a ball as large as that of the curved stream
+                    */
+  KP_TWIN_FROZEN,  /* the same curved model, whose curvatures stay where they start */
+  KP_TWINS,
+} kp_twin_kind;
+
+/* Whether a curved stream has a boundary, so that a bounded flat one can stand beside it. */
+bool kp_twin_wants_bounded(const kp_run_record *curved);
+
+/* Whether `other` is the bounded twin of `curved`. */
+kp_status kp_twin_is_bounded(const kp_run_record *curved, const kp_run_record *other, bool *bounded,
+                             kp_error *error);
+
 /* Whether `other` is the same model as `learned`, whose curvatures are trained, but for these: they stay
  * where they start, by train.curvature_rate 0 or by fixed modes with the same values. */
 bool kp_twin_is_frozen(const kp_run_record *learned, const kp_run_record *other);

@@ -16,7 +16,7 @@ static void add_difference(kp_panel *panel, const kp_difference *d, int place, c
 
 static int twins_of(const kp_comparison *c) {
   int count = 0;
-  for (int i = 0; i < c->row_count; i++) count += c->rows[i].twin >= 0;
+  for (int i = 0; i < c->row_count; i++) count += c->rows[i].twins[KP_TWIN_FLAT] >= 0;
   return count;
 }
 
@@ -38,9 +38,10 @@ kp_status kp_plot_twins(const kp_comparison *c, const char *folder, kp_error *er
     kp_panel_series(panel, KP_LINE_DASHED, NULL, kp_plot_colour(6), 2, ends, zero);
     for (int i = 0; i < c->row_count; i++) {
       char label[512];
-      if (c->rows[i].twin < 0) continue;
+      if (c->rows[i].twins[KP_TWIN_FLAT] < 0) continue;
       snprintf(label, sizeof label, "%d: %s", ++place, c->rows[i].name);
-      add_difference(panel, &c->rows[i].twin_differences[panels[p].measure], place, label, kp_plot_colour(i));
+      add_difference(panel, &c->rows[i].differences[KP_TWIN_FLAT][panels[p].measure], place, label,
+                     kp_plot_colour(i));
     }
   }
   kp_status status = kp_figure_write(figure, folder, "twins", error);

@@ -66,6 +66,43 @@ static const kp_name_rule helm_d[] = {
     {H "mlp.branch_weight", "resblocks.%d.res2.w_y", 0, 1, ALL},
 };
 
+#define L "layers.%d."
+
+static const kp_name_rule helm_mice[] = {
+    {"transformer.wte.points", "embed.embedding", 0, 1, ALL},
+    {"transformer.wte.weight", "embed.weight", 0, 1, ALL},
+    {"transformer.ln_f.weight", "norm.weight", 0, 1, ALL},
+    {"lm_head.weight", "head.weight", 0, 1, SPACE},
+    {"lm_head.time", "head.weight", 0, 1, TIME},
+    LINEAR("final_projection", "final_proj.linear", 0, 1),
+    {H "ln_1.weight", L "attn_norm.weight", 0, 1, ALL},
+    {H "ln_2.weight", L "ffn_norm.weight", 0, 1, ALL},
+    LINEAR(H "attn.q", L "attn.wq.linear", 0, 1),
+    LINEAR(H "attn.kv_a", L "attn.wkv_a.linear", 0, 1),
+    {H "attn.kv_norm.weight", L "attn.kv_norm.weight", 0, 1, ALL},
+    LINEAR(H "attn.kv_b", L "attn.wkv_b.linear", 0, 1),
+    {H "attn.temperature", L "attn.softmax_scale", 0, 1, ALL},
+    {H "attn.c_proj.weight", L "attn.wo.linear.weight", 0, 1, SPACES},
+    {H "attn.c_proj.time", L "attn.wo.linear.weight", 0, 1, TIMES},
+    {H "attn.c_proj.bias", L "attn.wo.linear.bias", 0, 1, ALL},
+    {H "attn.branch_weight", L "attn_res.w_y", 0, 1, ALL},
+    {H "mlp.branch_weight", L "ffn_res.w_y", 0, 1, ALL},
+    LINEAR(H "mlp.c_fc", L "ffn.w3.linear", 0, 2),
+    LINEAR(H "mlp.c_fc", L "ffn.w1.linear", 1, 2),
+    LINEAR(H "mlp.c_proj", L "ffn.w2.linear", 0, 1),
+    {H "mlp.gate.weight", L "ffn.gate.weight", 0, 1, ALL},
+    {H "mlp.gate.bias", L "ffn.gate.bias", 0, 1, ALL},
+    LINEAR(H "mlp.shared.c_fc", L "ffn.shared_experts.w3.linear", 0, 2),
+    LINEAR(H "mlp.shared.c_fc", L "ffn.shared_experts.w1.linear", 1, 2),
+    LINEAR(H "mlp.shared.c_proj", L "ffn.shared_experts.w2.linear", 0, 1),
+    LINEAR(H "mlp.experts.w1", L "ffn.experts.%d.w1.linear", 0, 0),
+    LINEAR(H "mlp.experts.w2", L "ffn.experts.%d.w2.linear", 0, 0),
+    LINEAR(H "mlp.experts.w3", L "ffn.experts.%d.w3.linear", 0, 0),
+    {H "mlp.experts.curvature", L "ffn.experts.%d.expert_manifold.k", 0, 0, ALL},
+    {H "mlp.merge_weight", L "ffn.add_experts.w_y", 0, 1, ALL},
+    {H "mlp.merge_scale", L "ffn.add_experts.scale", 0, 1, ALL},
+};
+
 const kp_name_rule *kp_name_rules(const char *family, int *count) {
   static const struct {
     const char *family;
@@ -75,6 +112,7 @@ const kp_name_rule *kp_name_rules(const char *family, int *count) {
       {"ngpt", ngpt, sizeof ngpt / sizeof *ngpt},
       {"gpt-rope", ngpt, sizeof ngpt / sizeof *ngpt},
       {"helm-d", helm_d, sizeof helm_d / sizeof *helm_d},
+      {"helm-mice", helm_mice, sizeof helm_mice / sizeof *helm_mice},
   };
   *count = 0;
   for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
@@ -151,6 +189,13 @@ static kp_status place_of(const kp_name_rule *rule, const kp_parameter *p, int64
   return KP_OK;
 }
 
+/* Element (r, k) of the place, counted in their tensor. */
+static int64_t their_index(const kp_name_rule *rule, const place *at, int64_t heads, int64_t r, int64_t k) {
+  const bool times = rule->columns == KP_COLUMNS_TIME_HEADS;
+  return r * at->their_columns +
+         (times ? k * (at->their_columns / heads) : their_column(rule->columns, heads, k, at->columns));
+}
+
 static kp_status take(const kp_case *c, const char *prefix, const kp_name_rule *rule, int block, int expert,
                       const kp_parameter *p, int64_t heads, double *values, bool *found, kp_error *error) {
   char name[256];
@@ -161,13 +206,9 @@ static kp_status take(const kp_case *c, const char *prefix, const kp_name_rule *
   KP_TRY(kp_case_values(c, name, true, &theirs, &count, error));
   if (theirs == NULL) return KP_OK;
   kp_status status = place_of(rule, p, heads, count, expert, &at, error);
-  const bool times = rule->columns == KP_COLUMNS_TIME_HEADS;
   for (int64_t r = 0; r < at.rows && status == KP_OK; r++)
-    for (int64_t k = 0; k < at.columns; k++) {
-      const int64_t from =
-          times ? k * (at.their_columns / heads) : their_column(rule->columns, heads, k, at.columns);
-      values[(at.first + r) * at.columns + k] = theirs[r * at.their_columns + from];
-    }
+    for (int64_t k = 0; k < at.columns; k++)
+      values[(at.first + r) * at.columns + k] = theirs[their_index(rule, &at, heads, r, k)];
   *found = true;
   free(theirs);
   return status;
@@ -195,4 +236,39 @@ kp_status kp_case_parameter(const kp_case *c, const char *prefix, const kp_model
   free(*values);
   *values = NULL;
   return status;
+}
+
+/* Writes what a rule takes of `theirs` back into it. */
+static kp_status give(const kp_name_rule *rule, int expert, const kp_parameters *parameters, int index,
+                      int64_t heads, double *theirs, int64_t their_count, kp_error *error) {
+  const kp_parameter *p = &parameters->list[index];
+  place at;
+  KP_TRY(place_of(rule, p, heads, their_count, expert, &at, error));
+  double *values = malloc((size_t)p->count * sizeof *values);
+  kp_assert(values != NULL, "out of memory");
+  kp_parameters_read(parameters, parameters->values, index, values);
+  for (int64_t r = 0; r < at.rows; r++)
+    for (int64_t k = 0; k < at.columns; k++)
+      theirs[their_index(rule, &at, heads, r, k)] = values[(at.first + r) * at.columns + k];
+  free(values);
+  return KP_OK;
+}
+
+kp_status kp_case_theirs(const kp_case *c, const kp_model_options *options, const kp_parameters *parameters,
+                         const char *name, double *theirs, int64_t their_count, kp_error *error) {
+  int count, block;
+  const kp_name_rule *rules = kp_name_rules(c->report->family, &count);
+  for (int index = 0; index < parameters->count; index++)
+    for (int i = 0; i < count; i++) {
+      const kp_parameter *p = &parameters->list[index];
+      if (!matches(rules[i].ours, p->name, &block)) continue;
+      const int64_t experts = rules[i].parts == 0 ? p->shape[0] : 1;
+      for (int e = 0; e < experts; e++) {
+        char full[256];
+        fill(full, sizeof full, "", rules[i].theirs, block, e);
+        if (strcmp(full, name) == 0)
+          KP_TRY(give(&rules[i], e, parameters, index, options->heads, theirs, their_count, error));
+      }
+    }
+  return KP_OK;
 }

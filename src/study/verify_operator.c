@@ -274,6 +274,7 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
 
 kp_status kp_verify_operator(const kp_case *c, kp_error *error) {
   if (kp_verify_is_lorentz(c)) return kp_verify_lorentz(c, error);
+  if (kp_verify_is_experts(c)) return kp_verify_experts(c, error);
   if (strcmp(c->report->family, "mixed") == 0) return verify_published_all(c, error);
   if (strcmp(c->report->name, "midpoint") == 0) return verify_midpoints(c, error);
   if (strcmp(c->report->name, "geoattn") == 0) {

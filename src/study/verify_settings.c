@@ -8,6 +8,11 @@ static int64_t integer(const json_t *config, const char *key, int64_t fallback) 
   return json_is_integer(value) ? json_integer_value(value) : fallback;
 }
 
+static double number(const json_t *config, const char *key, double fallback) {
+  const json_t *value = json_object_get(config, key);
+  return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
 static bool boolean(const json_t *config, const char *key, bool fallback) {
   const json_t *value = json_object_get(config, key);
   return json_is_boolean(value) ? json_is_true(value) : fallback;
@@ -87,12 +92,39 @@ static void helm_d_settings(const kp_case *c, const json_t *config, char *text, 
            (long long)integer(config, "max_seq_len", 0), heads > 0 ? ambient / heads - 1 : 0);
 }
 
+/* HELM-MiCE: sizes there count time, but for the latent's and the plain part of a key. */
+static void helm_mice_settings(const kp_case *c, const json_t *config, char *text, size_t size) {
+  snprintf(
+      text, size,
+      "model.family: helm_mice\nmodel.variant: %s\nmodel.vocabulary: %lld\nmodel.layers: %lld\n"
+      "model.heads: %lld\nmodel.width: %lld\nmodel.context: %lld\nmodel.hidden: %lld\n"
+      "model.embedding: %s\nmodel.rotary.base: %lld\n"
+      "model.latent: {rank: %lld, query_rank: %lld, plain: %lld, rotary: %lld, value: %lld}\n"
+      "model.experts: {routed: %lld, shared: %lld, active: %lld, groups: %lld, limited_groups: %lld, "
+      "dense_layers: %lld, hidden: %lld, score: %s, route_scale: %.17g, balance_rate: %.17g, "
+      "balance_loss: %.17g}\nmodel.experts.curvature.mode: %s\n",
+      c->report->variant, (long long)integer(config, "vocab_size", 0),
+      (long long)integer(config, "n_layers", 0), (long long)integer(config, "n_heads", 0),
+      (long long)integer(config, "dim", 0) - 1, (long long)integer(config, "max_seq_len", 0),
+      (long long)integer(config, "inter_dim", 0) - 1,
+      boolean(config, "project_emb", false) ? "table" : "manifold",
+      (long long)integer(config, "rope_theta", 10000), (long long)integer(config, "kv_lora_rank", 0),
+      (long long)integer(config, "q_lora_rank", 0), (long long)integer(config, "qk_nope_head_dim", 0),
+      (long long)integer(config, "qk_rope_head_dim", 0) - 1, (long long)integer(config, "v_head_dim", 0) - 1,
+      (long long)integer(config, "n_routed_experts", 0), (long long)integer(config, "n_shared_experts", 1),
+      (long long)integer(config, "n_activated_experts", 2), (long long)integer(config, "n_expert_groups", 1),
+      (long long)integer(config, "n_limited_groups", 1), (long long)integer(config, "n_dense_layers", 0),
+      (long long)integer(config, "mice_inter_dim", 0) - 1, text_of(config, "score_func", "softmax"),
+      number(config, "route_scale", 1), number(config, "bias_update_speed", 0),
+      number(config, "seq_bal_alpha", 0), boolean(config, "train_curv", false) ? "parametric" : "fixed");
+}
+
 static const struct {
   const char *family;
   void (*settings)(const kp_case *c, const json_t *config, char *text, size_t size);
 } families[] = {
     {"mixed", mixed_settings},   {"gpt-no-geometry", mixed_settings}, {"ngpt", ngpt_settings},
-    {"gpt-rope", ngpt_settings}, {"helm-d", helm_d_settings},
+    {"gpt-rope", ngpt_settings}, {"helm-d", helm_d_settings},         {"helm-mice", helm_mice_settings},
 };
 
 kp_status kp_case_options(const kp_case *c, kp_model_options *options, kp_error *error) {

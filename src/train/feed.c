@@ -80,7 +80,7 @@ kp_status kp_feed_evaluation(kp_feed *feed, int64_t number, int64_t *scored, kp_
                           feed->batch.documents);
     return KP_OK;
   }
-  KP_TRY(kp_example_validation_fill(&feed->judged, number, &feed->batch, error));
+  KP_TRY(kp_example_validation_fill(&feed->judged, feed->batches, number, &feed->batch, error));
   *scored = count_targets(feed);
   return KP_OK;
 }

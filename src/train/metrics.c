@@ -42,8 +42,8 @@ kp_status kp_metrics_step(kp_metrics *metrics, const kp_progress *p, kp_error *e
   return status;
 }
 
-/* κ of one block, a number a group; a table of several rows gives their mean. */
-static json_t *block_curvature(const kp_tensor *tensor, const kp_executor *executor) {
+/* Numbers of one block, one a group; a table of several rows gives their mean. */
+static json_t *block_values(const kp_tensor *tensor, const kp_executor *executor) {
   const int64_t rows = kp_tensor_rows(tensor), groups = kp_tensor_columns(tensor);
   double *values = malloc((size_t)(rows * groups) * sizeof *values);
   kp_assert(values != NULL, "out of memory");
@@ -56,6 +56,33 @@ static json_t *block_curvature(const kp_tensor *tensor, const kp_executor *execu
   }
   free(values);
   return list;
+}
+
+static kp_tensor *stream_curvature(const kp_network *network, int layer) {
+  return network->curvature[layer];
+}
+static kp_tensor *head_curvature(const kp_network *network, int layer) {
+  return network->head_curvature[layer];
+}
+static kp_tensor *expert_curvature(const kp_network *network, int layer) {
+  return network->routes[layer].curvature;
+}
+static kp_tensor *expert_counts(const kp_network *network, int layer) {
+  return network->routes[layer].counts;
+}
+
+/* A list for each block of what it has of a kind; nothing where no block has any. */
+static void add_blocks(json_t *line, const char *key, const kp_network *network, const kp_executor *executor,
+                       kp_tensor *(*tensor_of)(const kp_network *network, int layer)) {
+  bool any = false;
+  json_t *blocks = json_array();
+  for (int layer = 0; layer < network->layers; layer++) {
+    const kp_tensor *tensor = tensor_of(network, layer);
+    any |= tensor != NULL;
+    json_array_append_new(blocks, tensor != NULL ? block_values(tensor, executor) : json_array());
+  }
+  if (any) json_object_set(line, key, blocks);
+  json_decref(blocks);
 }
 
 kp_status kp_metrics_evaluation(kp_metrics *metrics, const kp_progress *p, int64_t tokens,
@@ -74,12 +101,10 @@ kp_status kp_metrics_evaluation(kp_metrics *metrics, const kp_progress *p, int64
   for (int i = 0; i < 3 && status == KP_OK; i++)
     if (!isnan(scores[i].value))
       status = scalar(metrics, line, scores[i].key, scores[i].value, p->step, error);
-  if (network->curvature[0] != NULL) {
-    json_t *blocks = json_array();
-    for (int layer = 0; layer < network->layers; layer++)
-      json_array_append_new(blocks, block_curvature(network->curvature[layer], executor));
-    json_object_set_new(line, "curvature", blocks);
-  }
+  add_blocks(line, "curvature", network, executor, stream_curvature);
+  add_blocks(line, "head_curvature", network, executor, head_curvature);
+  add_blocks(line, "expert_curvature", network, executor, expert_curvature);
+  add_blocks(line, "expert_load", network, executor, expert_counts);
   if (status == KP_OK) status = kp_jsonl_append(metrics->path, line, KP_JSON_FLOAT_DIGITS, error);
   json_decref(line);
   return status;
@@ -93,7 +118,7 @@ double kp_boundary_share(const kp_network *network, const kp_executor *executor)
     double count;
     kp_executor_read(executor, network->events[i], &count);
     events += count;
-    places += rows * (double)kp_tensor_columns(network->curvature[0]);
+    places += rows * (network->curvature[0] != NULL ? (double)kp_tensor_columns(network->curvature[0]) : 1);
   }
   return events / places;
 }

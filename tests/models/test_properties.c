@@ -25,7 +25,7 @@ static double loss_at(model_run *run, const double *start, const double *directi
   double loss, *values = run->parameters->values;
   for (int64_t i = 0; i < run->parameters->total; i++) values[i] = start[i] + h * direction[i];
   check_ok(kp_executor_run(run->executor, 0, run->network->graph->forward_count, &error), &error);
-  kp_executor_read(run->executor, run->network->loss, &loss);
+  kp_executor_read(run->executor, run->network->objective, &loss);
   return loss;
 }
 
@@ -61,7 +61,7 @@ static void test_gradients(void **state) {
   model_run_destroy(&run);
 }
 
-/* Every parameter that an operator reads has a gradient. */
+/* Every parameter that an operator reads has a gradient, if it is learned by gradients. */
 static void test_gradients_reach(void **state) {
   const model_case *c = *state;
   model_run run = model_run_create(&c->options, kp_backend_ref(), KP_BUILD_TRAIN);
@@ -70,6 +70,7 @@ static void test_gradients_reach(void **state) {
     const kp_parameter *parameter = &run.parameters->list[p];
     const double *gradient = (const double *)run.parameters->gradients + parameter->offset;
     double largest = 0;
+    if (!parameter->trainable) continue;
     for (int64_t i = 0; i < parameter->count; i++) largest = fmax(largest, fabs(gradient[i]));
     if (parameter->used != (largest > 0))
       fail_msg("%s: %s is %sused, its largest gradient is %g", c->name, parameter->name,
@@ -86,12 +87,20 @@ static bool leaks(const kp_model_options *options) {
          options->curvature.dynamic;
 }
 
-/* Whether some logit before `changed` differs between two runs, bit for bit. */
-static bool differs_before(const double *a, const double *b, int64_t changed) {
+/* How far logits may be apart without being different: not at all.  But a library's float product rounds a
+ * row by how many rows there are, and an expert gets as many as tokens choose it, later ones too. */
+static double roundings(const model_case *c, const kp_backend *backend) {
+  const bool routed = c->options.feed_forward >= KP_FEED_FORWARD_MOE;
+  return routed && backend->real_size == sizeof(float) ? 1e-6 : 0;
+}
+
+/* Whether some logit before `changed` differs between two runs. */
+static bool differs_before(const double *a, const double *b, int64_t changed, double allowed) {
   bool differs = false;
   for (int64_t s = 0; s < MODEL_BATCH; s++) {
     const int64_t first = s * MODEL_LENGTH * MODEL_VOCABULARY;
-    differs |= memcmp(a + first, b + first, (size_t)(changed * MODEL_VOCABULARY) * sizeof *a) != 0;
+    for (int64_t i = first; i < first + changed * MODEL_VOCABULARY; i++)
+      differs |= !(fabs(a[i] - b[i]) <= allowed * fmax(fabs(a[i]), 1));
   }
   return differs;
 }
@@ -103,7 +112,7 @@ static void check_causality(const model_case *c, const kp_backend *backend) {
   for (int64_t t = 1; t < MODEL_LENGTH; t++) {
     model_run_write(&run, t);
     double *after = model_run_logits(&run);
-    leaked |= differs_before(before, after, t);
+    leaked |= differs_before(before, after, t, roundings(c, backend));
     if (memcmp(before, after, sizeof *before * MODEL_BATCH * MODEL_LENGTH * MODEL_VOCABULARY) == 0)
       fail_msg("%s: token %d changes nothing", c->name, (int)t);
     free(after);

@@ -166,13 +166,90 @@ static void the_upstream_variant(void **state) {
   kp_analysis_destroy(a);
 }
 
+/* δ of every cloud lies in [0, 1], and the geodesic one is there for a curved stream alone. */
+static void check_trees(const kp_tree_likeness *t, bool curved) {
+  assert_true(t->rows.relative >= 0 && t->rows.relative <= 1);
+  assert_true(t->gaussian.relative > 0 && t->gaussian.relative <= 1);
+  assert_true(t->like.relative > 0 && t->like.relative <= 1);
+  assert_true(t->curved == curved);
+  if (curved) assert_true(t->geodesic.relative >= 0 && t->geodesic.relative <= 1);
+}
+
+/* The text has ten characters; their counts are those of the training part. */
+static void embeddings_and_trees(void **state) {
+  kp_analysis *a = analyze(train(state, "run", (const char *[]){"model.family=gpt", NULL}), TOKENS);
+  double share = 0;
+  assert_true(a->embedding.known);
+  assert_int_equal(a->embedding.tokens, 3600);
+  assert_int_equal(a->embedding.norms.groups, a->embedding.norms.seen);
+  for (int g = 0; g < a->embedding.norms.groups; g++) share += a->embedding.norms.share[g];
+  check_near(share, 1, 1e-12);
+  check_trees(&a->embedding.trees, false);
+  for (int i = 0; i <= LAYERS; i++) check_trees(&a->streams[i].trees, false);
+  assert_int_equal(a->seam_count, 0);
+  kp_analysis_destroy(a);
+  a = analyze(train(state, "curved", (const char *[]){"model.family=mixed", NULL}), TOKENS);
+  for (int i = 0; i <= LAYERS; i++) check_trees(&a->streams[i].trees, true);
+  for (int i = 0; i < a->seam_count; i++) assert_true(a->seams[i] >= 0 && a->seams[i] <= 1);
+  assert_true(a->seam_count > 0);
+  kp_analysis_destroy(a);
+}
+
+/* Curvatures of attention heads, from random starts; the stream of this family is flat. */
+static void curvature_of_attention_heads(void **state) {
+  kp_analysis *a = analyze(train(state, "run", (const char *[]){"model.family=geometric", NULL}), TOKENS);
+  const kp_curvature_analysis *heads = &a->curvature[KP_PLACE_HEADS];
+  const double *first = a->record.evaluations[0].curvature[KP_PLACE_HEADS];
+  const double *last = a->record.evaluations[a->record.evaluation_count - 1].curvature[KP_PLACE_HEADS];
+  assert_int_equal(a->curvature[KP_PLACE_STREAM].groups, 0);
+  assert_int_equal(heads->groups, HEADS);
+  assert_int_equal(heads->table.heads, LAYERS * HEADS);
+  for (int i = 0; i < LAYERS * HEADS; i++) {
+    check_near(heads->start[i], first[i], 1e-8);
+    check_near(heads->end[i], last[i], 1e-8);
+  }
+  kp_analysis_destroy(a);
+}
+
+/* The space coordinates of a point of the hyperboloid: sinh of its distance from the origin. */
+static void a_stream_on_the_hyperboloid(void **state) {
+  kp_analysis *a = analyze(train(state, "run", (const char *[]){"model.family=helm_d", NULL}), TOKENS);
+  assert_true(a->embedding.known); /* its table holds points */
+  for (int i = 0; i <= LAYERS; i++) {
+    const double bound = asinh(a->streams[i].isotropy.mean_norm); /* asinh is concave */
+    assert_true(a->streams[i].radius.mean > 0 && a->streams[i].radius.mean <= bound + 1e-12);
+    check_trees(&a->streams[i].trees, true);
+  }
+  kp_analysis_destroy(a);
+}
+
+static void all_checkpoints(void **state) {
+  static const char *const settings[] = {"model.family=gpt", "train.checkpoint_every=2", "train.keep=9",
+                                         NULL};
+  kp_error error = {0};
+  kp_analysis *a;
+  const kp_analysis_options options = {
+      .backend = kp_backend_ref(), .tokens = TOKENS, .threads = 1, .over_training = true};
+  check_ok(kp_analysis_create(train(state, "run", settings), &options, &a, &error), &error);
+  assert_true(a->history_count >= 3);
+  assert_ptr_equal(a->history[a->history_count - 1], a);
+  for (int i = 1; i < a->history_count; i++) assert_true(a->history[i]->step > a->history[i - 1]->step);
+  check_ok(kp_analysis_write(a, temporary_path(state, "out"), true, &error), &error);
+  check_png(temporary_path(state, "out/training.png"));
+  json_t *json;
+  check_ok(kp_json_read_file(temporary_path(state, "out/analysis.json"), &json, &error), &error);
+  assert_int_equal(json_array_size(json_object_get(json, "over_training")), a->history_count);
+  json_decref(json);
+  kp_analysis_destroy(a);
+}
+
 static void files_are_written(void **state) {
   kp_error error = {0};
   static const char *const settings[] = {"model.family=mixed", "model.curvature.mode=parametric", NULL};
   kp_analysis *a = analyze(train(state, "run", settings), TOKENS);
   check_ok(kp_analysis_write(a, temporary_path(state, "out"), true, &error), &error);
-  static const char *const figures[] = {"isotropy", "curvature", "weights"};
-  for (int i = 0; i < 3; i++) {
+  static const char *const figures[] = {"isotropy", "curvature", "weights", "trees", "radii", "embedding"};
+  for (int i = 0; i < 6; i++) {
     char name[64];
     snprintf(name, sizeof name, "out/%s.png", figures[i]);
     check_png(temporary_path(state, name));
@@ -214,6 +291,10 @@ int main(void) {
       TEST(random_starts_are_found_again),
       TEST(predicted_curvature_is_averaged),
       TEST(the_upstream_variant),
+      TEST(embeddings_and_trees),
+      TEST(curvature_of_attention_heads),
+      TEST(a_stream_on_the_hyperboloid),
+      TEST(all_checkpoints),
       TEST(files_are_written),
       TEST(what_cannot_be_analyzed_is_refused),
   };

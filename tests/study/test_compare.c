@@ -101,11 +101,11 @@ static void the_fair_twin_is_found(void **state) {
   const kp_comparison_row *row = &c->rows[1];
   assert_string_equal(row->model, "mixed e3 κ=-0.5");
   assert_string_equal(c->rows[2].model, "gpt token difference");
-  assert_int_equal(row->twin, 2);
-  assert_int_equal(c->rows[0].twin, -1);
-  check_near(row->twin_differences[KP_FINAL_LOSS].value, -0.25, 1e-9);
-  check_near(row->twin_differences[KP_QUARTER_LOSS].value, -0.25, 1e-9);
-  assert_true(isnan(row->twin_differences[KP_FINAL_LOSS].error));
+  assert_int_equal(row->twins[KP_TWIN_FLAT], 2);
+  assert_int_equal(c->rows[0].twins[KP_TWIN_FLAT], -1);
+  check_near(row->differences[KP_TWIN_FLAT][KP_FINAL_LOSS].value, -0.25, 1e-9);
+  check_near(row->differences[KP_TWIN_FLAT][KP_QUARTER_LOSS].value, -0.25, 1e-9);
+  assert_true(isnan(row->differences[KP_TWIN_FLAT][KP_FINAL_LOSS].error));
   check_near(row->step_ratio, 1.5, 1e-9);     /* to the twin */
   check_near(c->rows[2].step_ratio, 2, 1e-9); /* to the first */
   assert_false(warns(c, "twin"));
@@ -122,9 +122,9 @@ static void the_twins_error_comes_from_both_spreads(void **state) {
   const char *runs[] = {synthetic_run(state, &m1), synthetic_run(state, &m2), synthetic_run(state, &t1),
                         synthetic_run(state, &t2)};
   kp_comparison *c = compare(runs, 4);
-  assert_int_equal(c->rows[0].twin, 1);
-  check_near(c->rows[0].twin_differences[KP_FINAL_LOSS].value, -0.25, 1e-9);
-  check_near(c->rows[0].twin_differences[KP_FINAL_LOSS].error, sqrt(0.02 / 2 + 0.125 / 2), 1e-8);
+  assert_int_equal(c->rows[0].twins[KP_TWIN_FLAT], 1);
+  check_near(c->rows[0].differences[KP_TWIN_FLAT][KP_FINAL_LOSS].value, -0.25, 1e-9);
+  check_near(c->rows[0].differences[KP_TWIN_FLAT][KP_FINAL_LOSS].error, sqrt(0.02 / 2 + 0.125 / 2), 1e-8);
   kp_comparison_destroy(c);
 }
 
@@ -136,7 +136,7 @@ static void a_missing_twin_is_warned_of(void **state) {
   kp_comparison_destroy(c);
   const char *unfair[] = {alone[0], synthetic_run(state, &flat)};
   c = compare(unfair, 2);
-  assert_int_equal(c->rows[0].twin, -1);
+  assert_int_equal(c->rows[0].twins[KP_TWIN_FLAT], -1);
   assert_true(warns(c, "no fair flat twin here: flat, the nearest, also differs in model.token_difference"));
   kp_comparison_destroy(c);
   synthetic faster = twin;
@@ -159,8 +159,8 @@ static void twins_of_other_references(void **state) {
   kp_comparison *c = compare(runs, 4);
   assert_string_equal(c->rows[0].model, "mixed e3 origin κ=-0.5");
   assert_string_equal(c->rows[1].model, "mixed upstream κ=-0.5");
-  assert_int_equal(c->rows[0].twin, 2);
-  assert_int_equal(c->rows[1].twin, 3);
+  assert_int_equal(c->rows[0].twins[KP_TWIN_FLAT], 2);
+  assert_int_equal(c->rows[1].twins[KP_TWIN_FLAT], 3);
   kp_comparison_destroy(c);
 }
 

@@ -168,7 +168,10 @@ int model_cases_run(const char *group, void (*function)(void **state)) {
 void model_fill_parameters(kp_parameters *parameters) {
   for (int i = 0; i < parameters->count; i++) {
     kp_parameter *p = &parameters->list[i];
-    if (p->group <= KP_GROUP_TABLE) p->initial = (kp_initial){.kind = KP_INITIAL_NORMAL, .b = 0.06};
+    if (p->group <= KP_GROUP_TABLE && p->initial.kind != KP_INITIAL_LIST) {
+      const double middle = p->initial.kind == KP_INITIAL_CONSTANT ? p->initial.a : 0;
+      p->initial = (kp_initial){.kind = KP_INITIAL_NORMAL, .a = middle, .b = 0.06};
+    }
     if (p->group == KP_GROUP_NO_DECAY)
       p->initial = (kp_initial){.kind = KP_INITIAL_NORMAL, .a = p->initial.a, .b = 0.1};
   }

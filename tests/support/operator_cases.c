@@ -33,7 +33,7 @@ operator_case *operator_cases_add(operator_cases *cases, operator_case c, const 
     cases->list = realloc(cases->list, (size_t)cases->capacity * sizeof *cases->list);
     assert_non_null(cases->list);
   }
-  char detail[64];
+  char detail[80];
   va_start(arguments, format);
   vsnprintf(detail, sizeof detail, format, arguments);
   va_end(arguments);

@@ -25,7 +25,6 @@ typedef struct operator_case {
   void (*build)(bench *b, const struct operator_case *c);
   char name[96];
   bool decoding;                         /* has no backward pass */
-  bool reference_only;                   /* no fast kernel */
   bool kinked;                           /* has kinks near its values: no finite differences */
   int64_t batch, length, columns, inner; /* B, T, C; inner: K, V, M, … by operator */
   int64_t groups;                        /* G */

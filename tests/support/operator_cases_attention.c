@@ -108,8 +108,6 @@ static const char *const values[] = {"", " Lorentz values", " midpoints"};
 
 static void add(operator_cases *cases, operator_case c, double kappa) {
   c.kappa = kappa;
-  c.reference_only = c.build != build_attention || c.score == KP_SCORE_LORENTZ ||
-                     c.values != KP_VALUES_MEAN || c.option || c.option2 || c.value_size != 0;
   operator_cases_add(cases, c, "%s%s%s%s%s%s %lldx%d/%dx%d/%d κ %g", scores[c.score], values[c.values],
                      c.packed ? " packed" : "", c.causal ? " causal" : "", c.option ? " shared" : "",
                      c.option2 ? " apart" : "", (long long)c.length, c.heads, c.kv_heads, c.head_size,
@@ -158,6 +156,7 @@ static void add_curved(operator_cases *cases, const int64_t shape[5], int value_
     add(cases, c, negative_kappas[k]);
   }
   c.values = KP_VALUES_MIDPOINT;
+  c.deviation = shape[4] > 10 ? 0.2 : 0.4;
   for (int k = 0; k < CASE_KAPPAS; k++) {
     c.score = k % 2 == 0 ? KP_SCORE_DISTANCE_SQUARED : KP_SCORE_DOT;
     add(cases, c, case_kappas[k]);
@@ -188,7 +187,7 @@ static void add_cached(operator_cases *cases, int64_t length, int start, int hea
                      .values = kind,
                      .deviation = 0.4,
                      .decoding = true};
-  if (!c.packed) c.value_size = head_size - 2, c.heads = 6, c.reference_only = true;
+  if (!c.packed) c.value_size = head_size - 2, c.heads = 6;
   operator_cases_add(cases, c, "%s%s %lld from %d x%d κ %g", scores[score], values[kind], (long long)length,
                      start, head_size, kappa);
 }
@@ -226,7 +225,6 @@ static void add_latent(operator_cases *cases, int64_t length, int start, kp_scor
                      .deviation = 0.6,
                      .option = !bare,
                      .option2 = bare,
-                     .reference_only = true,
                      .decoding = true};
   operator_cases_add(cases, c, "%s%s %lld from %d%s", scores[score], values[kind], (long long)length, start,
                      bare ? " bare" : "");
@@ -242,7 +240,7 @@ void operator_cases_attention(operator_cases *cases) {
   add_curved(cases, shapes[0], 2, 2);
   add_curved(cases, shapes[1], 7, 4);
   add_curved(cases, shapes[2], 3, 2);
-  add_curved(cases, shapes[2], 0, 1 | 2 | 4);
+  add_curved(cases, shapes[1], 0, 1 | 2 | 4);
   add_curved(cases, shapes[2], 4, 8);
   add_curved(cases, large, 9, 2 | 8);
   add_curved(cases, documents_shape, 3, 2 | 4 | 8);

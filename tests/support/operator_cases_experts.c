@@ -9,18 +9,18 @@ static kp_routing routed(bench *b, const operator_case *c, kp_route_arguments ar
   const int64_t shape[] = {c->batch, c->length, c->inner};
   kp_tensor *logits = bench_operand(b, "logits", 0, 1, 3, shape);
   kp_tensor *bias = c->option ? bench_frozen(b, "bias", 0, 0.3, 1, &c->inner) : NULL;
-  kp_tensor *live = NULL;
+  kp_tensor *documents = NULL;
   if (c->option2) {
     const int64_t count = c->batch * c->length;
     int32_t *marks = malloc((size_t)count * sizeof *marks);
     assert_non_null(marks);
-    for (int64_t i = 0; i < count; i++) marks[i] = i % 3 != 1;
-    live = bench_index(b, "live", 1, &count, marks);
+    for (int64_t i = 0; i < count; i++) marks[i] = i % 3 == 1 ? -1 : 0;
+    documents = bench_index(b, "documents", 1, &count, marks);
     free(marks);
   }
   arguments.experts = (int)c->inner;
   arguments.choices = c->kind;
-  return kp_route(b->graph, logits, bias, live, arguments);
+  return kp_route_tokens(b->graph, logits, bias, documents, arguments);
 }
 
 static kp_route_arguments plain_gate(void) {
@@ -42,8 +42,8 @@ static void build_route(bench *b, const operator_case *c) {
 
 static void build_balance(bench *b, const operator_case *c) {
   const kp_routing r = routed(b, c, (kp_route_arguments){.score = KP_GATE_SIGMOID, .scale = 1});
-  kp_tensor *live = c->option2 ? b->index[0] : NULL;
-  bench_output(b, kp_balance_loss(b->graph, &r, live,
+  kp_tensor *documents = c->option2 ? b->index[0] : NULL;
+  bench_output(b, kp_balance_loss(b->graph, &r, documents,
                                   (kp_balance_arguments){.alpha = 0.3,
                                                          .choices = c->kind + 1,
                                                          .length = c->packed ? c->length : 0}));
@@ -73,7 +73,7 @@ static void add_gates(operator_cases *cases) {
       c.build = build_balance;
       c.option2 = variant & 1;
       operator_cases_add(cases, c, "%d of %lld%s%s", c.kind, (long long)c.inner,
-                         c.packed ? " a sequence" : "", c.option2 ? " with dead tokens" : "");
+                         c.packed ? " a sequence" : "", c.option2 ? " with padding" : "");
     }
 }
 

@@ -22,6 +22,13 @@ static kp_tensor *inverse_temperature(kp_builder *b, int64_t layer, int64_t ambi
   return kp_curvature(b->graph, tau, KP_MAP_RECIPROCAL);
 }
 
+/* The published code adds a learned number to all scores, which softmax takes away. */
+static void unused_score_bias(kp_builder *b, int64_t layer) {
+  char name[96];
+  name_of(name, layer, "score_bias");
+  kp_part_unused_parameter(b, name, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, (int64_t[]){1});
+}
+
 /* How sharp a head is: β = exp b, learned, since distances on a sphere are bounded. */
 static kp_tensor *sharpness(kp_builder *b, int64_t layer) {
   const kp_model_options *o = b->options;
@@ -44,21 +51,24 @@ void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_si
                                 kp_attention_operands *operands) {
   const kp_attention_options *a = &b->options->attention;
   if (a->score != KP_SCORE_DOT || a->values != KP_VALUES_MEAN) {
-    operands->curvature = kp_part_curvature(b, &a->curvature, layer, b->options->heads, "attn.curvature");
+    operands->curvature =
+        kp_part_curvature(b, &a->curvature, layer, kp_model_head_curvatures(b->options), "attn.curvature");
     kp_graph_keep(operands->curvature);
     b->network->head_curvature[layer] = operands->curvature;
   }
-  if (a->score == KP_SCORE_LORENTZ)
+  if (a->score == KP_SCORE_LORENTZ) {
     operands->temperature = inverse_temperature(b, layer, ambient_size);
-  else if (a->score != KP_SCORE_DOT)
+    if (b->options->variant == KP_VARIANT_UPSTREAM) unused_score_bias(b, layer);
+  } else if (a->score != KP_SCORE_DOT)
     operands->temperature = sharpness(b, layer);
   if (operands->temperature != NULL && stretch(b->options) != 1)
     operands->temperature = kp_scale(b->graph, operands->temperature, stretch(b->options));
 }
 
 /* A dot product is over √D, of unit queries and keys times it; distances are of queries and keys over √D. */
-static double scale_of(const kp_model_options *o) {
-  const double root = sqrt((double)o->attention.head_size);
+double kp_part_attention_scale(const kp_builder *b, int64_t size) {
+  const kp_model_options *o = b->options;
+  const double root = sqrt((double)size);
   const bool dot = o->attention.score == KP_SCORE_DOT;
   double scale = 1;
   if (dot) scale = o->attention.query_norm == KP_QUERY_UNIT ? root : 1 / root;
@@ -78,7 +88,7 @@ static kp_attention_arguments arguments_of(const kp_builder *b) {
                                   .causal = o->task == KP_TASK_LANGUAGE,
                                   .score = a->score,
                                   .values = a->values,
-                                  .scale = scale_of(o)};
+                                  .scale = kp_part_attention_scale(b, a->head_size)};
 }
 
 /* ---- queries, keys and values ---- */

@@ -14,6 +14,14 @@ kp_tensor *kp_part_token_table(kp_builder *b) {
                         b->options->vocabulary, b->options->width, false);
 }
 
+/* The published code makes a residual for positions and never runs it. */
+static void unused_position_residual(kp_builder *b) {
+  kp_part_unused_parameter(b, "transformer.wpe.branch_weight", KP_GROUP_NO_DECAY, kp_initial_of(1), 1,
+                           (int64_t[]){1});
+  kp_part_unused_parameter(b, "transformer.wpe.scale", KP_GROUP_NO_DECAY, kp_initial_of(4), 1,
+                           (int64_t[]){1});
+}
+
 /* Points [time | space], at first about 1 from the origin: |space| = sinh 1. */
 static kp_point embed_points(kp_builder *b) {
   const kp_model_options *o = b->options;
@@ -22,6 +30,7 @@ static kp_point embed_points(kp_builder *b) {
   kp_tensor *table =
       kp_part_manifold_parameter(b, "transformer.wte.points", KP_GROUP_TABLE, initial, 2,
                                  (int64_t[]){o->vocabulary, o->width + 1}, KP_MANIFOLD_LORENTZ, kappa);
+  if (o->variant == KP_VARIANT_UPSTREAM) unused_position_residual(b);
   kp_tensor *rows = kp_embedding(b->graph, b->network->tokens, table, NULL, NULL);
   kp_columns columns = kp_split_columns(b->graph, rows, 1);
   return (kp_point){.space = columns.right, .time = columns.left};

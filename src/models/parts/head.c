@@ -64,6 +64,15 @@ static kp_tensor *loss_of(kp_builder *b, const head *h, kp_point y) {
       (kp_linear_cross_entropy_arguments){.ignore = KP_IGNORE, .factor = h->factor});
 }
 
+void kp_part_objective(kp_builder *b, kp_tensor *loss) {
+  kp_network *network = b->network;
+  network->loss = loss;
+  if (network->balance != NULL) kp_graph_keep(network->balance);
+  network->objective = network->balance == NULL ? loss : kp_add(b->graph, loss, network->balance);
+  kp_graph_keep(network->loss);
+  kp_graph_keep(network->objective);
+}
+
 void kp_part_head(kp_builder *b, kp_point y) {
   kp_network *network = b->network;
   kp_graph_scope(b->graph, "lm_head");
@@ -75,14 +84,11 @@ void kp_part_head(kp_builder *b, kp_point y) {
     y.time = kp_lift(b->graph, y.space, 1, kp_part_radius(b));
   const head h = head_of(b);
   if (never_holds_logits(b, &h, y)) {
-    network->loss = loss_of(b, &h, y);
-  } else {
-    network->logits = logits_of(b, &h, y);
-    if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
-    if (network->targets == NULL) return;
-    network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
+    kp_part_objective(b, loss_of(b, &h, y));
+    return;
   }
-  kp_graph_keep(network->loss);
-  network->objective =
-      network->balance == NULL ? network->loss : kp_add(b->graph, network->loss, network->balance);
+  network->logits = logits_of(b, &h, y);
+  if (network->targets == NULL || network->build.keep_logits) kp_graph_keep(network->logits);
+  if (network->targets == NULL) return;
+  kp_part_objective(b, kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE));
 }

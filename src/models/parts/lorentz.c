@@ -52,7 +52,15 @@ static kp_point leave(kp_builder *b, kp_point x) {
   return seam(b, "transformer.ln_f", y, (kp_point){0}, NULL).normalised;
 }
 
+/* The published code counts the three constant curvatures of its manifolds among its parameters. */
+static void unused_manifolds(kp_builder *b) {
+  static const char *const names[] = {"manifold.in", "manifold.hidden", "manifold.out"};
+  for (int i = 0; i < 3; i++)
+    kp_part_unused_parameter(b, names[i], KP_GROUP_NO_DECAY, kp_initial_of(1), 1, (int64_t[]){1});
+}
+
 kp_point kp_part_lorentz_stream(kp_builder *b, kp_point x) {
+  if (b->options->variant == KP_VARIANT_UPSTREAM) unused_manifolds(b);
   const int64_t layers = b->options->layers;
   char norm[64];
   kp_point branch = {0};

@@ -73,6 +73,8 @@ kp_point kp_part_embedding(kp_builder *b);
 kp_tensor *kp_part_token_table(kp_builder *b);
 /* Logits, and the loss where there are targets: sets network->logits, ->loss and ->objective. */
 void kp_part_head(kp_builder *b, kp_point y);
+/* Sets the loss, and what is differentiated: the loss and what evens out the load of experts. */
+void kp_part_objective(kp_builder *b, kp_tensor *loss);
 /* The same for labels of sequences or tokens (task_heads.c). */
 void kp_part_task_head(kp_builder *b, kp_point y);
 
@@ -88,6 +90,8 @@ kp_tensor *kp_part_attention_latent(kp_builder *b, int64_t layer, kp_point y);
 /* What both kinds share.  Fills in curvature and temperature; `ambient_size` counts a key's time. */
 void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_size,
                                 kp_attention_operands *operands);
+/* What inner products, or queries and keys before a distance, are multiplied by: heads of `size` channels. */
+double kp_part_attention_scale(const kp_builder *b, int64_t size);
 /* The frequencies of `heads` heads of `size` channels that turn. */
 kp_rotary_arguments kp_part_rotary(const kp_builder *b, int64_t heads, int64_t size);
 /* The map behind attention, if the options have one. */

@@ -31,7 +31,5 @@ void kp_part_task_head(kp_builder *b, kp_point y) {
   network->logits = kp_linear(b->graph, x, weight, bias);
   kp_graph_keep(network->logits);
   if (network->targets == NULL) return;
-  network->loss = kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE);
-  kp_graph_keep(network->loss);
-  network->objective = network->loss;
+  kp_part_objective(b, kp_cross_entropy(b->graph, network->logits, network->targets, KP_IGNORE));
 }

@@ -11,35 +11,38 @@
 size_t KP_SCRATCH(attention)(const kp_node *node, int threads) {
   const kp_attention_arguments *a = node->arguments;
   kp_forward_space space;
-  return (size_t)threads * kp_forward_space_lay(&space, NULL, a->score, a->head_size, a->length);
+  return (size_t)threads * kp_forward_space_lay(&space, NULL, a, a->length);
+}
+
+/* Where head h of sequence b writes. */
+static kp_block_output output_of(const kp_call *call, int64_t b, int h) {
+  const kp_attention_arguments *a = call->node->arguments;
+  kp_block_output output = kp_block_output_of(call, a, b, h, 2);
+  output.logsumexp = (float *)call->output[1] + (b * a->heads + h) * a->length;
+  if (call->output[3] != NULL) output.norms = (float *)call->output[3] + b * a->length * a->heads + h;
+  return output;
 }
 
 kp_status KP_KERNEL(attention)(const kp_call *call, kp_error *error) {
+  (void)error;
   const kp_attention_arguments *a = call->node->arguments;
-  const int blocks = kp_query_blocks(a->length), stride = a->heads * a->head_size;
+  const int blocks = kp_query_blocks(a->length);
   const int64_t items = a->batch * a->heads * blocks;
-  float *const out = call->output[0], *const logsumexp = call->output[1];
-  if (a->values != KP_VALUES_MEAN || a->score == KP_SCORE_LORENTZ || call->input[5] != NULL ||
-      kp_attention_value_size(a) != a->head_size)
-    return kp_fail(error, KP_ERR_UNSUPPORTED, "attention with these scores or values runs on ref alone");
 #pragma omp parallel num_threads(call->run->threads)
   {
     kp_forward_space space;
-    const size_t bytes = kp_forward_space_lay(&space, NULL, a->score, a->head_size, a->length);
-    kp_forward_space_lay(&space, (char *)call->scratch + (size_t)omp_get_thread_num() * bytes, a->score,
-                         a->head_size, a->length);
+    const size_t bytes = kp_forward_space_lay(&space, NULL, a, a->length);
+    kp_forward_space_lay(&space, (char *)call->scratch + (size_t)omp_get_thread_num() * bytes, a, a->length);
     int64_t current = -1;
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; item++) {
       const int64_t sequence_head = item / blocks, b = sequence_head / a->heads;
       const int h = (int)(sequence_head % a->heads), turn = (int)(item % blocks);
-      const kp_attention_head head = kp_attention_head_of(a, call->input, b, h);
+      const kp_attention_head head = kp_whole_head_of(call, b, h);
       const kp_query_block block = kp_query_block_of(&head, turn % 2 == 0 ? turn / 2 : blocks - 1 - turn / 2);
       if (sequence_head != current) space.key_count = 0;
       current = sequence_head;
-      kp_attend_block(&head, block, &space,
-                      out + (b * a->length + block.begin) * stride + (int64_t)h * a->head_size, stride,
-                      logsumexp + sequence_head * a->length + block.begin);
+      kp_attend_block(&head, block, &space, kp_block_output_at(output_of(call, b, h), block.begin));
     }
   }
   return KP_OK;

@@ -45,10 +45,9 @@ static inline void kp_geodesic_row_fill(double *row, int step, const float *u, c
   row[side.cosine * step] = at.cosine * at.cosine;
 }
 
-/* The gradient of u, given that of its row: written to `gradient`, or added.  Returns u's part of the
- * gradient of κ. */
+/* Adds the gradient of u, given that of its row.  Returns u's part of the gradient of κ. */
 static inline double kp_geodesic_row_carry(const double *bar, const float *u, const kp_attention_head *head,
-                                           kp_geodesic_side side, bool add, float *gradient) {
+                                           kp_geodesic_side side, float *gradient) {
   const int size = head->size;
   const double kappa = head->kappa, scale = head->scale;
   const double norm = scale * scale * kp_inner_product(u, u, size);
@@ -65,7 +64,7 @@ static inline double kp_geodesic_row_carry(const double *bar, const float *u, co
   const double across = scale * at.scale * cosine_factor;
   for (int d = 0; d < size; d++) {
     const double value = across * bar[d] + along * (double)u[d];
-    gradient[d] = (float)(add ? (double)gradient[d] + value : value);
+    gradient[d] = (float)((double)gradient[d] + value);
   }
   return kappa_bar;
 }
@@ -140,34 +139,21 @@ static inline void kp_geodesic_scores_row(float *score, const double *product, i
   }
 }
 
-/* What a block's scores give to the gradients of κ and β, lane by lane.  The score gradients of a query sum
- * to zero, but their rounding errors do not: β's gradient leaves out the mean distance of each query, which
- * would multiply that sum. */
-typedef struct kp_geodesic_sums {
-  float kappa[KP_QUERY_TILE];         /* Σ s̄ ds/dκ at fixed w */
-  float score[KP_QUERY_TILE];         /* Σ s̄ */
-  float moment[KP_QUERY_TILE];        /* Σ s̄ distance */
-  float mean_distance[KP_QUERY_TILE]; /* Σ P distance */
-} kp_geodesic_sums;
-
-/* Turns one row's products w into the gradients of w, given the weights and the gradients of the scores. */
-static inline void kp_geodesic_backward_row(double *product, const float *weight, const float *score_bar,
-                                            kp_geodesic_sums *sums, int start, int lanes, double kappa,
-                                            float beta, bool hyperbolic, bool squared) {
+/* Turns one row's products w into the gradients of w, given those of the scores times β; adds the gradient of
+ * κ at fixed w, lane by lane. */
+static inline void kp_geodesic_backward_row(double *product, const float *score_bar, float *kappa_bar,
+                                            int start, int lanes, double kappa, float beta, bool hyperbolic,
+                                            bool squared) {
 #pragma omp simd
   for (int i = start; i < lanes; i++) {
     const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
     const float ratio = kp_arcsine_ratio(pair, hyperbolic);
     const float root = sqrtf(pair.w), length = 2.0f * root * ratio, bar = -beta * score_bar[i];
-    const float distance = squared ? length * length : length;
     const float by_w =
         squared ? 4.0f * ratio / sqrtf(pair.complement) : 1.0f / (root * sqrtf(pair.complement));
     const float by_kappa =
         2.0f * pair.w * root * kp_arcsine_slope(pair, ratio, hyperbolic) * (squared ? 2.0f * length : 1.0f);
-    sums->kappa[i] += bar * by_kappa;
-    sums->score[i] += score_bar[i];
-    sums->moment[i] += score_bar[i] * distance;
-    sums->mean_distance[i] += weight[i] * distance;
+    kappa_bar[i] += bar * by_kappa;
     product[i] = (double)(bar * by_w);
   }
 }
@@ -188,20 +174,19 @@ static inline void kp_geodesic_scores(float *score, const double *product, int l
     kp_geodesic_scores_row(score, product, lanes, kappa, beta, false, false);
 }
 
-static inline void kp_geodesic_backward(double *product, const float *weight, const float *score_bar,
-                                        kp_geodesic_sums *sums, int start, int lanes,
-                                        const kp_attention_head *head) {
+static inline void kp_geodesic_backward(double *product, const float *score_bar, float *kappa_bar, int start,
+                                        int lanes, const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
   const double kappa = head->kappa;
   const float beta = (float)head->beta;
   if (kappa < 0 && squared)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, true);
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, true, true);
   else if (kappa < 0)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, true, false);
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, true, false);
   else if (squared)
-    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, true);
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, false, true);
   else
-    kp_geodesic_backward_row(product, weight, score_bar, sums, start, lanes, kappa, beta, false, false);
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, false, false);
 }
 
 #endif

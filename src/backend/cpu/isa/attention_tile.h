@@ -26,11 +26,13 @@ enum {
 
 /* One head of one sequence.  Query row t stands at position `first` + t of the keys. */
 typedef struct kp_attention_head {
-  const float *q, *k, *v; /* first row each: (queries, D), (keys, D), (keys, D) */
-  int q_stride, kv_stride;
-  int queries, keys, first, size;
+  const float *q, *k, *v; /* first row each: (queries, D), (keys, D), (keys, D') */
+  int q_stride, k_stride, v_stride;
+  int queries, keys, first, size, value_size; /* size is D, value_size D' */
   bool causal;
+  const int32_t *documents; /* (keys), or NULL */
   kp_score score;
+  kp_values values;
   double scale, kappa, beta;
 } kp_attention_head;
 
@@ -59,6 +61,9 @@ static inline int kp_visible_keys(const kp_attention_head *head, kp_query_block 
   return head->causal ? kp_smaller(head->keys, head->first + block.begin + block.rows) : head->keys;
 }
 
+/* Which pairs of a tile are of the same document. */
+typedef enum kp_tile_documents { KP_DOCUMENT_SAME, KP_DOCUMENTS_MIXED, KP_DOCUMENTS_APART } kp_tile_documents;
+
 /* How many of the block's first lanes may not see the key at `position`. */
 static inline int kp_hidden_lanes(const kp_attention_head *head, kp_query_block block, int position) {
   const int hidden = position - head->first - block.begin;
@@ -83,6 +88,42 @@ static inline kp_key_tile kp_key_tile_of(const kp_attention_head *head, kp_query
   return tile;
 }
 
+typedef struct kp_document_range {
+  int32_t least, most;
+} kp_document_range;
+
+static inline kp_document_range kp_document_range_of(const int32_t *documents, int count) {
+  kp_document_range range = {documents[0], documents[0]};
+  for (int i = 1; i < count; i++) {
+    range.least = documents[i] < range.least ? documents[i] : range.least;
+    range.most = documents[i] > range.most ? documents[i] : range.most;
+  }
+  return range;
+}
+
+static inline kp_tile_documents kp_tile_documents_of(const kp_attention_head *head, kp_query_block block,
+                                                     kp_key_tile tile) {
+  if (head->documents == NULL) return KP_DOCUMENT_SAME;
+  const int query = head->first + block.begin + tile.lane;
+  const kp_document_range queries = kp_document_range_of(head->documents + query, block.rows - tile.lane);
+  const kp_document_range keys = kp_document_range_of(head->documents + tile.first, tile.count);
+  if (queries.most < keys.least || keys.most < queries.least) return KP_DOCUMENTS_APART;
+  const bool one = queries.least == queries.most && keys.least == keys.most;
+  return one ? KP_DOCUMENT_SAME : KP_DOCUMENTS_MIXED;
+}
+
+/* Writes `value` where query and key of a mixed tile are of different documents. */
+static inline void kp_mask_documents(const kp_attention_head *head, kp_query_block block, kp_key_tile tile,
+                                     float *rows, float value) {
+  const int32_t *documents = head->documents + head->first + block.begin;
+  for (int j = 0; j < tile.count; j++) {
+    float *row = rows + j * KP_QUERY_TILE;
+    const int32_t document = head->documents[tile.first + j];
+#pragma omp simd
+    for (int i = tile.lane; i < block.rows; i++) row[i] = documents[i] == document ? row[i] : value;
+  }
+}
+
 /* Rows of the scratch memory, each on a cache line.  With `base` NULL it only counts. */
 static inline void *kp_scratch_take(char *base, size_t *used, size_t bytes) {
   void *place = base == NULL ? NULL : base + *used;
@@ -90,57 +131,67 @@ static inline void *kp_scratch_take(char *base, size_t *used, size_t bytes) {
   return place;
 }
 
-/* κ and β of head `h`; absent ones are 0 and 1. */
-static inline void kp_attention_head_geometry(kp_attention_head *head, const float *kappa, const float *beta,
-                                              int h) {
-  head->kappa = kappa == NULL ? 0.0 : (double)kappa[h];
-  head->beta = beta == NULL ? 1.0 : (double)beta[h];
+/* Head h's number of κ or β, of which there are H or 1. */
+static inline double kp_attention_scalar(const kp_tensor *tensor, const float *values, int h, double absent) {
+  if (values == NULL) return absent;
+  return (double)values[tensor != NULL && kp_tensor_count(tensor) == 1 ? 0 : h];
 }
 
 /* Where head `h` of sequence `b` lies in q, k, v, or in their gradients. */
 typedef struct kp_head_rows {
   float *q, *k, *v;
-  int q_stride, kv_stride;
+  int q_stride, k_stride, v_stride;
 } kp_head_rows;
 
-static inline kp_head_rows kp_head_rows_of(const kp_attention_arguments *a, void *const part[3], int64_t b,
-                                           int h) {
-  const int64_t size = a->head_size, row = b * a->length;
-  const int64_t column = h * size, kv_column = h / (a->heads / a->kv_heads) * size;
-  const int64_t width = a->heads * size, kv_width = a->kv_heads * size;
-  kp_head_rows rows = {.q_stride = (int)width, .kv_stride = (int)kv_width};
+static inline kp_head_rows kp_head_rows_of(const kp_attention_arguments *a, void *q, void *k, void *v,
+                                           int64_t b, int h) {
+  const int64_t size = a->head_size, value_size = kp_attention_value_size(a), row = b * a->length;
+  const int64_t kv = h / (a->heads / a->kv_heads), width = a->heads * size, kv_width = a->kv_heads * size;
   if (a->packed) {
-    rows.q_stride = rows.kv_stride = (int)(width + 2 * kv_width);
-    float *first = (float *)part[0] + row * rows.q_stride;
-    rows.q = first + column;
-    rows.k = first + width + kv_column;
-    rows.v = first + width + kv_width + kv_column;
-  } else {
-    rows.q = (float *)part[0] + row * width + column;
-    rows.k = (float *)part[1] + row * kv_width + kv_column;
-    rows.v = (float *)part[2] + row * kv_width + kv_column;
+    const int64_t stride = width + 2 * kv_width;
+    float *first = (float *)q + row * stride;
+    return (kp_head_rows){.q = first + h * size,
+                          .k = first + width + kv * size,
+                          .v = first + width + kv_width + kv * size,
+                          .q_stride = (int)stride,
+                          .k_stride = (int)stride,
+                          .v_stride = (int)stride};
   }
-  return rows;
+  const int64_t value_width = a->kv_heads * value_size;
+  return (kp_head_rows){.q = (float *)q + row * width + h * size,
+                        .k = (float *)k + row * kv_width + kv * size,
+                        .v = (float *)v + row * value_width + kv * value_size,
+                        .q_stride = (int)width,
+                        .k_stride = (int)kv_width,
+                        .v_stride = (int)value_width};
 }
 
-/* Head `h` of sequence `b` for the inputs of ATTENTION: q, k, v [, κ, β]. */
-static inline kp_attention_head kp_attention_head_of(const kp_attention_arguments *a, void *const *input,
-                                                     int64_t b, int h) {
-  const kp_head_rows rows = kp_head_rows_of(a, input, b, h);
-  kp_attention_head head = {
-      .q = rows.q,
-      .k = rows.k,
-      .v = rows.v,
-      .q_stride = rows.q_stride,
-      .kv_stride = rows.kv_stride,
+/* Head `h` of `node`, whose inputs κ and β stand at `scalars` and after; its rows are the caller's. */
+static inline kp_attention_head kp_attention_head_of(const kp_call *call, const kp_attention_arguments *a,
+                                                     int scalars, int h) {
+  kp_tensor *const *tensor = call->node->input;
+  return (kp_attention_head){
       .queries = (int)a->length,
       .keys = (int)a->length,
       .size = a->head_size,
+      .value_size = kp_attention_value_size(a),
       .causal = a->causal,
       .score = a->score,
+      .values = a->values,
       .scale = kp_attention_scale(a),
+      .kappa = kp_attention_scalar(tensor[scalars], call->input[scalars], h, kp_attention_curvature(a)),
+      .beta = kp_attention_scalar(tensor[scalars + 1], call->input[scalars + 1], h, 1.0),
   };
-  kp_attention_head_geometry(&head, input[3], input[4], h);
+}
+
+/* Head `h` of sequence `b` of ATTENTION and its backward: inputs q, k, v, κ, β, documents. */
+static inline kp_attention_head kp_whole_head_of(const kp_call *call, int64_t b, int h) {
+  const kp_attention_arguments *a = call->node->arguments;
+  const kp_head_rows rows = kp_head_rows_of(a, call->input[0], call->input[1], call->input[2], b, h);
+  kp_attention_head head = kp_attention_head_of(call, a, 3, h);
+  head.q = rows.q, head.k = rows.k, head.v = rows.v;
+  head.q_stride = rows.q_stride, head.k_stride = rows.k_stride, head.v_stride = rows.v_stride;
+  if (call->input[5] != NULL) head.documents = (const int32_t *)call->input[5] + b * a->length;
   return head;
 }
 

@@ -82,7 +82,7 @@ kp_status KP_KERNEL(expert_lift)(const kp_call *call, kp_error *error) {
 
 kp_status KP_KERNEL(expert_lift_backward)(const kp_call *call, kp_error *error) {
   (void)error;
-  const float *space = call->input[0], *time = call->input[2], *g = call->input[3];
+  const float *space = call->input[0], *time = call->input[2], *g = call->input[3], *direct = call->input[4];
   const int32_t *offsets = call->input[1];
   float *gspace = call->output[0], *gc = call->output[1];
   const int64_t R = kp_tensor_rows(call->node->input[0]), C = kp_tensor_columns(call->node->input[0]);
@@ -97,8 +97,14 @@ kp_status KP_KERNEL(expert_lift_backward)(const kp_call *call, kp_error *error) 
   for (int64_t r = 0; r < R; r++) {
     const float factor = g[r] / time[r], *s = space + r * C;
     float *gs = gspace + r * C;
+    if (direct == NULL) {
 #pragma omp simd
-    for (int64_t i = 0; i < C; i++) gs[i] = factor * s[i];
+      for (int64_t i = 0; i < C; i++) gs[i] = factor * s[i];
+    } else {
+      const float *arrived = direct + r * C;
+#pragma omp simd
+      for (int64_t i = 0; i < C; i++) gs[i] = arrived[i] + factor * s[i];
+    }
   }
   return KP_OK;
 }

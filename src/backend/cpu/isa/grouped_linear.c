@@ -106,28 +106,29 @@ static void forward_tile(const grouped *m, const grouping *g, int32_t t) {
            m->y + row * m->M + tile.columns.first, m->M);
 }
 
-/* A row of the product without what goes with it: y becomes o (a (y + t tw) + b). */
+/* A row of W x + time · time weight becomes o (a y + b). */
 static void finish_row(const grouped *m, int64_t e, int64_t r) {
-  const float a = at(m->in, e, 1), o = at(m->out, e, 1), t = at(m->time, r, 0);
+  const float a = at(m->in, e, 1), o = at(m->out, e, 1);
   float *y = m->y + r * m->M;
-  for (int64_t i = 0; i < m->M; i++) {
-    const float z = y[i] + (m->time == NULL ? 0.0f : t * m->time_weight[e * m->M + i]);
-    y[i] = o * (a * z + at(m->bias, e * m->M + i, 0));
-  }
+  for (int64_t i = 0; i < m->M; i++) y[i] = o * (a * y[i] + at(m->bias, e * m->M + i, 0));
 }
 
 /* For decoding: the time is that of reading the matrices. */
 static void forward_few(const grouped *m, const int32_t *offsets, int64_t E, int threads) {
+  const bool timed = m->time != NULL;
   for (int64_t e = 0; e < E; e++) {
     const int64_t first = offsets[e], rows = offsets[e + 1] - first;
+    const kp_few_rows few = {.x = m->x + first * m->K,
+                             .w = m->w + e * m->M * m->K,
+                             .time = timed ? m->time + first : NULL,
+                             .time_weight = timed ? m->time_weight + e * m->M : NULL,
+                             .y = m->y + first * m->M,
+                             .rows = rows,
+                             .columns = m->M,
+                             .depth = m->K,
+                             .groups = timed};
     if (rows == 0) continue;
-    const kp_few_rows product = {.x = m->x + first * m->K,
-                                 .w = m->w + e * m->M * m->K,
-                                 .y = m->y + first * m->M,
-                                 .rows = rows,
-                                 .columns = m->M,
-                                 .depth = m->K};
-    KP_ISA_NAME(kp_cpu_linear_few)(&product, threads);
+    KP_ISA_NAME(kp_cpu_linear_few)(&few, threads);
     for (int64_t r = first; r < first + rows; r++) finish_row(m, e, r);
   }
 }

@@ -100,10 +100,15 @@ static void weigh(const kp_route_arguments *a, const float *l, const float *p, c
   for (int j = 0; j < a->choices; j++) weights[j] *= factor;
 }
 
-static void count_choices(const int32_t *indices, const int32_t *live, int64_t N, int64_t k,
+/* Whether row n is no padding. */
+static inline bool is_token(const int32_t *documents, int64_t n) {
+  return documents == NULL || documents[n] >= 0;
+}
+
+static void count_choices(const int32_t *indices, const int32_t *documents, int64_t N, int64_t k,
                           int32_t *counts) {
   for (int64_t n = 0; n < N; n++)
-    for (int64_t j = 0; j < k; j++) counts[indices[n * k + j]] += live == NULL || live[n] != 0;
+    for (int64_t j = 0; j < k; j++) counts[indices[n * k + j]] += is_token(documents, n);
 }
 
 /* A stable sort of the (token, choice) pairs by expert; `next` has room for E places. */
@@ -217,22 +222,22 @@ size_t KP_SCRATCH(balance_loss_backward)(const kp_node *node, int threads) {
   return KP_SCRATCH(balance_loss)(node, threads);
 }
 
-/* f (sequences, E): alpha · frequency / (live tokens · sequences). */
+/* f (sequences, E): alpha · frequency / (tokens that are no padding · sequences). */
 static void frequencies(const kp_call *call, double *f) {
   const kp_balance_arguments *a = call->node->arguments;
-  const int32_t *indices = call->input[1], *live = call->input[2];
+  const int32_t *indices = call->input[1], *documents = call->input[2];
   const int64_t N = kp_tensor_rows(call->node->input[0]), E = kp_tensor_columns(call->node->input[0]);
   const int64_t k = kp_tensor_columns(call->node->input[1]), sequences = N / a->length;
   memset(f, 0, (size_t)(sequences * E) * sizeof *f);
   for (int64_t s = 0; s < sequences; s++) {
-    int64_t alive = 0;
+    int64_t tokens = 0;
     for (int64_t n = s * a->length; n < (s + 1) * a->length; n++) {
-      if (live != NULL && live[n] == 0) continue;
-      alive++;
+      if (!is_token(documents, n)) continue;
+      tokens++;
       for (int64_t j = 0; j < k; j++) f[s * E + indices[n * k + j]]++;
     }
-    if (alive == 0) continue;
-    const double factor = a->alpha * (double)E / ((double)a->choices * (double)(alive * alive * sequences));
+    if (tokens == 0) continue;
+    const double factor = a->alpha * (double)E / ((double)a->choices * (double)(tokens * tokens * sequences));
     for (int64_t e = 0; e < E; e++) f[s * E + e] *= factor;
   }
 }
@@ -253,7 +258,7 @@ kp_status KP_KERNEL(balance_loss)(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_balance_arguments *a = call->node->arguments;
   const float *scores = call->input[0];
-  const int32_t *live = call->input[2];
+  const int32_t *documents = call->input[2];
   const int64_t N = kp_tensor_rows(call->node->input[0]), E = kp_tensor_columns(call->node->input[0]);
   const int threads = kp_threads_for(call, 2 * N * E);
   double *f = call->scratch, *parts = f + N / a->length * E, loss = 0;
@@ -263,7 +268,7 @@ kp_status KP_KERNEL(balance_loss)(const kp_call *call, kp_error *error) {
     const kp_range range = kp_split(N, 1, part, threads);
     double own = 0, sum;
     for (int64_t n = range.first; n < range.last; n++)
-      if (live == NULL || live[n] != 0) own += balance_row(f + n / a->length * E, scores + n * E, E, &sum);
+      if (is_token(documents, n)) own += balance_row(f + n / a->length * E, scores + n * E, E, &sum);
     parts[part] = own;
   }
   for (int part = 0; part < threads; part++) loss += parts[part];
@@ -275,7 +280,7 @@ kp_status KP_KERNEL(balance_loss_backward)(const kp_call *call, kp_error *error)
   (void)error;
   const kp_balance_arguments *a = call->node->arguments;
   const float *scores = call->input[0];
-  const int32_t *live = call->input[2];
+  const int32_t *documents = call->input[2];
   const double g = (double)*(const float *)call->input[3];
   const int64_t N = kp_tensor_rows(call->node->input[0]), E = kp_tensor_columns(call->node->input[0]);
   double *f = call->scratch;
@@ -286,7 +291,7 @@ kp_status KP_KERNEL(balance_loss_backward)(const kp_call *call, kp_error *error)
     const double *own = f + n / a->length * E;
     float *row = gp + n * E;
     double sum = 1, mean = 0;
-    const bool counts = live == NULL || live[n] != 0;
+    const bool counts = is_token(documents, n);
     if (counts) mean = balance_row(own, scores + n * E, E, &sum);
     if (sum < 0) mean = 0, sum = -sum;
     const double factor = counts ? g / sum : 0;

@@ -17,6 +17,7 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_ATTENTION] = KP_SCRATCH(attention),
     [KP_OP_ATTENTION_BACKWARD] = KP_SCRATCH(attention_backward),
     [KP_OP_ATTENTION_CACHED] = KP_SCRATCH(attention_cached),
+    [KP_OP_ATTENTION_LATENT_CACHED] = KP_SCRATCH(attention_latent_cached),
     [KP_OP_CROSS_ENTROPY] = KP_SCRATCH(cross_entropy),
     [KP_OP_LINEAR_CROSS_ENTROPY] = KP_SCRATCH(linear_cross_entropy),
     [KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD] = KP_SCRATCH(linear_cross_entropy_backward),
