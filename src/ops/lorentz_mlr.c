@@ -70,15 +70,15 @@ kp_status kp_ref_lorentz_mlr_backward(const kp_call *call, kp_error *error) {
   for (int64_t v = 0; v < V; v++) {
     const double norm = norm_of(z + v * C, C);
     const kp_hyperplane h = kp_hyperplane_of(norm, a[v], radius);
-    kp_hyperplane sum = {0};
+    kp_hyperplane_sums sum = {0};
     for (int64_t n = 0; n < N; n++) {
       const double product = products[n * V + v], u = h.by_product * product + h.by_time * time[n];
-      const double gy = g[n * V + v], gu = gy * h.multiple / sqrt(1 + u * u);
+      const double slope = 1 / hypot(1, u), gu = g[n * V + v] * h.multiple * slope;
       g_products[n * V + v] = gu * h.by_product;
       if (g_time != NULL) g_time[n] += gu * h.by_time;
-      sum.multiple += gy * asinh(u);
-      sum.by_product += gu * product;
-      sum.by_time += gu * time[n];
+      sum.bend += g[n * V + v] * (asinh(u) - u * slope);
+      sum.product += gu * product;
+      sum.time += gu * time[n];
     }
     const kp_hyperplane_gradient to = kp_hyperplane_backward(norm, a[v], radius, sum);
     for (int64_t i = 0; i < C && gz != NULL && norm > 0; i++) gz[v * C + i] += to.norm * z[v * C + i] / norm;

@@ -366,6 +366,7 @@ static void complete_progress(const trainer *t, kp_progress *p) {
   p->seconds_left =
       t->steps_now > 0 ? t->seconds_now / (double)t->steps_now * (double)(p->steps - p->step) : (double)NAN;
   p->resident_bytes = kp_resident_bytes();
+  p->packed_share = t->feed.packed ? kp_packed_stream_efficiency(&t->feed.stream) : (double)NAN;
   p->boundary_share = t->steps_now > 0
                           ? kp_boundary_share(kp_engine_network(t->engine), kp_engine_executor(t->engine))
                           : (double)NAN;

@@ -17,6 +17,7 @@ typedef struct kp_progress {
   double loss, gradient_norm, learning_rate;
   double tokens_per_s, step_ms;
   double seconds, seconds_left;
+  double packed_share;   /* share of the rows' slots that hold tokens; NaN where rows are not packed */
   double boundary_share; /* share of rows · groups at the boundary; NaN for flat models */
   size_t resident_bytes;
   bool evaluated;                        /* the next ones hold an evaluation */

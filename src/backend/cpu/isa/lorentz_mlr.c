@@ -23,10 +23,28 @@ static inline float inverse_sine(float u) {
   return copysignf(size < 1e9f ? inner : outer, u);
 }
 
-/* Hyperplanes and sums by entry (V each), as arrays. */
+/* asinh u - u / √(1 + u²), given both; near zero, where they cancel, its power series. */
+static inline float bend(float u, float inverse, float ratio) {
+  const float square = u * u;
+  float p = 0.195507812f;
+  p = p * square + -0.208233173f;
+  p = p * square + 0.223721591f;
+  p = p * square + -0.243055556f;
+  p = p * square + 0.267857143f;
+  p = p * square + -0.3f;
+  p = p * square + 0.333333333f;
+  return fabsf(u) < 0.4f ? p * square * u : inverse - ratio;
+}
+
+/* Hyperplanes by entry (V each), as arrays. */
 typedef struct planes {
   float *multiple, *by_product, *by_time;
 } planes;
+
+/* The sums of kp_hyperplane_sums over a block of rows, likewise. */
+typedef struct sums {
+  float *bend, *product, *time;
+} sums;
 
 static planes planes_at(float *memory, int64_t count) {
   return (planes){memory, memory + count, memory + 2 * count};
@@ -90,8 +108,9 @@ kp_status KP_KERNEL(lorentz_mlr)(const kp_call *call, kp_error *error) {
 
 /* Hyperplanes, the sums of a block of rows, and in double those of all. */
 typedef struct backward {
-  planes plane, sum;
-  double *total;  /* (3 V): of multiple, by_product, by_time */
+  planes plane;
+  sums sum;
+  double *total;  /* (3 V): of bend, product, time */
   double *radius; /* (V): each entry's part of the gradient of R */
   int64_t rows, count;
 } backward;
@@ -106,7 +125,7 @@ static backward backward_of(const kp_call *call) {
   double *total = call->scratch;
   float *narrow = (float *)(total + 4 * count);
   return (backward){.plane = planes_at(narrow, count),
-                    .sum = planes_at(narrow + 3 * count, count),
+                    .sum = {narrow + 3 * count, narrow + 4 * count, narrow + 5 * count},
                     .total = total,
                     .radius = total + 3 * count,
                     .rows = kp_tensor_rows(call->node->input[0]),
@@ -119,16 +138,17 @@ static void backward_row(const kp_call *call, const backward *b, int64_t n, kp_r
   const float *g = (const float *)call->input[5] + n * b->count;
   float *out = (float *)call->output[0] + n * b->count;
   const float time = ((const float *)call->input[1])[n];
-  const planes p = b->plane, sum = b->sum;
+  const planes p = b->plane;
+  const sums sum = b->sum;
 #pragma omp simd
   for (int64_t v = own.first; v < own.last; v++) {
     const float u = p.by_product[v] * products[v] + p.by_time[v] * time;
     const float size = fabsf(u), near = size < 1e9f ? size : 1e9f;
     const float slope = size < 1e9f ? 1.0f / sqrtf(1.0f + near * near) : 1.0f / size;
     const float gu = g[v] * p.multiple[v] * slope;
-    sum.multiple[v] += g[v] * inverse_sine(u);
-    sum.by_product[v] += gu * products[v];
-    sum.by_time[v] += gu * time;
+    sum.bend[v] += g[v] * bend(u, inverse_sine(u), u * slope);
+    sum.product[v] += gu * products[v];
+    sum.time[v] += gu * time;
     out[v] = gu * p.by_product[v];
   }
 }
@@ -139,9 +159,9 @@ static void flush(const float *sum, double *total, kp_range own) {
 
 static void clear(const backward *b, kp_range own) {
   const size_t bytes = (size_t)(own.last - own.first) * sizeof(float);
-  memset(b->sum.multiple + own.first, 0, bytes);
-  memset(b->sum.by_product + own.first, 0, bytes);
-  memset(b->sum.by_time + own.first, 0, bytes);
+  memset(b->sum.bend + own.first, 0, bytes);
+  memset(b->sum.product + own.first, 0, bytes);
+  memset(b->sum.time + own.first, 0, bytes);
 }
 
 static void sum_rows(const kp_call *call, const backward *b, kp_range own) {
@@ -150,9 +170,9 @@ static void sum_rows(const kp_call *call, const backward *b, kp_range own) {
   for (int64_t first = 0; first < b->rows; first += BLOCK) {
     clear(b, own);
     for (int64_t n = first; n < first + BLOCK && n < b->rows; n++) backward_row(call, b, n, own);
-    flush(b->sum.multiple, b->total, own);
-    flush(b->sum.by_product, b->total + b->count, own);
-    flush(b->sum.by_time, b->total + 2 * b->count, own);
+    flush(b->sum.bend, b->total, own);
+    flush(b->sum.product, b->total + b->count, own);
+    flush(b->sum.time, b->total + 2 * b->count, own);
   }
 }
 
@@ -164,7 +184,7 @@ static void finish_entries(const kp_call *call, const backward *b, kp_range own)
   for (int64_t v = own.first; v < own.last; v++) {
     const float *z = (const float *)call->input[2] + v * depth;
     const double norm = norm_of(z, depth);
-    const kp_hyperplane g = {b->total[v], b->total[b->count + v], b->total[2 * b->count + v]};
+    const kp_hyperplane_sums g = {b->total[v], b->total[b->count + v], b->total[2 * b->count + v]};
     const kp_hyperplane_gradient to = kp_hyperplane_backward(norm, (double)offset[v], radius_of(call), g);
     const float along = norm > 0 ? (float)(to.norm / norm) : 0.0f;
     for (int64_t i = 0; i < depth && gz != NULL; i++) gz[v * depth + i] += along * z[i];

@@ -1,0 +1,44 @@
+/* A run on rows of whole documents: it learns, says how full the rows are, and is judged as it is trained. */
+#include "support/program.h"
+#include "support/small_run.h"
+
+#include <math.h>
+
+#define PACKED "--set", "train.packing=best_fit", "--set", "data.separator=0" /* the end of a line */
+
+static void test_training_and_judging(void **state) {
+  fixture *files = *state;
+  program_result result;
+  const char *config = small_config(files), *run = fixture_path(files, "run");
+  RUN(&result, "train", config, "--out", run, "--backend", "ref", PACKED);
+  program_check_ok(&result);
+  if (strstr(result.output, "% full") == NULL) fail_msg("%s", result.output);
+  json_t *lines = small_metrics(run);
+  const json_t *last = json_array_get(lines, json_array_size(lines) - 1);
+  const double loss = json_number_value(json_object_get(last, "validation_loss"));
+  assert_true(loss > 0 && isfinite(loss));
+  RUN(&result, "eval", run, "--backend", "ref", "--batches", "2", "--json");
+  program_check_ok(&result);
+  json_t *judged = json_loads(result.output, 0, NULL);
+  assert_non_null(judged);
+  const double again = json_number_value(json_object_get(judged, "loss"));
+  if (fabs(again - loss) > 1e-8) fail_msg("%.12g, in training %.12g", again, loss);
+  json_decref(lines);
+  json_decref(judged);
+}
+
+static void test_packing_needs_a_separator(void **state) {
+  fixture *files = *state;
+  program_result result;
+  const char *config = small_config(files), *run = fixture_path(files, "run");
+  RUN(&result, "train", config, "--out", run, "--set", "train.packing=helm");
+  program_check_refused(&result, 1, "set data.separator");
+  RUN(&result, "train", config, "--out", run, "--set", "train.packing=helm", "--set", "data.separator=9999");
+  program_check_refused(&result, 1, "holds no token 9999");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {with_fixture(test_training_and_judging),
+                                     with_fixture(test_packing_needs_a_separator)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
