@@ -85,6 +85,14 @@ void kp_parameters_set_blocks(kp_parameters *parameters, int index, int blocks) 
   parameter->blocks = blocks;
 }
 
+void kp_parameters_set_counter(kp_parameters *parameters, int index, int counter) {
+  kp_parameter *parameter = &parameters->list[index];
+  const kp_parameter *counts = &parameters->list[counter];
+  kp_assert(!counts->trainable && counts->count == parameter->shape[0], "%s does not count the slices of %s",
+            counts->name, parameter->name);
+  parameter->counter = 1 + counter;
+}
+
 int64_t kp_parameters_elements(const kp_parameters *parameters) {
   int64_t elements = 0;
   for (int i = 0; i < parameters->count; i++) elements += parameters->list[i].count;

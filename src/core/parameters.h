@@ -51,6 +51,8 @@ typedef struct kp_parameter {
   kp_manifold manifold;
   double curvature; /* of the manifold, where it has one */
   int blocks;       /* matrices of equal size stacked along the rows (queries, keys, values); 1: one */
+  int counter;      /* 1 + the parameter whose first moments count the steps of each slice of the first
+                       dimension: slices without a gradient are left out of a step; 0: all are always stepped */
   int moments;      /* how many of the two the optimizer keeps; 2 until an optimizer says otherwise */
   bool trainable;   /* false: frozen, has no gradient */
   bool used;        /* false: kept for another project's checkpoints, no operator reads it */
@@ -78,6 +80,11 @@ void kp_parameters_set_manifold(kp_parameters *parameters, int index, kp_manifol
 
 /* Says of how many matrices of equal size a parameter's rows are made; 1 until then. */
 void kp_parameters_set_blocks(kp_parameters *parameters, int index, int blocks);
+
+/* Says that `index`, a stack along its first dimension, is stepped by AdamW slice by slice, leaving out those
+ * without a gradient, as PyTorch does with the parameters of experts that got no token.  `counter`, as long
+ * as the stack and not trained, counts in its first moments. */
+void kp_parameters_set_counter(kp_parameters *parameters, int index, int counter);
 
 /* The index of `name`, or -1. */
 int kp_parameters_find(const kp_parameters *parameters, const char *name);

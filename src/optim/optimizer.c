@@ -16,9 +16,10 @@
 /* Elements of a piece: much more than a thread's start, much less than a share of a large model. */
 enum { PIECE_ELEMENTS = 1 << 15 };
 
-typedef enum piece_kind { ELEMENTS, ROWS, COLUMNS, MATRIX } piece_kind;
+typedef enum piece_kind { ELEMENTS, SLICE, ROWS, COLUMNS, MATRIX } piece_kind;
 
-/* Elements, rows or columns [first, last) of a parameter (columns: of matrix number `matrix`); of a MATRIX
+/* SLICE: elements of a stack that takes part in a step only where it has a gradient (kp_parameter.counter).
+ * Elements, rows or columns [first, last) of a parameter (columns: of matrix number `matrix`); of a MATRIX
  * the elements. */
 typedef struct piece {
   int parameter;
@@ -113,17 +114,19 @@ static void cut_parameter(kp_optimizer *o, int index) {
   const kp_parameter *parameter = &o->parameters->list[index];
   const kp_update update = kp_optimizer_update(&o->options, parameter);
   const kp_matrices m = kp_matrices_of(parameter);
-  const int64_t rows_at_once = PIECE_ELEMENTS / m.columns + 1;
   piece like = {.parameter = index, .update = update};
   if (parameter->count == 0 || update.rule == KP_UPDATE_NONE) return;
   if (update.rule == KP_UPDATE_MUON || update.keeps_norm) {
     cut_into_matrices(&o->matrices, like, parameter, update.rule == KP_UPDATE_MUON && o->options.muon.split);
   } else if (update.rule == KP_UPDATE_RIEMANNIAN_ADAM || parameter->manifold == KP_MANIFOLD_UNIT_ROWS) {
     like.kind = ROWS;
-    cut(&o->rest, like, m.count * m.rows, rows_at_once);
+    cut(&o->rest, like, m.count * m.rows, PIECE_ELEMENTS / m.columns + 1);
   } else if (parameter->manifold == KP_MANIFOLD_UNIT_COLUMNS) {
     like.kind = COLUMNS;
     for (; like.matrix < m.count; like.matrix++) cut(&o->rest, like, m.columns, KP_COLUMN_STRIPE);
+  } else if (parameter->counter > 0) {
+    like.kind = SLICE;
+    cut(&o->rest, like, parameter->count, parameter->count / parameter->shape[0]);
   } else {
     like.kind = ELEMENTS;
     cut(&o->rest, like, parameter->count, PIECE_ELEMENTS);
@@ -191,6 +194,8 @@ kp_status kp_optimizer_create(kp_parameters *parameters, const kp_optimizer_opti
     parameters->list[p].moments = moments_of(kp_optimizer_update(options, &parameters->list[p]));
     cut_parameter(o, p);
   }
+  for (int p = 0; p < parameters->count; p++)
+    if (parameters->list[p].counter > 0) parameters->list[parameters->list[p].counter - 1].moments = 1;
   if (o->matrices.count > 0)
     qsort(o->matrices.list, (size_t)o->matrices.count, sizeof *o->matrices.list, larger_first);
   o->one_by_one = o->matrices.count < o->threads;
@@ -283,12 +288,56 @@ static void step_unit_columns(const kp_step *step, const kp_parameter *parameter
   kp_retract_columns(o->parameters, parameter, p->matrix, p->first, p->last);
 }
 
+/* ---- slices that may be idle ---- */
+
+static bool has_gradient(const kp_parameters *parameters, int64_t first, int64_t count) {
+  const bool wide = kp_is_wide(parameters);
+  for (int64_t i = first; i < first + count; i++)
+    if (kp_element(parameters->gradients, wide, i) != 0) return true;
+  return false;
+}
+
+/* Whether `index` is the first parameter with its counter: the one by whose gradients it counts. */
+static bool counts(const kp_parameters *parameters, int index) {
+  const int counter = parameters->list[index].counter;
+  for (int p = 0; p < index; p++)
+    if (parameters->list[p].counter == counter) return false;
+  return counter > 0;
+}
+
+static void count_slices(const kp_parameters *parameters) {
+  const bool wide = kp_is_wide(parameters);
+  for (int index = 0; index < parameters->count; index++) {
+    const kp_parameter *p = &parameters->list[index];
+    if (!counts(parameters, index)) continue;
+    const int64_t at = parameters->list[p->counter - 1].offset, size = p->count / p->shape[0];
+    for (int64_t slice = 0; slice < p->shape[0]; slice++)
+      if (has_gradient(parameters, p->offset + slice * size, size))
+        kp_element_set(parameters->moment1, wide, at + slice,
+                       kp_element(parameters->moment1, wide, at + slice) + 1);
+  }
+}
+
+/* Each slice is at a step of its own. */
+static void step_slice(const kp_step *step, const kp_parameter *parameter, const piece *p) {
+  const kp_optimizer *o = step->optimizer;
+  const int64_t first = parameter->offset + p->first, count = p->last - p->first;
+  const int64_t at = o->parameters->list[parameter->counter - 1].offset + p->first / count;
+  if (!has_gradient(o->parameters, first, count)) return;
+  const int64_t t = (int64_t)kp_element(o->parameters->moment1, kp_is_wide(o->parameters), at);
+  const kp_adamw_step adamw = kp_adamw_step_of(&o->options.adamw, parameter->group, t > 0 ? t : 1,
+                                               step->rate_factor, step->gradient_scale);
+  kp_adamw_apply(o->parameters, &adamw, first, count);
+}
+
 static void step_piece(const kp_step *step, const piece *p, void *scratch) {
   const kp_optimizer *o = step->optimizer;
   const kp_parameter *parameter = &o->parameters->list[p->parameter];
   const kp_adamw_step *adamw = &step->adamw[parameter->group];
   if (p->kind == ELEMENTS)
     kp_adamw_apply(o->parameters, adamw, parameter->offset + p->first, p->last - p->first);
+  else if (p->kind == SLICE)
+    step_slice(step, parameter, p);
   else if (p->kind == COLUMNS)
     step_unit_columns(step, parameter, p);
   else if (p->update.rule == KP_UPDATE_RIEMANNIAN_ADAM)
@@ -301,6 +350,7 @@ void kp_optimizer_step(kp_optimizer *o, int64_t t, double rate_factor, double gr
   kp_step step = {.optimizer = o, .rate_factor = rate_factor, .gradient_scale = gradient_scale};
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     step.adamw[g] = kp_adamw_step_of(&o->options.adamw, (kp_group)g, t, rate_factor, gradient_scale);
+  count_slices(o->parameters);
 #pragma omp parallel for schedule(dynamic) num_threads(o->threads) if (!o->one_by_one)
   for (int64_t i = 0; i < o->matrices.count; i++)
     step_matrix(&step, &o->matrices.list[i], o->scratch + (size_t)omp_get_thread_num() * o->scratch_share);

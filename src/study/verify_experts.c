@@ -65,9 +65,9 @@ typedef struct linear {
 
 static kp_status read_linear(kp_point_case *p, const char *name, int heads, linear *out, kp_error *error) {
   char full[64];
-  snprintf(full, sizeof full, "%s.linear.weight", name);
+  snprintf(full, sizeof full, "%s.weight", name);
   KP_TRY(kp_point_case_read(p, "param", "grad", full, heads, false, &out->weight, error));
-  snprintf(full, sizeof full, "%s.linear.bias", name);
+  snprintf(full, sizeof full, "%s.bias", name);
   return kp_point_case_parameter(p, full, kp_tensor_rows(out->weight.space), false, &out->bias, error);
 }
 
@@ -82,9 +82,9 @@ static kp_status apply(kp_point_case *p, kp_point x, const linear *l, kp_tensor 
 static kp_status shared_expert(kp_point_case *p, kp_point x, kp_point *out, kp_error *error) {
   linear gate, up, down;
   kp_gate inner = {.c = NULL};
-  KP_TRY(read_linear(p, "shared_experts.w1", 1, &gate, error));
-  KP_TRY(read_linear(p, "shared_experts.w2", 1, &down, error));
-  KP_TRY(read_linear(p, "shared_experts.w3", 1, &up, error));
+  KP_TRY(read_linear(p, "shared_experts.w1.linear", 1, &gate, error));
+  KP_TRY(read_linear(p, "shared_experts.w2.linear", 1, &down, error));
+  KP_TRY(read_linear(p, "shared_experts.w3.linear", 1, &up, error));
   KP_TRY(apply(p, x, &up, &inner.x, error));
   KP_TRY(apply(p, x, &gate, &inner.gate, error));
   const kp_point h = kp_gated_point(p->graph, inner, (kp_gated_arguments){.kind = KP_SILU, .lift = true});
@@ -207,12 +207,12 @@ static kp_status verify_latent(kp_point_case *p, kp_error *error) {
   KP_TRY(kp_safetensors_require(p->c->file, "param/kv_norm.weight", &norm_entry, error));
   KP_TRY(kp_safetensors_require(p->c->file, "param/wo.linear.weight", &out_entry, error));
   KP_TRY(kp_point_case_read(p, "in", "grad_in", "x", 1, false, &x, error));
-  KP_TRY(read_linear(p, "wq", 1, &query, error));
-  KP_TRY(read_linear(p, "wkv_a", 1, &down, error));
-  KP_TRY(read_linear(p, "wkv_b", 1, &up, error));
+  KP_TRY(read_linear(p, "wq.linear", 1, &query, error));
+  KP_TRY(read_linear(p, "wkv_a.linear", 1, &down, error));
+  KP_TRY(read_linear(p, "wkv_b.linear", 1, &up, error));
   KP_TRY(sizes_of(p, table, &query, &down, &up, norm_entry->elements,
                   out_entry->rank == 2 ? out_entry->shape[1] : 0, &s, error));
-  KP_TRY(read_linear(p, "wo", s.heads, &out, error));
+  KP_TRY(read_linear(p, "wo.linear", s.heads, &out, error));
   KP_TRY(kp_point_case_parameter(p, "softmax_scale", 1, false, &tau, error));
   KP_TRY(kp_point_case_parameter(p, "kv_norm.weight", s.rank, false, &norm, error));
   KP_TRY(kp_point_case_integers(p, "in/documents", NULL, s.batch * s.length, &documents, error));
@@ -245,6 +245,50 @@ static kp_status verify_latent(kp_point_case *p, kp_error *error) {
   return kp_point_case_run(p, y, error);
 }
 
+/* ---- attention with heads ---- */
+
+/* The sizes follow from the maps: H·m rows of the queries', H·(m + 1) columns of the output's. */
+static kp_status verify_heads(kp_point_case *p, kp_error *error) {
+  static const char *const names[] = {"Wq", "Wk", "Wv"};
+  const kp_safetensors_entry *documents, *out_entry;
+  kp_point x, y;
+  linear maps[3], out;
+  kp_tensor *tau, *positions;
+  kp_attention_operands in = {.k = NULL};
+  kp_tensor **parts[] = {&in.q, &in.k, &in.v};
+  KP_TRY(kp_safetensors_require(p->c->file, "in/documents", &documents, error));
+  KP_TRY(kp_safetensors_require(p->c->file, "param/final_linear.weight", &out_entry, error));
+  KP_TRY(kp_point_case_read(p, "in", "grad_in", "x", 1, false, &x, error));
+  for (int i = 0; i < 3; i++) {
+    KP_TRY(read_linear(p, names[i], 1, &maps[i], error));
+    KP_TRY(apply(p, x, &maps[i], parts[i], error));
+  }
+  const int64_t channels = kp_tensor_columns(in.q);
+  const int64_t heads = out_entry->rank == 2 ? out_entry->shape[1] - channels : 0;
+  if (documents->rank != 2 || heads < 1 || channels % heads != 0 || channels / heads % 2 != 0)
+    return kp_fail(error, KP_ERR_INPUT, "the maps make no heads of an even size");
+  const latent_sizes s = {.batch = documents->shape[0], .length = documents->shape[1], .heads = (int)heads};
+  const int size = (int)(channels / heads);
+  KP_TRY(read_linear(p, "final_linear", s.heads, &out, error));
+  KP_TRY(kp_point_case_parameter(p, "scale", 1, false, &tau, error));
+  KP_TRY(kp_point_case_integers(p, "in/documents", NULL, s.batch * s.length, &in.documents, error));
+  KP_TRY(positions_of(p, &s, &positions, error));
+  in.q = rotate(p, in.q, positions, s.heads, 0, size);
+  in.k = rotate(p, in.k, positions, s.heads, 0, size);
+  in.temperature = kp_curvature(p->graph, tau, KP_MAP_RECIPROCAL);
+  const kp_attention_arguments arguments = {.batch = s.batch,
+                                            .length = s.length,
+                                            .heads = s.heads,
+                                            .kv_heads = s.heads,
+                                            .head_size = size,
+                                            .causal = true,
+                                            .score = KP_SCORE_LORENTZ,
+                                            .values = KP_VALUES_LORENTZ};
+  KP_TRY(apply(p, kp_attend(p->graph, in, arguments), &out, &y.space, error));
+  y.time = kp_lift(p->graph, y.space, 1, NULL);
+  return kp_point_case_run(p, y, error);
+}
+
 /* ---- all ---- */
 
 typedef kp_status verify_block(kp_point_case *p, kp_error *error);
@@ -252,7 +296,10 @@ typedef kp_status verify_block(kp_point_case *p, kp_error *error);
 static const struct {
   const char *name;
   verify_block *verify;
-} blocks[] = {{"blk_gate", verify_gate}, {"blk_mice", verify_layer}, {"blk_hmla", verify_latent}};
+} blocks[] = {{"blk_gate", verify_gate},
+              {"blk_mice", verify_layer},
+              {"blk_hmla", verify_latent},
+              {"blk_attention", verify_heads}};
 enum { BLOCKS = sizeof blocks / sizeof *blocks };
 
 static verify_block *block_of(const kp_case *c) {

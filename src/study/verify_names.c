@@ -189,6 +189,13 @@ static kp_status place_of(const kp_name_rule *rule, const kp_parameter *p, int64
   return KP_OK;
 }
 
+/* Element (r, k) of the place, counted in their tensor. */
+static int64_t their_index(const kp_name_rule *rule, const place *at, int64_t heads, int64_t r, int64_t k) {
+  const bool times = rule->columns == KP_COLUMNS_TIME_HEADS;
+  return r * at->their_columns +
+         (times ? k * (at->their_columns / heads) : their_column(rule->columns, heads, k, at->columns));
+}
+
 static kp_status take(const kp_case *c, const char *prefix, const kp_name_rule *rule, int block, int expert,
                       const kp_parameter *p, int64_t heads, double *values, bool *found, kp_error *error) {
   char name[256];
@@ -199,13 +206,9 @@ static kp_status take(const kp_case *c, const char *prefix, const kp_name_rule *
   KP_TRY(kp_case_values(c, name, true, &theirs, &count, error));
   if (theirs == NULL) return KP_OK;
   kp_status status = place_of(rule, p, heads, count, expert, &at, error);
-  const bool times = rule->columns == KP_COLUMNS_TIME_HEADS;
   for (int64_t r = 0; r < at.rows && status == KP_OK; r++)
-    for (int64_t k = 0; k < at.columns; k++) {
-      const int64_t from =
-          times ? k * (at.their_columns / heads) : their_column(rule->columns, heads, k, at.columns);
-      values[(at.first + r) * at.columns + k] = theirs[r * at.their_columns + from];
-    }
+    for (int64_t k = 0; k < at.columns; k++)
+      values[(at.first + r) * at.columns + k] = theirs[their_index(rule, &at, heads, r, k)];
   *found = true;
   free(theirs);
   return status;
@@ -233,4 +236,39 @@ kp_status kp_case_parameter(const kp_case *c, const char *prefix, const kp_model
   free(*values);
   *values = NULL;
   return status;
+}
+
+/* Writes what a rule takes of `theirs` back into it. */
+static kp_status give(const kp_name_rule *rule, int expert, const kp_parameters *parameters, int index,
+                      int64_t heads, double *theirs, int64_t their_count, kp_error *error) {
+  const kp_parameter *p = &parameters->list[index];
+  place at;
+  KP_TRY(place_of(rule, p, heads, their_count, expert, &at, error));
+  double *values = malloc((size_t)p->count * sizeof *values);
+  kp_assert(values != NULL, "out of memory");
+  kp_parameters_read(parameters, parameters->values, index, values);
+  for (int64_t r = 0; r < at.rows; r++)
+    for (int64_t k = 0; k < at.columns; k++)
+      theirs[their_index(rule, &at, heads, r, k)] = values[(at.first + r) * at.columns + k];
+  free(values);
+  return KP_OK;
+}
+
+kp_status kp_case_theirs(const kp_case *c, const kp_model_options *options, const kp_parameters *parameters,
+                         const char *name, double *theirs, int64_t their_count, kp_error *error) {
+  int count, block;
+  const kp_name_rule *rules = kp_name_rules(c->report->family, &count);
+  for (int index = 0; index < parameters->count; index++)
+    for (int i = 0; i < count; i++) {
+      const kp_parameter *p = &parameters->list[index];
+      if (!matches(rules[i].ours, p->name, &block)) continue;
+      const int64_t experts = rules[i].parts == 0 ? p->shape[0] : 1;
+      for (int e = 0; e < experts; e++) {
+        char full[256];
+        fill(full, sizeof full, "", rules[i].theirs, block, e);
+        if (strcmp(full, name) == 0)
+          KP_TRY(give(&rules[i], e, parameters, index, options->heads, theirs, their_count, error));
+      }
+    }
+  return KP_OK;
 }

@@ -32,4 +32,8 @@ const kp_name_rule *kp_name_rules(const char *family, int *count);
 kp_status kp_case_parameter(const kp_case *c, const char *prefix, const kp_model_options *options,
                             const kp_parameter *parameter, double **values, kp_error *error);
 
+/* The other way: their tensor `name` from kappa's parameters.  Elements that no rule speaks of stay. */
+kp_status kp_case_theirs(const kp_case *c, const kp_model_options *options, const kp_parameters *parameters,
+                         const char *name, double *theirs, int64_t their_count, kp_error *error);
+
 #endif

@@ -37,6 +37,8 @@ bool kp_case_is_double(const kp_case *c);
 
 kp_status kp_verify_model(const kp_case *c, kp_error *error);
 kp_status kp_verify_train(const kp_case *c, kp_error *error);
+/* Training from the parameters and the batch of another case, after whose name this one is called. */
+kp_status kp_verify_train_from(const kp_case *c, kp_error *error);
 kp_status kp_verify_operator(const kp_case *c, kp_error *error);
 /* Rotary positions: of nGPT as published and as meant, of HELM with YaRN (verify_rotary.c). */
 kp_status kp_verify_rope_probe(const kp_case *c, kp_error *error);

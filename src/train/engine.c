@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "core/assert.h"
+#include "train/expert_load.h"
 #include "train/trainer.h"
 
 struct kp_engine {
@@ -10,6 +11,7 @@ struct kp_engine {
   kp_executor *executor;
   kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
   kp_executor *evaluator;
+  kp_expert_load load;
   int threads;
   size_t process_bytes; /* resident before the large buffers were made */
 };
@@ -36,6 +38,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
   write_positions(engine->network, engine->executor);
+  kp_expert_load_init(&engine->load, options, engine->network);
   if (options->dropout == 0) return KP_OK;
   shape.mode = KP_BUILD_EVALUATE;
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
@@ -62,6 +65,7 @@ kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint6
 
 void kp_engine_destroy(kp_engine *engine) {
   if (engine == NULL) return;
+  kp_expert_load_destroy(&engine->load);
   kp_executor_destroy(engine->executor);
   kp_executor_destroy(engine->evaluator);
   kp_network_destroy(engine->network);
@@ -104,7 +108,15 @@ kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double 
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
   kp_executor_read(engine->executor, network->loss, loss);
+  kp_expert_load_add(&engine->load, engine->executor);
   return KP_OK;
+}
+
+void kp_engine_end_step(kp_engine *engine, bool taken) {
+  if (taken)
+    kp_expert_load_balance(&engine->load, engine->parameters);
+  else
+    kp_expert_load_forget(&engine->load);
 }
 
 kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error) {

@@ -283,6 +283,7 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
     update(t, p->gradient_norm, factor);
   else
     KP_TRY(skip(t, p, error));
+  kp_engine_end_step(t->engine, finite);
   const double seconds = omp_get_wtime() - start;
   t->state.step++;
   t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;

@@ -60,6 +60,9 @@ kp_executor *kp_engine_evaluator(kp_engine *engine);
  * micro-batches of the step. */
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
                                double *loss, kp_error *error);
+/* Call after the optimizer's step, or with `taken` false when it was left out: moves what follows the load of
+ * the experts. */
+void kp_engine_end_step(kp_engine *engine, bool taken);
 /* The forward pass alone, without dropout. */
 kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error);
 

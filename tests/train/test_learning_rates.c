@@ -27,7 +27,7 @@ static void fill(int64_t step, int32_t *inputs, int32_t *targets) {
 }
 
 /* Trains and returns the last loss; every loss and gradient norm on the way must be finite. */
-static double train(const char *const *sets, size_t count, double rate) {
+static double train_with(const char *const *sets, size_t count, const kp_optimizer_options *how) {
   static const char text[] =
       "model: {family: mixed, vocabulary: 17, layers: 3, heads: 2, width: 32, context: 16}\n";
   kp_error error = {0};
@@ -40,14 +40,8 @@ static double train(const char *const *sets, size_t count, double rate) {
            &error);
   check_ok(kp_model_options_read(config, NULL, &options, &error), &error);
   check_ok(kp_engine_create(&options, BATCH, 3, kp_backend_cpu(), 1, &engine, &error), &error);
-  const kp_optimizer_options adamw = {.adamw = {.learning_rate = rate,
-                                                .beta1 = 0.9,
-                                                .beta2 = 0.99,
-                                                .epsilon = 1e-8,
-                                                .weight_decay = 0.1,
-                                                .curvature_rate_multiplier = 1}};
   kp_optimizer *optimizer;
-  check_ok(kp_optimizer_create(kp_engine_parameters(engine), &adamw, 1, &optimizer, &error), &error);
+  check_ok(kp_optimizer_create(kp_engine_parameters(engine), how, 1, &optimizer, &error), &error);
   for (int64_t step = 0; step < STEPS; step++) {
     fill(step, inputs, targets);
     kp_gradient_zero(kp_engine_parameters(engine), 1);
@@ -55,7 +49,8 @@ static double train(const char *const *sets, size_t count, double rate) {
     check_ok(kp_engine_accumulate(engine, &batch, 1, (uint64_t)step, &loss, &error), &error);
     const double norm = kp_gradient_norm(kp_engine_parameters(engine), 1);
     if (!isfinite(loss) || !isfinite(norm))
-      fail_msg("loss %g, gradient norm %g at step %d with %s, rate %g", loss, norm, (int)step, sets[0], rate);
+      fail_msg("loss %g, gradient norm %g at step %d with %s, rates %g and %g", loss, norm, (int)step,
+               sets[0], how->adamw.learning_rate, how->muon.learning_rate);
     kp_optimizer_step(optimizer, step + 1, 1, norm > 1 ? 1 / norm : 1);
   }
   kp_optimizer_destroy(optimizer);
@@ -63,6 +58,24 @@ static double train(const char *const *sets, size_t count, double rate) {
   kp_model_options_destroy(&options);
   kp_config_destroy(config);
   return loss;
+}
+
+static kp_optimizer_options optimizer_of(kp_optimizer_kind kind, double rate, double muon_rate) {
+  return (kp_optimizer_options){
+      .kind = kind,
+      .adamw = {.learning_rate = rate,
+                .beta1 = 0.9,
+                .beta2 = 0.99,
+                .epsilon = 1e-8,
+                .weight_decay = 0.1,
+                .curvature_rate_multiplier = 1},
+      .muon = {
+          .learning_rate = muon_rate, .momentum = 0.95, .weight_decay = 0.1, .nesterov = true, .steps = 5}};
+}
+
+static double train(const char *const *sets, size_t count, double rate) {
+  const kp_optimizer_options adamw = optimizer_of(KP_OPTIMIZER_ADAMW, rate, 0);
+  return train_with(sets, count, &adamw);
 }
 
 static void test_fixed_curvatures(void **state) {
@@ -100,6 +113,31 @@ static void test_the_published_variant(void **state) {
   }
 }
 
+/* Muon over the published rate halved and doubled, and the kinds that keep norms. */
+static void test_other_optimizers(void **state) {
+  (void)state;
+  static const char *const models[][2] = {
+      {"model.curvature.value=[-10]", "model.wiring=e3"},
+      {"model.curvature.value=[-1]", "model.wiring=e1"},
+      {"model.curvature.value=[1]", "model.wiring=e3"},
+      {"model.curvature.mode=parametric", "model.curvature.per_head=true"},
+      {"model.curvature.value=[-0.1]", "model.variant=upstream"},
+  };
+  static const double rates[] = {0.01, 0.02, 0.04};
+  for (size_t m = 0; m < sizeof models / sizeof *models; m++)
+    for (int kind = KP_OPTIMIZER_MUON; kind <= KP_OPTIMIZER_HYPERBALL_MUON; kind++)
+      for (size_t r = 0; r < 3; r++) {
+        const kp_optimizer_options how = optimizer_of((kp_optimizer_kind)kind, 1e-3, rates[r]);
+        train_with(models[m], 2, &how);
+      }
+}
+
+static void test_muon_learns(void **state) {
+  (void)state;
+  const kp_optimizer_options how = optimizer_of(KP_OPTIMIZER_MUON, 1e-2, 0.02);
+  assert_true(train_with((const char *[]){"model.curvature.value=[-0.1]"}, 1, &how) < 0.7 * log(VOCABULARY));
+}
+
 static void test_it_learns(void **state) {
   (void)state;
   const double loss = train((const char *[]){"model.curvature.value=[-0.1]"}, 1, 1e-2);
@@ -108,10 +146,9 @@ static void test_it_learns(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fixed_curvatures),
-      cmocka_unit_test(test_learned_curvatures),
-      cmocka_unit_test(test_the_published_variant),
-      cmocka_unit_test(test_it_learns),
+      cmocka_unit_test(test_fixed_curvatures),      cmocka_unit_test(test_learned_curvatures),
+      cmocka_unit_test(test_the_published_variant), cmocka_unit_test(test_other_optimizers),
+      cmocka_unit_test(test_muon_learns),           cmocka_unit_test(test_it_learns),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,8 +59,7 @@ void kp_part_attention_geometry(kp_builder *b, int64_t layer, int64_t ambient_si
   if (a->score == KP_SCORE_LORENTZ) {
     operands->temperature = inverse_temperature(b, layer, ambient_size);
     if (b->options->variant == KP_VARIANT_UPSTREAM) unused_score_bias(b, layer);
-  }
-  else if (a->score != KP_SCORE_DOT)
+  } else if (a->score != KP_SCORE_DOT)
     operands->temperature = sharpness(b, layer);
   if (operands->temperature != NULL && stretch(b->options) != 1)
     operands->temperature = kp_scale(b->graph, operands->temperature, stretch(b->options));

@@ -18,7 +18,8 @@ kp_tensor *kp_part_token_table(kp_builder *b) {
 static void unused_position_residual(kp_builder *b) {
   kp_part_unused_parameter(b, "transformer.wpe.branch_weight", KP_GROUP_NO_DECAY, kp_initial_of(1), 1,
                            (int64_t[]){1});
-  kp_part_unused_parameter(b, "transformer.wpe.scale", KP_GROUP_NO_DECAY, kp_initial_of(4), 1, (int64_t[]){1});
+  kp_part_unused_parameter(b, "transformer.wpe.scale", KP_GROUP_NO_DECAY, kp_initial_of(4), 1,
+                           (int64_t[]){1});
 }
 
 /* Points [time | space], at first about 1 from the origin: |space| = sinh 1. */

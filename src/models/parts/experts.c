@@ -95,6 +95,12 @@ static kp_routing route(const layer_of_experts *l, kp_tensor *y) {
 
 /* ---- the routed experts ---- */
 
+/* The published optimizer leaves out an expert without tokens; the counts stand with the selection bias. */
+static void step_by_expert(const layer_of_experts *l, const kp_tensor *stack) {
+  if (l->published && stack != NULL)
+    kp_parameters_set_counter(l->b->parameters, stack->parameter, l->b->network->routes[l->layer].bias);
+}
+
 /* c of each expert; NULL on a flat stream. */
 static kp_tensor *radii(const layer_of_experts *l) {
   const kp_curvature_options *curvature = &l->e->curvature;
@@ -112,6 +118,7 @@ static kp_tensor *radii(const layer_of_experts *l) {
     const kp_initial initial = {.kind = KP_INITIAL_LIST, .values = theta, .count = (int)E};
     radius =
         parameter(l, "experts.curvature", l->published ? KP_GROUP_DECAY : KP_GROUP_CURVATURE, initial, 1, &E);
+    step_by_expert(l, radius);
     if (!l->published) radius = kp_curvature(l->b->graph, radius, KP_MAP_EXP);
   }
   kp_tensor *kappa =
@@ -137,6 +144,9 @@ static kp_grouped_weights stack(const layer_of_experts *l, const char *name, int
   if (l->on_points) w.time = parameter(l, part, KP_GROUP_DECAY, initial, 2, shape);
   snprintf(part, sizeof part, "experts.%s.bias", name);
   if (l->o->bias) w.bias = parameter(l, part, KP_GROUP_NO_DECAY, kp_initial_of(0), 2, shape);
+  step_by_expert(l, w.weight);
+  step_by_expert(l, w.time);
+  step_by_expert(l, w.bias);
   return w;
 }
 
@@ -208,9 +218,10 @@ kp_tensor *kp_part_experts(kp_builder *b, int64_t layer, kp_point y) {
   if (!l.on_points) y.time = NULL;
   if (l.on_points && y.time == NULL) y.time = kp_lift(b->graph, y.space, 1, kp_part_radius(b));
   const kp_routing routing = route(&l, y.space);
-  kp_tensor *shared = l.e->shared == 0 ? NULL
-                                       : kp_part_gated_feed_forward(b, layer, y, l.e->shared * l.e->hidden,
-                                                                    l.on_points, "shared.");
+  /* Published sizes add up with time counted. */
+  const int64_t together = l.on_points ? l.e->shared * (l.e->hidden + 1) - 1 : l.e->shared * l.e->hidden;
+  kp_tensor *shared =
+      l.e->shared == 0 ? NULL : kp_part_gated_feed_forward(b, layer, y, together, l.on_points, "shared.");
   kp_tensor *rows = routed_rows(&l, y, &routing);
   if (l.published) return fold(&l, rows, &routing, shared);
   const kp_combine_arguments arguments = {.kind = l.on_points ? KP_COMBINE_CENTROID : KP_COMBINE_FLAT};

@@ -49,6 +49,7 @@ void kp_part_objective(kp_builder *b, kp_tensor *loss) {
   network->loss = loss;
   network->objective = network->balance == NULL ? loss : kp_add(b->graph, loss, network->balance);
   kp_graph_keep(network->loss);
+  if (network->balance != NULL) kp_graph_keep(network->balance);
   kp_graph_keep(network->objective);
 }
 

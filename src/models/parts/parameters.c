@@ -122,7 +122,11 @@ void kp_part_norm_parameters(kp_builder *b, const char *name, kp_tensor **weight
   *weight = *bias = NULL;
   if (o->norm == KP_NORM_NONE) return;
   snprintf(full, sizeof full, "%s.weight", name);
-  *weight = kp_part_parameter(b, full, KP_GROUP_NO_DECAY, kp_initial_of(1), 1, &o->width);
+  /* The published HELM-D decays its norms, by their names. */
+  const bool decayed = o->variant == KP_VARIANT_UPSTREAM && o->residual == KP_RESIDUAL_LORENTZ &&
+                       o->attention.kind == KP_ATTENTION_HEADS;
+  *weight = kp_part_parameter(b, full, decayed ? KP_GROUP_DECAY : KP_GROUP_NO_DECAY, kp_initial_of(1), 1,
+                              &o->width);
   if (!o->bias || o->norm == KP_NORM_RMS) return;
   snprintf(full, sizeof full, "%s.bias", name);
   *bias = kp_part_parameter(b, full, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, &o->width);

@@ -7,7 +7,7 @@
  *     g a = κ r weight Gy + κ² (z_along - r³ P/C) a + κ g z + along a,  P = <weight Gy, z>
  *     along = κ <g z, a> / q, q = a_time² - |a|²,  g a_time = -along a_time
  *
- * A first loop over a row takes the inner products in double, a second one writes the gradients in float.  In
+ * A first loop over a row takes the inner products, a second one writes the gradients in float.  In
  * <g z, a> the norm's part is P r³ ε/κ: the rest cancels, and is left out.  Where a time was derived, its
  * gradient goes to the space part, and the terms along x and u are combined before they are rounded. */
 #include <math.h>
@@ -41,34 +41,39 @@ typedef struct products {
   double weighted_aa, weighted_au; /* of weight · a and weight · u */
 } products;
 
-typedef struct product_sums {
-  kp_doubles ha, aa, ga, hu, au, gu, weighted_aa, weighted_au;
-} product_sums;
-
 /* A row's vectors; absent ones are zeros or ones. */
 typedef struct row_vectors {
   const float *x, *u, *gz, *gy, *weight;
 } row_vectors;
 
-static inline void product_step(const row_vectors *v, double w, int64_t i, int64_t count, product_sums *s) {
-  kp_doubles a, u, g, h, weight;
-  kp_widen(v->x + i, count, &a), kp_widen(v->u + i, count, &u);
-  kp_widen(v->gz + i, count, &g), kp_widen_product(v->gy + i, v->weight + i, count, &h);
-  kp_widen(v->weight + i, count, &weight);
-  a += w * u;
-  s->ha += h * a, s->aa += a * a, s->ga += g * a;
-  s->hu += h * u, s->au += a * u, s->gu += g * u;
+enum { HA, AA, GA, HU, AU, GU, WEIGHTED_AA, WEIGHTED_AU, PRODUCTS };
+
+static inline void product_step(const row_vectors *v, float w, int64_t i, int64_t count,
+                                kp_floats sum[PRODUCTS]) {
+  kp_floats a, u, g, h, weight;
+  kp_load(v->x + i, count, &a), kp_load(v->u + i, count, &u), kp_load(v->weight + i, count, &weight);
+  kp_load(v->gz + i, count, &g), kp_load(v->gy + i, count, &h);
+  a += w * u, h *= weight;
+  sum[HA] += h * a, sum[AA] += a * a, sum[GA] += g * a;
+  sum[HU] += h * u, sum[AU] += a * u, sum[GU] += g * u;
   a *= weight, u *= weight;
-  s->weighted_aa += a * a, s->weighted_au += a * u;
+  sum[WEIGHTED_AA] += a * a, sum[WEIGHTED_AU] += a * u;
 }
 
-static products products_of(const row_vectors *v, double w, int64_t C) {
-  product_sums s = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}};
-  const int64_t whole = C / KP_DOUBLES * KP_DOUBLES;
-  for (int64_t i = 0; i < whole; i += KP_DOUBLES) product_step(v, w, i, KP_DOUBLES, &s);
-  if (whole < C) product_step(v, w, whole, C - whole, &s);
-  return (products){kp_total(&s.ha), kp_total(&s.aa), kp_total(&s.ga),          kp_total(&s.hu),
-                    kp_total(&s.au), kp_total(&s.gu), kp_total(&s.weighted_aa), kp_total(&s.weighted_au)};
+/* Lanes are summed in float over a few steps and then in double: as exact as the gradients that come in. */
+static products products_of(const row_vectors *v, float w, int64_t C) {
+  enum { STEPS = 16 * KP_FLOATS };
+  double total[PRODUCTS] = {0};
+  for (int64_t first = 0; first < C; first += STEPS) {
+    kp_floats sum[PRODUCTS] = {{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}};
+    const int64_t last = first + STEPS < C ? first + STEPS : C;
+    const int64_t whole = first + (last - first) / KP_FLOATS * KP_FLOATS;
+    for (int64_t i = first; i < whole; i += KP_FLOATS) product_step(v, w, i, KP_FLOATS, sum);
+    if (whole < last) product_step(v, w, whole, last - whole, sum);
+    for (int i = 0; i < PRODUCTS; i++) total[i] += (double)kp_total_float(&sum[i]);
+  }
+  return (products){total[HA], total[AA], total[GA],          total[HU],
+                    total[AU], total[GU], total[WEIGHTED_AA], total[WEIGHTED_AU]};
 }
 
 /* Factors of a row's gradients:
@@ -169,7 +174,7 @@ static void back_row(const worker *t, int64_t n) {
   const int64_t C = k->C, at = n * C;
   const row_vectors v = {k->x + at, row_or(k->u, at, t->zeros), row_or(t->gz, at, t->zeros),
                          row_or(t->gy, at, t->zeros), row_or(k->weight, 0, t->ones)};
-  const products p = products_of(&v, k->u == NULL ? 0 : kp_lorentz_branch_weight(k, n), C);
+  const products p = products_of(&v, k->u == NULL ? 0 : (float)kp_lorentz_branch_weight(k, n), C);
   const factors f = row_factors(t, n, &p);
   if (k->u == NULL)
     norm_gradient_row(&v, f, C, t->gx + at, t->tile_weight);
