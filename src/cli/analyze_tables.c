@@ -223,6 +223,70 @@ static void print_matrices(const kp_analysis *a) {
   kp_table_print(&table, stdout);
 }
 
+static void number_cell(kp_table *table, double value) {
+  if (isnan(value))
+    kp_table_cell(table, "–");
+  else
+    kp_table_cell(table, "%.4g", value);
+}
+
+static void print_conditions(const kp_analysis *a) {
+  static const char *const titles[] = {"<condition number, median of matrices",
+                                       "attention",
+                                       "with unit vectors",
+                                       "feed-forward",
+                                       "with unit vectors",
+                                       NULL};
+  static const char *const table_titles[] = {"<table", "condition number", "|row|", "least", "most", NULL};
+  kp_table table;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->layers; layer++) {
+    const kp_block_condition *b = &a->conditions.blocks[layer];
+    const double values[] = {b->attention.raw, b->attention.normalised, b->feed_forward.raw,
+                             b->feed_forward.normalised};
+    kp_table_cell(&table, "block %d", layer);
+    for (int i = 0; i < 4; i++) number_cell(&table, values[i]);
+  }
+  kp_table_print(&table, stdout);
+  putchar('\n');
+  kp_table_begin(&table, table_titles);
+  for (int i = 0; i < a->conditions.table_count; i++) {
+    const kp_table_condition *t = &a->conditions.tables[i];
+    kp_table_cell(&table, "%s", t->name);
+    kp_table_cell(&table, "%.4g", t->condition);
+    kp_table_cell(&table, "%.4f ± %.4f", t->mean, t->deviation);
+    kp_table_cell(&table, "%.4f", t->least);
+    kp_table_cell(&table, "%.4f", t->most);
+  }
+  kp_table_print(&table, stdout);
+}
+
+static void print_rates(const kp_analysis *a) {
+  static const char *const titles[] = {"<eigen learning rates and scales, mean over channels",
+                                       "attention",
+                                       "feed-forward",
+                                       "s_qk",
+                                       "s_u",
+                                       "s_v",
+                                       NULL};
+  kp_table table;
+  if (!kp_learning_rates_present(&a->rates)) return;
+  putchar('\n');
+  kp_table_begin(&table, titles);
+  for (int layer = 0; layer < a->layers; layer++) {
+    const kp_block_rates *b = &a->rates.blocks[layer];
+    kp_table_cell(&table, "block %d", layer);
+    number_cell(&table, b->attention);
+    number_cell(&table, b->feed_forward);
+    number_cell(&table, b->query_gain);
+    number_cell(&table, b->up_scale);
+    number_cell(&table, b->gate_scale);
+  }
+  kp_table_print(&table, stdout);
+  if (!isnan(a->rates.logit_scale)) printf("scale of the logits s_z: %.4f\n", a->rates.logit_scale);
+}
+
 void kp_print_analysis(const kp_analysis *a) {
   char model[160];
   kp_run_record_describe(&a->record, model, sizeof model);
@@ -235,4 +299,6 @@ void kp_print_analysis(const kp_analysis *a) {
   print_experts(a);
   print_embedding(a);
   print_matrices(a);
+  print_conditions(a);
+  print_rates(a);
 }

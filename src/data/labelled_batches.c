@@ -80,11 +80,12 @@ int64_t kp_example_batches(const kp_example_sampler *sampler, int64_t maximum) {
   return maximum > 0 && maximum < all ? maximum : all;
 }
 
-kp_status kp_example_validation_fill(const kp_example_sampler *sampler, int64_t number, kp_batch *batch,
-                                     kp_error *error) {
-  const int64_t rows = sampler->options.rows, count = sampler->examples->count;
+kp_status kp_example_validation_fill(const kp_example_sampler *sampler, int64_t batches, int64_t number,
+                                     kp_batch *batch, kp_error *error) {
+  const int64_t rows = sampler->options.rows, count = sampler->examples->count, places = batches * rows;
   for (int64_t row = 0; row < rows; row++) {
-    const int64_t example = number * rows + row;
+    const int64_t place = number * rows + row;
+    const int64_t example = places < count ? place * count / places : place;
     KP_TRY(fill_row(sampler, example < count ? example : -1, row, batch, error));
   }
   return KP_OK;

@@ -37,8 +37,9 @@ kp_status kp_example_batch_fill(const kp_example_sampler *sampler, int64_t step,
 /* Batches of a validation with `options->rows` rows; at most `maximum` of them, 0 is no bound. */
 int64_t kp_example_batches(const kp_example_sampler *sampler, int64_t maximum);
 
-/* The same for batch `number` of a validation. */
-kp_status kp_example_validation_fill(const kp_example_sampler *sampler, int64_t number, kp_batch *batch,
-                                     kp_error *error);
+/* The same for batch `number` of a validation of `batches` batches.  Fewer than all examples are taken evenly
+ * from the whole split: its file may be sorted by label. */
+kp_status kp_example_validation_fill(const kp_example_sampler *sampler, int64_t batches, int64_t number,
+                                     kp_batch *batch, kp_error *error);
 
 #endif

@@ -58,14 +58,17 @@ static kp_status append_token(kp_labelled_stream *stream, int32_t id, kp_error *
 /* Appends the tokens of a text without tags. */
 static kp_status append_text(kp_labelled_stream *stream, const kp_tokenizer *tokenizer, const char *text,
                              size_t size, kp_error *error) {
-  size_t offset = 0, count = 0;
-  KP_TRY(room_for_tokens(stream, size + 1, error)); /* a token has at least one byte */
-  KP_TRY(kp_tokenizer_encode_part(tokenizer, text, size, &offset, stream->ids + stream->count, size + 1,
-                                  &count, error));
-  for (size_t i = 0; i < count; i++) stream->tags[stream->count + i] = KP_IGNORE;
-  stream->count += count;
+  int32_t *ids;
+  size_t count;
+  KP_TRY(kp_tokenizer_encode(tokenizer, text, size, &ids, &count, error));
+  kp_status status = room_for_tokens(stream, count, error);
+  for (size_t i = 0; status == KP_OK && i < count; i++) {
+    stream->tags[stream->count] = KP_IGNORE;
+    stream->ids[stream->count++] = ids[i];
+  }
+  free(ids);
   stream->text_bytes += size;
-  return KP_OK;
+  return status;
 }
 
 /* Cuts two sentences around a separator to `room` tokens: the longer one first. */
@@ -95,21 +98,41 @@ static kp_status append_sentences(kp_labelled_stream *stream, const kp_labelled_
   return KP_OK;
 }
 
-/* A space stands between words, where the tokenizer has a token for it. */
+/* Whether a token is a space and nothing else. */
+static bool is_space(const kp_tokenizer *tokenizer, int32_t id) {
+  const char *bytes;
+  size_t size;
+  tokenizer->kind->token_bytes(tokenizer, id, &bytes, &size);
+  return size == 1 && bytes[0] == ' ';
+}
+
+/* Appends a word, behind a space unless it is the first: " word" is one token to tokenizers that have it, or
+ * a space and the word's own tokens.  The tag stands at the first token that is more than the space. */
+static kp_status append_word(kp_labelled_stream *stream, const kp_labelled_piece *word, bool first,
+                             const kp_tokenizer *tokenizer, kp_error *error) {
+  size_t begin = stream->count;
+  char *spaced = malloc(word->size + 1);
+  if (spaced == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a word of %zu bytes", word->size);
+  spaced[0] = ' ';
+  memcpy(spaced + 1, word->text, word->size);
+  kp_status status = append_text(stream, tokenizer, first ? spaced + 1 : spaced, word->size + !first, error);
+  free(spaced);
+  if (status != KP_OK) return status;
+  if (!first && stream->count > begin && is_space(tokenizer, stream->ids[begin])) begin++;
+  if (stream->count == begin)
+    return kp_fail(error, KP_ERR_INPUT, "the tokenizer has no tokens for the word '%.*s'", (int)word->size,
+                   word->text);
+  stream->tags[begin] = word->label;
+  return KP_OK;
+}
+
 static kp_status append_words(kp_labelled_stream *stream, const kp_labelled_piece *words, size_t count,
                               const kp_labelling *labelling, const kp_tokenizer *tokenizer, bool *cut,
                               kp_error *error) {
   const size_t end = stream->count + (size_t)labelling->length;
   size_t used = 0;
-  for (; used < count && stream->count < end; used++) {
-    if (used > 0) KP_TRY(append_text(stream, tokenizer, " ", 1, error));
-    const size_t begin = stream->count;
-    KP_TRY(append_text(stream, tokenizer, words[used].text, words[used].size, error));
-    if (stream->count == begin)
-      return kp_fail(error, KP_ERR_INPUT, "the tokenizer has no tokens for the word '%.*s'",
-                     (int)words[used].size, words[used].text);
-    stream->tags[begin] = words[used].label;
-  }
+  for (; used < count && stream->count < end; used++)
+    KP_TRY(append_word(stream, &words[used], used == 0, tokenizer, error));
   *cut = used < count || stream->count > end;
   if (stream->count > end) stream->count = end;
   return KP_OK;

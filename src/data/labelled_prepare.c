@@ -121,30 +121,6 @@ static kp_status describe(work *w, kp_error *error) {
 
 /* ---- tokenizer and split ---- */
 
-/* The character tokenizer of all pieces, and of the space between words. */
-static kp_status create_tokenizer(work *w, kp_error *error) {
-  const kp_labelled_texts *parts[] = {&w->all, &w->separate};
-  const size_t most = w->all.piece_count + w->separate.piece_count + 1;
-  const char **texts = malloc(most * sizeof *texts);
-  size_t *sizes = malloc(most * sizeof *sizes), count = 0;
-  kp_status status = texts == NULL || sizes == NULL
-                         ? kp_fail(error, KP_ERR_MEMORY, "no memory to collect %zu texts", most)
-                         : KP_OK;
-  for (int part = 0; status == KP_OK && part < 2; part++)
-    for (size_t i = 0; i < parts[part]->piece_count; i++) {
-      texts[count] = parts[part]->pieces[i].text;
-      sizes[count++] = parts[part]->pieces[i].size;
-    }
-  if (status == KP_OK && w->options->task == KP_TASK_TAG) {
-    texts[count] = " ";
-    sizes[count++] = 1;
-  }
-  if (status == KP_OK) status = kp_character_tokenizer_create(texts, sizes, count, &w->tokenizer, error);
-  free(texts);
-  free(sizes);
-  return status;
-}
-
 /* Uniform in [0, 1): a hash of the first sentence, or of all words. */
 static double place_of(const kp_labelled_texts *texts, const kp_labelled_example *example) {
   const size_t count = texts->task == KP_TASK_TAG ? example->count : 1;
@@ -159,20 +135,94 @@ static double place_of(const kp_labelled_texts *texts, const kp_labelled_example
   return (double)(hash >> 11) * 0x1p-53;
 }
 
-static kp_status encode_texts(const work *w, const kp_labelled_texts *texts, bool split,
-                              kp_labelled_stream streams[2], int whole, kp_error *error) {
+/* Whether an example is for training (0) or validation (1). */
+static int side_of(const work *w, const kp_labelled_texts *texts, const kp_labelled_example *example) {
+  if (texts == &w->separate) return 1;
+  return w->options->validation == NULL && place_of(texts, example) >= w->fraction;
+}
+
+/* The texts that a tokenizer is made for: sentences, or the words of a sentence with spaces in between. */
+typedef struct corpus {
+  char *words; /* owned; NULL for sentences, which stand in the files' bytes */
+  const char **texts;
+  size_t *sizes;
+  size_t count;
+} corpus;
+
+static void free_corpus(corpus *c) {
+  free(c->words);
+  free(c->texts);
+  free(c->sizes);
+}
+
+static kp_status create_corpus(const work *w, corpus *c, kp_error *error) {
+  const size_t most = w->all.piece_count + w->separate.piece_count;
+  size_t bytes = most;
+  for (size_t i = 0; i < w->all.piece_count; i++) bytes += w->all.pieces[i].size;
+  for (size_t i = 0; i < w->separate.piece_count; i++) bytes += w->separate.pieces[i].size;
+  *c = (corpus){.texts = malloc(most * sizeof *c->texts), .sizes = malloc(most * sizeof *c->sizes)};
+  if (w->options->task == KP_TASK_TAG) c->words = malloc(bytes);
+  if (c->texts != NULL && c->sizes != NULL && (c->words != NULL || w->options->task != KP_TASK_TAG))
+    return KP_OK;
+  free_corpus(c);
+  return kp_fail(error, KP_ERR_MEMORY, "no memory to collect %zu texts", most);
+}
+
+static void add_text(corpus *c, const char *text, size_t size) {
+  c->texts[c->count] = text;
+  c->sizes[c->count++] = size;
+}
+
+/* Adds an example; *end is where the words written so far end. */
+static void add_example(corpus *c, const kp_labelled_texts *texts, const kp_labelled_example *example,
+                        char **end) {
+  const kp_labelled_piece *pieces = texts->pieces + example->first;
+  char *begin = *end;
+  for (size_t i = 0; i < example->count; i++) {
+    if (c->words == NULL) {
+      add_text(c, pieces[i].text, pieces[i].size);
+      continue;
+    }
+    if (i > 0) *(*end)++ = ' ';
+    memcpy(*end, pieces[i].text, pieces[i].size);
+    *end += pieces[i].size;
+  }
+  if (c->words != NULL) add_text(c, begin, (size_t)(*end - begin));
+}
+
+static void fill_corpus(const work *w, corpus *c) {
+  const kp_labelled_texts *parts[] = {&w->all, &w->separate};
+  char *end = c->words;
+  for (int side = 0; side < 2; side++) {
+    for (int part = 0; part < 2; part++)
+      for (size_t i = 0; i < parts[part]->example_count; i++)
+        if (side_of(w, parts[part], &parts[part]->examples[i]) == side)
+          add_example(c, parts[part], &parts[part]->examples[i], &end);
+  }
+}
+
+static kp_status create_tokenizer(work *w, kp_error *error) {
+  corpus c;
+  KP_TRY(create_corpus(w, &c, error));
+  fill_corpus(w, &c);
+  kp_status status = kp_character_tokenizer_create(c.texts, c.sizes, c.count, &w->tokenizer, error);
+  free_corpus(&c);
+  return status;
+}
+
+static kp_status encode_texts(const work *w, const kp_labelled_texts *texts, kp_labelled_stream streams[2],
+                              kp_error *error) {
   for (size_t i = 0; i < texts->example_count; i++) {
     const kp_labelled_example *example = &texts->examples[i];
-    const int to = split ? place_of(texts, example) >= w->fraction : whole;
-    KP_TRY(kp_labelled_encode(&streams[to], texts, example, w->labelling, w->tokenizer, error));
+    KP_TRY(kp_labelled_encode(&streams[side_of(w, texts, example)], texts, example, w->labelling,
+                              w->tokenizer, error));
   }
   return KP_OK;
 }
 
 static kp_status encode_all(const work *w, kp_labelled_stream streams[2], kp_error *error) {
-  const bool split = w->options->validation == NULL;
-  KP_TRY(encode_texts(w, &w->all, split, streams, 0, error));
-  KP_TRY(encode_texts(w, &w->separate, false, streams, 1, error));
+  KP_TRY(encode_texts(w, &w->all, streams, error));
+  KP_TRY(encode_texts(w, &w->separate, streams, error));
   if (streams[0].examples > 0 && streams[1].examples > 0) return KP_OK;
   return kp_fail(error, KP_ERR_INPUT,
                  "there are %zu examples for training and %zu for validation: give more examples, or a file "

@@ -129,6 +129,11 @@ kp_status kp_decoder_create(const kp_model_options *model, kp_parameters *parame
   kp_assert(parameters->values != NULL && options->batch >= 0 && options->chunk >= 0, "%lld sequences",
             (long long)options->batch);
   *decoder = NULL;
+  if (model->task != KP_TASK_LANGUAGE)
+    return kp_fail(
+        error, KP_ERR_UNSUPPORTED,
+        "this model was made for the task %s: it gives labels, not text; score it with `kappa eval`",
+        kp_task_name(model->task));
   kp_decoder *d = calloc(1, sizeof *d);
   if (d == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a decoder");
   d->model = model;

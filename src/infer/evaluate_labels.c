@@ -106,10 +106,11 @@ static kp_status set_up(evaluator *e, const kp_labelled_set *set, const kp_evalu
   return allocate(e, error);
 }
 
-static kp_status score_batch(evaluator *e, int64_t number, kp_scores *scores, kp_error *error) {
+static kp_status score_batch(evaluator *e, int64_t batches, int64_t number, kp_scores *scores,
+                             kp_error *error) {
   const bool words = e->trained->options.task == KP_TASK_TAG;
   double loss;
-  KP_TRY(kp_example_validation_fill(&e->examples, number, &e->batch, error));
+  KP_TRY(kp_example_validation_fill(&e->examples, batches, number, &e->batch, error));
   kp_network_write_batch(e->network, e->executor, &e->batch);
   KP_TRY(kp_executor_run(e->executor, 0, e->network->graph->forward_count, error));
   kp_executor_read(e->executor, e->network->loss, &loss);
@@ -125,7 +126,7 @@ static kp_status score_all(evaluator *e, const kp_evaluation_options *options, k
                            kp_error *error) {
   const int64_t batches = kp_example_batches(&e->examples, options->batches);
   for (int64_t n = 0; n < batches; n++) {
-    KP_TRY(score_batch(e, n, scores, error));
+    KP_TRY(score_batch(e, batches, n, scores, error));
     if (options->progress != NULL)
       options->progress(options->context, n + 1, batches, kp_scores_report(scores).loss);
   }

@@ -11,8 +11,8 @@
 kp_status kp_evaluation_examples_open(const kp_trained *trained, const char *data, kp_labelled_set *set,
                                       kp_error *error);
 
-/* Scores the validation examples of the set, in their order and at most options->batches batches of them.
- * Clear *scores with kp_scores_clear; it refers to the set. */
+/* Scores the validation examples of the set, or options->batches batches taken evenly from them.  Clear
+ * *scores with kp_scores_clear; it refers to the set. */
 kp_status kp_evaluate_labels(const kp_trained *trained, const kp_labelled_set *set,
                              const kp_evaluation_options *options, kp_scores *scores, kp_error *error);
 

@@ -36,6 +36,14 @@ static kp_status read_data(kp_analysis *a, kp_trained *trained, const kp_analysi
   return status;
 }
 
+static kp_status read_parameters(kp_analysis *a, const kp_trained *trained, kp_error *error) {
+  const kp_model_options *o = &trained->options;
+  KP_TRY(kp_analysis_read_weights(a, trained->parameters, error));
+  KP_TRY(kp_condition_numbers_read(trained->parameters, o, a->arena, &a->conditions, error));
+  return kp_learning_rates_read(trained->parameters, (int)o->layers, o->sphere_scale, o->sphere_rate,
+                                a->arena, &a->rates, error);
+}
+
 static kp_status analyze(const char *run, const kp_analysis_options *options, kp_analysis **result,
                          kp_error *error) {
   kp_arena *arena = kp_arena_create();
@@ -51,7 +59,7 @@ static kp_status analyze(const char *run, const kp_analysis_options *options, kp
     a->step = trained.step;
     a->width = trained.options.width;
     status = read_data(a, &trained, options, error);
-    if (status == KP_OK) status = kp_analysis_read_weights(a, trained.parameters, error);
+    if (status == KP_OK) status = read_parameters(a, &trained, error);
     kp_trained_close(&trained);
   }
   if (status == KP_OK)

@@ -11,10 +11,12 @@
 #include <jansson.h>
 
 #include "core/backend.h"
+#include "study/condition_numbers.h"
 #include "study/curvature_signs.h"
 #include "study/expert_load.h"
 #include "study/hyperbolicity.h"
 #include "study/isotropy.h"
+#include "study/learning_rates.h"
 #include "study/radii.h"
 #include "study/run_record.h"
 #include "study/token_norms.h"
@@ -92,6 +94,8 @@ typedef struct kp_analysis {
   kp_embedding_analysis embedding;
   kp_matrix_analysis *matrices;
   int matrix_count;
+  kp_condition_numbers conditions;
+  kp_learning_rates rates;      /* of a stream on the unit sphere */
   struct kp_analysis **history; /* of all checkpoints, by step, itself included; with over_training */
   int history_count;
   kp_arena *arena; /* owns the arrays */

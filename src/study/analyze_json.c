@@ -107,6 +107,9 @@ json_t *kp_analysis_json(const kp_analysis *a) {
       json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "run", a->record.path, "model", model, "step",
                 (json_int_t)a->step, "tokens", (json_int_t)a->tokens, "loss", kp_json_number(a->loss),
                 "means", means_json(a), "streams", streams_json(a, true), "matrices", matrices_json(a));
+  json_object_set_new(json, "condition_numbers", kp_condition_numbers_json(&a->conditions));
+  if (kp_learning_rates_present(&a->rates))
+    json_object_set_new(json, "learning_rates", kp_learning_rates_json(&a->rates));
   json_t *curvature = kp_analysis_curvature_json(a);
   if (json_object_size(curvature) > 0) json_object_set(json, "curvature", curvature);
   json_decref(curvature);

@@ -65,7 +65,7 @@ kp_status kp_feed_evaluation(kp_feed *feed, int64_t number, int64_t *scored, kp_
   if (!feed->labelled)
     return kp_validation_fill(&feed->validation, number, feed->batch.inputs, feed->batch.targets, scored,
                               error);
-  KP_TRY(kp_example_validation_fill(&feed->judged, number, &feed->batch, error));
+  KP_TRY(kp_example_validation_fill(&feed->judged, feed->batches, number, &feed->batch, error));
   *scored = count_targets(feed);
   return KP_OK;
 }

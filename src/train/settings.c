@@ -140,13 +140,15 @@ size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size
   const bool constant = kp_config_choice(config, "train.schedule") == KP_SCHEDULE_CONSTANT;
   const kp_optimizer_kind kind = (kp_optimizer_kind)kp_config_choice(config, "train.optimizer");
   const bool muon = kind == KP_OPTIMIZER_MUON || kind == KP_OPTIMIZER_HYPERBALL_MUON;
+  const bool labels = kp_config_choice(config, "model.task") != KP_TASK_LANGUAGE;
   const struct {
     const char *key;
     bool unused;
   } rows[] = {{"train.cooldown", !constant},  {"train.curvature_rate", !learns_curvature(config)},
               {"train.muon_rate", !muon},     {"train.muon_momentum", !muon},
               {"train.muon_nesterov", !muon}, {"train.muon_steps", !muon},
-              {"train.muon_split", !muon},    {"train.muon_decay", kind != KP_OPTIMIZER_MUON}};
+              {"train.muon_split", !muon},    {"train.muon_decay", kind != KP_OPTIMIZER_MUON},
+              {"train.sampling", labels}};
   size_t count = kp_model_unused_keys(config, keys, room);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)

@@ -31,19 +31,19 @@ static void test_from_files_to_scores(void **state) {
     RUN(&r, "data", "show", fixture_path(files, tasks[i]));
     program_check_ok(&r);
     assert_non_null(strstr(r.output, i == 0 ? "yes: ab | ba" : "[B-X]ab [I-X]ab"));
-    RUN(&r, "train", config, "--set", path, "--set", task, "--out", run);
+    RUN(&r, "train", config, "--set", path, "--set", task, "--out", run, "--backend", "ref");
     program_check_ok(&r);
     assert_non_null(strstr(r.output, i == 0 ? "macro-F1" : "entity F1"));
-    RUN(&r, "eval", run);
+    RUN(&r, "eval", run, "--backend", "ref");
     program_check_ok(&r);
     assert_non_null(strstr(r.output, "a die: 0."));
     assert_non_null(strstr(r.output, i == 0 ? "4 examples" : "3 examples, 5 words"));
-    RUN(&r, "eval", run, "--json", "--data", fixture_path(files, tasks[i]));
+    RUN(&r, "eval", run, "--backend", "ref", "--json", "--data", fixture_path(files, tasks[i]));
     program_check_ok(&r);
     assert_non_null(strstr(r.output, "\"accuracy_error\""));
     RUN(&r, "eval", run, "--file", inputs[i]);
     program_check_refused(&r, 1, "predicts labels, and a text has none");
-    RUN(&r, "sample", run);
+    RUN(&r, "sample", run, "--prompt", "ab");
     program_check_refused(&r, 1, "it gives labels, not text");
   }
 }

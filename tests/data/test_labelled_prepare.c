@@ -410,7 +410,7 @@ static void test_validation_goes_through_all_examples(void **state) {
   assert_int_equal(kp_example_batches(&sampler, 2), 2);
   int64_t scored = 0;
   for (int64_t n = 0; n < batches; n++) {
-    check_ok(kp_example_validation_fill(&sampler, n, buffers(&b), &error), &error);
+    check_ok(kp_example_validation_fill(&sampler, batches, n, buffers(&b), &error), &error);
     for (int64_t row = 0; row < 7; row++) {
       if (n * 7 + row < set.train.count)
         assert_int_equal(b.targets[row], set.train.labels[n * 7 + row]);
@@ -420,6 +420,10 @@ static void test_validation_goes_through_all_examples(void **state) {
     }
   }
   assert_int_equal(scored, set.train.count);
+  /* One batch alone: from the front, the middle and the end. */
+  check_ok(kp_example_validation_fill(&sampler, 1, 0, buffers(&b), &error), &error);
+  for (int64_t row = 0; row < 7; row++)
+    assert_int_equal(b.targets[row], set.train.labels[row * set.train.count / 7]);
   const kp_sampler_options narrow = {.rows = 7, .context = 10, .micro_batches = 1, .vocabulary = 100};
   assert_int_equal(kp_example_sampler_init(&sampler, &set.train, &set.labelling, &narrow, &error),
                    KP_ERR_INPUT);

@@ -47,6 +47,7 @@ static kp_tensor *logits_of(kp_builder *b, kp_point y) {
 void kp_part_objective(kp_builder *b, kp_tensor *loss) {
   kp_network *network = b->network;
   network->loss = loss;
+  if (network->balance != NULL) kp_graph_keep(network->balance);
   network->objective = network->balance == NULL ? loss : kp_add(b->graph, loss, network->balance);
   kp_graph_keep(network->loss);
   if (network->balance != NULL) kp_graph_keep(network->balance);
