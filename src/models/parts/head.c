@@ -70,6 +70,7 @@ void kp_part_objective(kp_builder *b, kp_tensor *loss) {
   if (network->balance != NULL) kp_graph_keep(network->balance);
   network->objective = network->balance == NULL ? loss : kp_add(b->graph, loss, network->balance);
   kp_graph_keep(network->loss);
+  if (network->balance != NULL) kp_graph_keep(network->balance);
   kp_graph_keep(network->objective);
 }
 
