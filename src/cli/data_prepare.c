@@ -73,8 +73,8 @@ static void check_tokenizer(const arguments *a, struct argp_state *state) {
   const bool words = a->options.tokenizer != NULL && strcmp(a->options.tokenizer, "word") == 0;
   if (a->options.vocabulary > 0 && !words)
     argp_error(state, "--vocabulary goes with --tokenizer word; a text has as many characters as it has");
-  if (a->task != KP_TASK_LANGUAGE && words)
-    argp_error(state, "labelled examples take the words of another set by --like, not by --tokenizer");
+  if (a->like != NULL && a->options.tokenizer != NULL)
+    argp_error(state, "--like takes the tokenizer of that set; --tokenizer would make another");
 }
 
 /* Those of labelled examples. */
@@ -194,6 +194,8 @@ static kp_status prepare_labelled(const arguments *a, kp_error *error) {
                                                .file_count = a->texts.count,
                                                .validation = a->options.validation,
                                                .train_fraction = a->options.train_fraction,
+                                               .tokenizer = a->options.tokenizer,
+                                               .vocabulary = a->options.vocabulary,
                                                .length = a->length,
                                                .like = a->like != NULL ? like : NULL,
                                                .folder = folder,

@@ -9,8 +9,9 @@
 #include "data/character_tokenizer.h"
 #include "data/labelled_encode.h"
 #include "data/utf8.h"
+#include "data/word_tokenizer.h"
 
-enum { LENGTH_DEFAULT = 256, LENGTH_LEAST = 4, LENGTH_MOST = 1 << 20 };
+enum { WORD_VOCABULARY = 4096, LENGTH_DEFAULT = 256, LENGTH_LEAST = 4, LENGTH_MOST = 1 << 20 };
 
 /* A request at work. */
 typedef struct work {
@@ -80,10 +81,16 @@ static kp_status print_file(FILE *out, const char *path, kp_error *error) {
   return KP_OK;
 }
 
+/* Of the word tokenizer that is asked for; 0: characters. */
+static int32_t word_vocabulary(const kp_labelled_prepare_options *options) {
+  if (options->tokenizer == NULL || strcmp(options->tokenizer, "word") != 0) return 0;
+  return options->vocabulary > 0 ? options->vocabulary : WORD_VOCABULARY;
+}
+
 static kp_status print_request(FILE *out, const work *w, kp_error *error) {
   const kp_labelled_prepare_options *o = w->options;
-  fprintf(out, "%s %lld %.15g %d %016llx\n", kp_task_name(o->task), (long long)w->labelling->length,
-          w->fraction, o->format.header,
+  fprintf(out, "%s %lld %.15g %d %d %016llx\n", kp_task_name(o->task), (long long)w->labelling->length,
+          w->fraction, o->format.header, word_vocabulary(o),
           (unsigned long long)(w->tokenizer == NULL ? 0 : w->tokenizer->fingerprint));
   print_word(out, o->format.text);
   print_word(out, o->format.second);
@@ -146,7 +153,7 @@ typedef struct corpus {
   char *words; /* owned; NULL for sentences, which stand in the files' bytes */
   const char **texts;
   size_t *sizes;
-  size_t count;
+  size_t count, training; /* those of training stand in front */
 } corpus;
 
 static void free_corpus(corpus *c) {
@@ -198,6 +205,7 @@ static void fill_corpus(const work *w, corpus *c) {
       for (size_t i = 0; i < parts[part]->example_count; i++)
         if (side_of(w, parts[part], &parts[part]->examples[i]) == side)
           add_example(c, parts[part], &parts[part]->examples[i], &end);
+    if (side == 0) c->training = c->count;
   }
 }
 
@@ -205,7 +213,11 @@ static kp_status create_tokenizer(work *w, kp_error *error) {
   corpus c;
   KP_TRY(create_corpus(w, &c, error));
   fill_corpus(w, &c);
-  kp_status status = kp_character_tokenizer_create(c.texts, c.sizes, c.count, &w->tokenizer, error);
+  const int32_t words = word_vocabulary(w->options);
+  kp_status status =
+      words == 0
+          ? kp_character_tokenizer_create(c.texts, c.sizes, c.count, &w->tokenizer, error)
+          : kp_word_tokenizer_create(c.texts, c.sizes, c.count, c.training, words, &w->tokenizer, error);
   free_corpus(&c);
   return status;
 }

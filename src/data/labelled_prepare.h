@@ -18,6 +18,8 @@ typedef struct kp_labelled_prepare_options {
   size_t file_count;
   const char *validation;              /* a file of its own, or NULL: a share of the examples */
   double train_fraction;               /* of the examples, when there is no such file; 0 means 0.9 */
+  const char *tokenizer;               /* "character" (NULL means it) or "word", unless `like` gives one */
+  int32_t vocabulary;                  /* of the word tokenizer; 0 means 4096 */
   int64_t length;                      /* the most tokens of an example; 0 means 256 */
   const char *like;                    /* a labelled folder whose tokenizer and labels are taken, or NULL */
   const char *folder;                  /* made if it is missing */
@@ -26,7 +28,7 @@ typedef struct kp_labelled_prepare_options {
 
 /* Prepares the set.  Without a validation file an example is for validation by a hash of its first sentence
  * (all its words), so that equal sentences fall on the same side.  The vocabulary holds the characters of all
- * files.
+ * files; its words are counted in the examples for training.
  *
  * A folder that already has this set, whole and unchanged, is left alone, see *fresh.  Clear *labelling with
  * kp_labelling_clear. */

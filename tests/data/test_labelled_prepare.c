@@ -140,6 +140,33 @@ static void test_tags_stand_at_the_first_token_of_a_word(void **state) {
   kp_labelled_close(&set);
 }
 
+/* The word tokenizer has the space in front of a word in its token, which then carries the tag. */
+static void test_tags_of_whole_words(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  prepared_set made;
+  kp_labelled_set set;
+  static const char text[] = "the O\nking O\nDavid B-PER\n\nthe O\nking O\nwas O\nQ B-PER\n";
+  const char *input[] = {write_text(files, "train.conll", text)};
+  kp_labelled_prepare_options options = {.task = KP_TASK_TAG,
+                                         .files = input,
+                                         .file_count = 1,
+                                         .validation = input[0],
+                                         .tokenizer = "word",
+                                         .vocabulary = 17,
+                                         .folder = fixture_path(files, "set"),
+                                         .name = "words"};
+  check_ok(prepare(&options, &made, &error), &error);
+  open_set(options.folder, &set);
+  assert_string_equal(made.prepared.tokenizer, "word");
+  /* 15 characters and two words, "the" and " king"; others are spelled: "the", " king", " ", "D", "a", … */
+  static const int32_t tags[] = {1, 1, KP_IGNORE, 0, KP_IGNORE, KP_IGNORE, KP_IGNORE, KP_IGNORE};
+  check_text(options.folder, &set, &set.train, 0, "the king David");
+  assert_int_equal(set.train.offsets[1], 8);
+  assert_memory_equal(set.train.labels, tags, sizeof tags);
+  kp_labelled_close(&set);
+}
+
 /* `count` sentences, each twice. */
 static const char *write_doubles(fixture *files, int count) {
   char *text = calloc((size_t)count + 1, 40);
@@ -439,6 +466,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       with_fixture(test_pairs_are_joined_and_cut),
       with_fixture(test_tags_stand_at_the_first_token_of_a_word),
+      with_fixture(test_tags_of_whole_words),
       with_fixture(test_split_keeps_equal_sentences_together),
       with_fixture(test_like_another_set),
       with_fixture(test_what_cannot_be_prepared),
