@@ -4,7 +4,11 @@
  * cache between the pass that makes it and those that read it.  Each thread makes the chunk's columns of its
  * own range of entries; there it also takes their gradient and adds to the weight's, so that only the row
  * sums of the forward pass and the gradient of x wait for the other threads.  Chunks are cut by the
- * operator's sizes alone and visited in order: results do not depend on timing. */
+ * operator's sizes alone and visited in order: results do not depend on timing.
+ *
+ * The products of the forward pass are made twice, so four products stand against three: on a Zen 4 core a
+ * step takes 1.35 to 1.4 times as long as linear and cross_entropy do (N 512 and 4096, C 390, V 32000), in
+ * 10 and 20 MiB instead of 63 and 506; other sizes of the chunk between 2 and 32 MiB are as fast. */
 #include <string.h>
 
 #include "backend/cpu/isa/cross_entropy_rows.h"
