@@ -208,6 +208,100 @@ static void test_midpoints(void **state) {
     }
 }
 
+/* ---- Latents ---- */
+
+enum {
+  LATENT = 6,
+  SHARED = 2,
+  OWN = 3,
+  VALUE = 4,
+  POSITIONS = 9,
+  HEADS = 2,
+  EXPANDED = HEADS * (OWN + VALUE)
+};
+
+/* Keys and values of one position by the definition (c = 2), from operands 1 latents, 2 weight, 3 norm
+ * weight, 4 time weight, 5 bias; to operands 6 k and 7 v. */
+static void expand_position(bench *b, int t) {
+  const double *row = b->value[1] + t * (LATENT + SHARED);
+  double L[LATENT], mean = 0, square = 0;
+  for (int i = 0; i < LATENT; i++) mean += row[i] * row[i] / LATENT;
+  for (int i = 0; i < LATENT; i++) {
+    L[i] = row[i] / sqrt(mean + 1e-3) * b->value[3][i];
+    square += L[i] * L[i];
+  }
+  for (int z = 0; z < EXPANDED; z++) {
+    const int h = z / (OWN + VALUE), d = z % (OWN + VALUE);
+    double sum = b->value[5][z] + b->value[4][z] * sqrt(square + 2);
+    for (int i = 0; i < LATENT; i++) sum += b->value[2][z * LATENT + i] * L[i];
+    if (d < OWN)
+      b->value[6][(t * HEADS + h) * (OWN + SHARED) + d] = sum;
+    else
+      b->value[7][(t * HEADS + h) * VALUE + d - OWN] = sum;
+  }
+  for (int h = 0; h < HEADS; h++)
+    memcpy(b->value[6] + (t * HEADS + h) * (OWN + SHARED) + OWN, row + LATENT, SHARED * sizeof(double));
+}
+
+static bench *build_latent(void) {
+  bench *b = bench_create(false);
+  const int64_t r = LATENT, expanded = EXPANDED, one = 1;
+  const int size = OWN + SHARED;
+  const kp_attention_latent_arguments arguments = {.attention = {.batch = 1,
+                                                                 .length = POSITIONS,
+                                                                 .heads = HEADS,
+                                                                 .kv_heads = HEADS,
+                                                                 .head_size = size,
+                                                                 .value_size = VALUE,
+                                                                 .causal = true,
+                                                                 .score = KP_SCORE_LORENTZ,
+                                                                 .values = KP_VALUES_LORENTZ},
+                                                   .latent_size = LATENT,
+                                                   .shared_size = SHARED,
+                                                   .epsilon = 1e-3};
+  kp_attention_operands in = {.q = bench_operand(b, "q", 0, 0.7, 3, (int64_t[]){1, POSITIONS, HEADS * size})};
+  kp_latent_operands latent = {
+      .rows = bench_operand(b, "rows", 0, 1, 3, (int64_t[]){1, POSITIONS, LATENT + SHARED})};
+  latent.weight = bench_operand(b, "weight", 0, 0.4, 2, (int64_t[]){EXPANDED, LATENT});
+  latent.norm_weight = bench_operand(b, "norm", 1, 0.3, 1, &r);
+  latent.time_weight = bench_operand(b, "time", 0, 0.3, 1, &expanded);
+  latent.bias = bench_operand(b, "bias", 0, 0.3, 1, &expanded);
+  latent.state = bench_state(b, "state", 1, 3, (int64_t[]){1, POSITIONS + 2, LATENT + SHARED});
+  latent.start = bench_index(b, "start", 1, &one, (int32_t[]){0});
+  kp_tensor *k = bench_operand(b, "k", 0, 0, 3, (int64_t[]){1, POSITIONS, HEADS * size});
+  kp_tensor *v = bench_operand(b, "v", 0, 0, 3, (int64_t[]){1, POSITIONS, HEADS * VALUE});
+  in.curvature = bench_operand(b, "curvature", -0.5, 0, 1, &one);
+  for (int t = 0; t < POSITIONS; t++) expand_position(b, t);
+  const kp_point cached = kp_attend_latent_cached(b->graph, in, latent, arguments);
+  in.k = k, in.v = v;
+  const kp_point whole = kp_attend(b->graph, in, arguments.attention);
+  bench_output(b, cached.space);
+  bench_output(b, cached.time);
+  bench_output(b, whole.space);
+  bench_output(b, whole.time);
+  return b;
+}
+
+static void test_latents(void **state) {
+  (void)state;
+  const kp_backend *backends[KP_TEST_ISAS + 1];
+  const int count = all_backends(backends);
+  for (int i = 0; i < count; i++) {
+    kp_error error = {0};
+    bench *b = build_latent();
+    check_ok(bench_start(b, backends[i], 1, &error), &error);
+    check_ok(bench_forward(b, &error), &error);
+    for (int output = 0; output < 2; output++) {
+      double *got = bench_read_output(b, output), *want = bench_read_output(b, 2 + output);
+      check_near(got, want, kp_tensor_count(b->output[output]), tolerance(backends[i], 1e-13, 2e-6),
+                 backends[i], "attention over latents");
+      free(got);
+      free(want);
+    }
+    bench_destroy(b);
+  }
+}
+
 /* ---- Memory ---- */
 
 /* Bytes of the arena for attention forward and backward over T tokens, less what does not grow. */
@@ -256,6 +350,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_helm),
       cmocka_unit_test(test_midpoints),
+      cmocka_unit_test(test_latents),
       cmocka_unit_test(test_linear_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

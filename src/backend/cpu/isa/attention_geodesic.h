@@ -83,6 +83,21 @@ static inline kp_tile_pair kp_tile_pair_of(double product, double kappa) {
   return (kp_tile_pair){(float)w, (float)(kappa * w), (float)floored};
 }
 
+/* The same for |κ w| < 1/4, where no bound is near: in float from the start. */
+static inline kp_tile_pair kp_near_pair_of(double product, float kappa) {
+  const float w = (float)((product < 0.0 ? 0.0 : product) + KP_SCORE_EPSILON);
+  return (kp_tile_pair){w, kappa * w, 1.0f - kappa * w};
+}
+
+/* Whether |κ w| < 1/4 for all of a row.  Most rows of small or slightly curved heads are: they need neither
+ * logarithm nor second root. */
+static inline bool kp_row_is_near(const double *product, int start, int lanes, double kappa) {
+  double largest = 0.0;
+#pragma omp simd reduction(max : largest)
+  for (int i = start; i < lanes; i++) largest = product[i] > largest ? product[i] : largest;
+  return fabs(kappa) * (largest + KP_SCORE_EPSILON) < 0.25;
+}
+
 /* Σ c_i z^i by Horner's rule. */
 static inline float kp_polynomial_at(const float *c, int degree, float z) {
   float value = c[degree];
@@ -126,67 +141,101 @@ static inline float kp_arcsine_slope(kp_tile_pair pair, float ratio, bool hyperb
   return outside ? far : kp_arcsine_slope_core(pair.z);
 }
 
+/* How a row is computed: constants of the loops below, which are compiled once for each. */
+typedef struct kp_geodesic_kind {
+  bool hyperbolic, squared, near;
+} kp_geodesic_kind;
+
+static inline kp_tile_pair kp_pair_for(double product, double kappa, kp_geodesic_kind kind) {
+  return kind.near ? kp_near_pair_of(product, (float)kappa) : kp_tile_pair_of(product, kappa);
+}
+
+static inline float kp_ratio_for(kp_tile_pair pair, kp_geodesic_kind kind) {
+  return kind.near ? kp_arcsine_core(pair.z) : kp_arcsine_ratio(pair, kind.hyperbolic);
+}
+
 /* Scores from the products w: one row of a tile. */
-static inline void kp_geodesic_scores_row(float *score, const double *product, int lanes, double kappa,
-                                          float beta, bool hyperbolic, bool squared) {
+static inline __attribute__((always_inline)) void kp_geodesic_scores_row(float *score, const double *product,
+                                                                         int lanes,
+                                                                         const kp_attention_head *head,
+                                                                         kp_geodesic_kind kind) {
+  const double kappa = head->kappa;
+  const float beta = (float)head->beta;
 #pragma omp simd
   for (int i = 0; i < lanes; i++) {
-    const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
-    const float ratio = kp_arcsine_ratio(pair, hyperbolic);
-    const float root = sqrtf(pair.w);
-    const float distance = 2.0f * root * ratio;
-    score[i] = -beta * (squared ? distance * distance : distance);
+    const kp_tile_pair pair = kp_pair_for(product[i], kappa, kind);
+    const float ratio = kp_ratio_for(pair, kind);
+    const float distance = kind.squared ? 4.0f * pair.w * ratio * ratio : 2.0f * sqrtf(pair.w) * ratio;
+    score[i] = -beta * distance;
   }
 }
 
 /* Turns one row's products w into the gradients of w, given those of the scores times β; adds the gradient of
  * κ at fixed w, lane by lane. */
-static inline void kp_geodesic_backward_row(double *product, const float *score_bar, float *kappa_bar,
-                                            int start, int lanes, double kappa, float beta, bool hyperbolic,
-                                            bool squared) {
+static inline __attribute__((always_inline)) void
+kp_geodesic_backward_row(double *product, const float *score_bar, float *kappa_bar, int start, int lanes,
+                         const kp_attention_head *head, kp_geodesic_kind kind) {
+  const double kappa = head->kappa;
+  const float beta = (float)head->beta;
 #pragma omp simd
   for (int i = start; i < lanes; i++) {
-    const kp_tile_pair pair = kp_tile_pair_of(product[i], kappa);
-    const float ratio = kp_arcsine_ratio(pair, hyperbolic);
-    const float root = sqrtf(pair.w), length = 2.0f * root * ratio, bar = -beta * score_bar[i];
-    const float by_w =
-        squared ? 4.0f * ratio / sqrtf(pair.complement) : 1.0f / (root * sqrtf(pair.complement));
-    const float by_kappa =
-        2.0f * pair.w * root * kp_arcsine_slope(pair, ratio, hyperbolic) * (squared ? 2.0f * length : 1.0f);
+    const kp_tile_pair pair = kp_pair_for(product[i], kappa, kind);
+    const float ratio = kp_ratio_for(pair, kind), bar = -beta * score_bar[i];
+    const float slope =
+        kind.near ? kp_arcsine_slope_core(pair.z) : kp_arcsine_slope(pair, ratio, kind.hyperbolic);
+    const float root = kind.squared ? pair.w : sqrtf(pair.w), cut = sqrtf(pair.complement);
+    const float by_w = kind.squared ? 4.0f * ratio / cut : 1.0f / (root * cut);
+    const float by_kappa = 2.0f * pair.w * root * slope * (kind.squared ? 4.0f * ratio : 1.0f);
     kappa_bar[i] += bar * by_kappa;
     product[i] = (double)(bar * by_w);
   }
 }
 
-/* The loops above for the head's sign of curvature and power of the distance. */
+/* The loops above for the head's sign of curvature, power of the distance and the row's reach. */
 static inline void kp_geodesic_scores(float *score, const double *product, int lanes,
                                       const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
-  const double kappa = head->kappa;
-  const float beta = (float)head->beta;
-  if (kappa < 0 && squared)
-    kp_geodesic_scores_row(score, product, lanes, kappa, beta, true, true);
-  else if (kappa < 0)
-    kp_geodesic_scores_row(score, product, lanes, kappa, beta, true, false);
-  else if (squared)
-    kp_geodesic_scores_row(score, product, lanes, kappa, beta, false, true);
-  else
-    kp_geodesic_scores_row(score, product, lanes, kappa, beta, false, false);
+  if (kp_row_is_near(product, 0, lanes, head->kappa)) {
+    if (squared)
+      kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){false, true, true});
+    else
+      kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){false, false, true});
+  } else if (head->kappa < 0) {
+    if (squared)
+      kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){true, true, false});
+    else
+      kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){true, false, false});
+  } else if (squared) {
+    kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){false, true, false});
+  } else {
+    kp_geodesic_scores_row(score, product, lanes, head, (kp_geodesic_kind){false, false, false});
+  }
 }
 
 static inline void kp_geodesic_backward(double *product, const float *score_bar, float *kappa_bar, int start,
                                         int lanes, const kp_attention_head *head) {
   const bool squared = head->score == KP_SCORE_DISTANCE_SQUARED;
-  const double kappa = head->kappa;
-  const float beta = (float)head->beta;
-  if (kappa < 0 && squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, true, true);
-  else if (kappa < 0)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, true, false);
-  else if (squared)
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, false, true);
-  else
-    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, kappa, beta, false, false);
+  if (kp_row_is_near(product, start, lanes, head->kappa)) {
+    if (squared)
+      kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                               (kp_geodesic_kind){false, true, true});
+    else
+      kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                               (kp_geodesic_kind){false, false, true});
+  } else if (head->kappa < 0) {
+    if (squared)
+      kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                               (kp_geodesic_kind){true, true, false});
+    else
+      kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                               (kp_geodesic_kind){true, false, false});
+  } else if (squared) {
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                             (kp_geodesic_kind){false, true, false});
+  } else {
+    kp_geodesic_backward_row(product, score_bar, kappa_bar, start, lanes, head,
+                             (kp_geodesic_kind){false, false, false});
+  }
 }
 
 #endif
