@@ -73,10 +73,11 @@ kp_status kp_ref_lorentz_mlr_backward(const kp_call *call, kp_error *error) {
     kp_hyperplane_sums sum = {0};
     for (int64_t n = 0; n < N; n++) {
       const double product = products[n * V + v], u = h.by_product * product + h.by_time * time[n];
-      const double slope = 1 / hypot(1, u), gu = g[n * V + v] * h.multiple * slope;
+      /* g products may lie where g does: it is read once. */
+      const double gy = g[n * V + v], slope = 1 / hypot(1, u), gu = gy * h.multiple * slope;
       g_products[n * V + v] = gu * h.by_product;
       if (g_time != NULL) g_time[n] += gu * h.by_time;
-      sum.bend += g[n * V + v] * (asinh(u) - u * slope);
+      sum.bend += gy * (asinh(u) - u * slope);
       sum.product += gu * product;
       sum.time += gu * time[n];
     }
