@@ -135,12 +135,40 @@ static void add_published(model_cases *cases) {
     }
 }
 
+/* Streams × scores × feed-forwards; values, heads, positions, embeddings and kinds of keys turn with the
+ * case. */
+static void add_products(model_cases *cases) {
+  static const char *const residuals[] = {"add", "bounded", "stereographic", "lerp", "slerp", "lorentz"};
+  static const char *const scores[] = {"dot", "distance", "distance_squared", "lorentz"};
+  static const char *const forwards[] = {"mlp", "gated", "lorentz", "moe", "mice"};
+  static const char *const heads[] = {"tied", "untied", "scaled", "lorentz", "lorentz_mlr"};
+  static const char *const values[] = {"mean", "lorentz", "midpoint"};
+  char settings[SETTINGS];
+  int number = 0;
+  for (int r = 0; r < 6; r++)
+    for (int c = 0; c < 4; c++)
+      for (int f = 0; f < 5; f++, number++) {
+        const bool lorentz = r == 5, sphere = r == 3 || r == 4;
+        snprintf(settings, sizeof settings,
+                 "model.residual=%s model.attention.score=%s model.feed_forward=%s model.head=%s "
+                 "model.attention.values=%s model.attention.curvature.value=[-0.7] model.positions=%s "
+                 "model.norm=%s model.embedding=%s model.attention.kind=%s",
+                 residuals[r], scores[c], forwards[f],
+                 heads[lorentz && number % 2 == 0 ? 1 + number % 4 : number % 5], values[number % 3],
+                 sphere || number % 2 == 0 ? "rotary" : "learned",
+                 lorentz || number % 3 == 0 ? "rms" : "layer",
+                 lorentz && number % 2 == 0 ? "manifold" : "table", number % 6 == 4 ? "latent" : "heads");
+        add(cases, settings);
+      }
+}
+
 model_cases model_cases_create(void) {
   model_cases cases = {0};
   add_registered(&cases);
   add_flat(&cases);
   add_mixed(&cases);
   add_published(&cases);
+  add_products(&cases);
   return cases;
 }
 
