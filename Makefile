@@ -1,7 +1,7 @@
 # A thin front: CMake builds, scripts/ do the rest.  `make help` lists the targets.
 #
 # Variables: PREFIX and DESTDIR for install; FUZZ_RUNS, the cases of each fuzz target; CC, the compiler of
-# a build folder that does not exist yet.
+# a build folder that does not exist yet; FAMILY, the family that the demo trains beside its flat twin.
 PREFIX ?= /usr/local
 FUZZ_RUNS ?= 20000
 
@@ -18,7 +18,8 @@ all:
 
 help:
 	@echo 'make            build the program and the library into build/release'
-	@echo 'make demo       train a small model and look at it, in a minute or two'
+	@echo 'make demo       train three small models, compare and sample them, in some minutes;'
+	@echo '                FAMILY=ngpt (or another): that family beside its flat twin'
 	@echo 'make test       build and run all tests: release, sanitizers, fuzzing'
 	@echo 'make bench      measure the speed of this machine'
 	@echo 'make install    install under PREFIX ($(PREFIX)), below DESTDIR if set'
@@ -32,7 +33,7 @@ help:
 demo:
 	@scripts/install-dependencies build demo
 	@scripts/build release product
-	@scripts/demo
+	@FAMILY='$(FAMILY)' scripts/demo
 
 test:
 	@scripts/install-dependencies build test

@@ -3,7 +3,7 @@
 # Labels, by the name of the test:
 #   long           takes more than some ten seconds
 #   release-only   not run under the sanitizers: what it looks at is the same there, or too slow
-set(KAPPA_TESTS_LONG test_operator_gradients)
+set(KAPPA_TESTS_LONG test_operator_backends test_operator_gradients test_optimizer test_properties)
 set(KAPPA_TESTS_RELEASE_ONLY "")
 
 # Threads that wait must not spin: several tests share the cores.  Under the sanitizers an allocation that is

@@ -208,20 +208,21 @@ static void print_figures(const kp_generation_report *r) {
     fprintf(stderr, ", %.1f tok/s, %.2f ms a token (best %.2f), %s of parameters a token: %.1f GB/s",
             per_second((double)r->steps, r->step_seconds), 1e3 * r->median_step, 1e3 * r->best_step,
             kp_bytes_text(r->parameter_bytes, size), bytes_per_second(r) / 1e9);
+  if (r->token_bytes > 0) fprintf(stderr, "; cache: %.0f bytes a token", r->token_bytes);
   fputc('\n', stderr);
 }
 
 static json_t *report_json(const kp_generation_report *r) {
   static const char *const ends[] = {"length", "stop_token", "interrupted"};
-  return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "end", ends[r->end],
+  return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "end", ends[r->end],
                    "prompt_tokens", (json_int_t)r->prompt_tokens, "tokens", (json_int_t)r->tokens,
                    "prompt_ms", kp_json_number(1e3 * r->prompt_seconds), "prompt_tokens_per_s",
                    kp_json_number(per_second((double)r->prompt_tokens, r->prompt_seconds)), "token_ms",
                    kp_json_number(1e3 * r->median_step), "token_ms_best", kp_json_number(1e3 * r->best_step),
                    "tokens_per_s", kp_json_number(per_second((double)r->steps, r->step_seconds)),
                    "parameter_bytes_per_token", kp_json_number(r->parameter_bytes), "cache_bytes_per_token",
-                   kp_json_number(r->cache_bytes), "parameter_gb_per_s_best",
-                   kp_json_number(bytes_per_second(r) / 1e9));
+                   kp_json_number(r->cache_bytes), "cache_bytes_of_a_token", kp_json_number(r->token_bytes),
+                   "parameter_gb_per_s_best", kp_json_number(bytes_per_second(r) / 1e9));
 }
 
 /* How near the fastest token of all samples came to the memory's speed, which is measured on a buffer of the

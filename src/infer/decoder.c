@@ -260,14 +260,29 @@ double kp_decoder_parameter_bytes(const kp_decoder *d) {
   return elements * real_size(d);
 }
 
-double kp_decoder_cache_bytes(const kp_decoder *d) {
-  const kp_graph *graph = d->single.network->graph;
-  double elements = 0;
+/* Whether an attention over a cache reads the state, rather than a reference point. */
+static bool is_cache(const kp_graph *graph, const kp_tensor *state) {
   for (int n = 0; n < graph->node_count; n++) {
     const kp_node *node = graph->nodes[n];
-    if (node->operation != KP_OP_ATTENTION_CACHED) continue;
-    const double capacity = (double)node->input[1]->shape[2];
-    elements += 2 * (double)kp_tensor_count(node->input[1]) / capacity * (double)d->position;
+    const bool attends =
+        node->operation == KP_OP_ATTENTION_CACHED || node->operation == KP_OP_ATTENTION_LATENT_CACHED;
+    for (int i = 0; attends && i < node->inputs; i++)
+      if (node->input[i] == state) return true;
+  }
+  return false;
+}
+
+double kp_decoder_token_bytes(const kp_decoder *d) {
+  const kp_graph *graph = d->single.network->graph;
+  double elements = 0;
+  for (int i = 0; i < graph->tensor_count; i++) {
+    const kp_tensor *tensor = graph->tensors[i];
+    if (tensor->role == KP_ROLE_STATE && is_cache(graph, tensor))
+      elements += (double)kp_tensor_count(tensor) / (double)(d->model->context * d->options.batch);
   }
   return elements * real_size(d);
+}
+
+double kp_decoder_cache_bytes(const kp_decoder *d) {
+  return kp_decoder_token_bytes(d) * (double)d->options.batch * (double)d->position;
 }

@@ -47,7 +47,11 @@ int64_t kp_decoder_position(const kp_decoder *decoder);
  * Of tables that are only looked up, the rows that are read. */
 double kp_decoder_parameter_bytes(const kp_decoder *decoder);
 
-/* Bytes of keys and values that a pass over one position reads at the present position. */
+/* Bytes that one token of one sequence takes in the caches of keys and values, or of latents: for latent
+ * attention (rank + rotary channels) numbers a block. */
+double kp_decoder_token_bytes(const kp_decoder *decoder);
+
+/* Bytes of the caches that a pass over one position reads at the present position. */
 double kp_decoder_cache_bytes(const kp_decoder *decoder);
 
 #endif

@@ -31,7 +31,8 @@ static kp_status set_up(generator *g, kp_error *error) {
   g->length = generation->prompt_length;
   memcpy(g->sequence, generation->prompt, (size_t)g->length * sizeof *g->sequence);
   *g->report = (kp_generation_report){.prompt_tokens = g->length,
-                                      .parameter_bytes = kp_decoder_parameter_bytes(g->decoder)};
+                                      .parameter_bytes = kp_decoder_parameter_bytes(g->decoder),
+                                      .token_bytes = kp_decoder_token_bytes(g->decoder)};
   return KP_OK;
 }
 

@@ -38,6 +38,7 @@ typedef struct kp_generation_report {
   double median_step, best_step;
   double parameter_bytes; /* read by a step */
   double cache_bytes;     /* of keys and values read by a step, the mean */
+  double token_bytes;     /* that a token takes in the caches */
 } kp_generation_report;
 
 /* Generates with a decoder of one sequence, which is reset first, and a sampler of the tokenizer's vocabulary

@@ -105,8 +105,10 @@ static double node_flops(const kp_node *node) {
   case KP_OP_ATTENTION:
   case KP_OP_ATTENTION_BACKWARD: {
     const double pairs = (double)a->length * (double)(a->causal ? a->length + 1 : 2 * a->length) / 2;
-    const double products = node->operation == KP_OP_ATTENTION ? 2 : 5;
-    return products * 2.0 * (double)a->batch * a->heads * a->head_size * pairs;
+    /* Forward q·k and P·v; backward q·k again, its gradients by q and k, and two products with v. */
+    const double keys = node->operation == KP_OP_ATTENTION ? 1 : 3, values = keys == 1 ? 1 : 2;
+    return 2.0 * (double)a->batch * a->heads * (keys * a->head_size + values * kp_attention_value_size(a)) *
+           pairs;
   }
   default: return 0;
   }

@@ -3,6 +3,7 @@
 #include "infer/decoder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -302,6 +303,24 @@ static void test_bytes_of_a_token(void **state) {
   close_model(&m);
 }
 
+/* Of latent attention the latent and the shared key alone are kept. */
+static void test_bytes_of_a_latent(void **state) {
+  (void)state;
+  static const char *const families[] = {"deepseek", "helm_mice"};
+  for (int f = 0; f < 2; f++) {
+    char words[128];
+    model m;
+    snprintf(words, sizeof words, "model.family=%s model.latent.rank=7 model.latent.rotary=4", families[f]);
+    open_model(words, &m);
+    kp_decoder *decoder = open_decoder(&m, 0);
+    assert_int_equal((int64_t)kp_decoder_token_bytes(decoder), m.options.layers * (7 + 4) * 8);
+    feed(decoder, 0, 5);
+    assert_int_equal((int64_t)kp_decoder_cache_bytes(decoder), BATCH * 5 * m.options.layers * (7 + 4) * 8);
+    kp_decoder_destroy(decoder);
+    close_model(&m);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_decoding_is_the_full_forward_pass),
@@ -312,6 +331,7 @@ int main(void) {
       cmocka_unit_test(test_a_context_of_one),
       cmocka_unit_test(test_a_token_outside_the_vocabulary),
       cmocka_unit_test(test_bytes_of_a_token),
+      cmocka_unit_test(test_bytes_of_a_latent),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

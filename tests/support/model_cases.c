@@ -162,6 +162,44 @@ static void add_products(model_cases *cases) {
       }
 }
 
+/* Sizes and numbers, which no table of choices lists. */
+static void add_sizes(model_cases *cases) {
+  static const char *const settings[] = {
+      "model.family=gpt model.attention.kv_heads=1",
+      "model.family=llama model.heads=4 model.attention.kv_heads=2 model.attention.head_size=6",
+      "model.family=gpt model.attention.head_size=5",
+      "model.family=llama model.hidden=21",
+      "model.family=llama model.rotary.original_context=4 model.rotary.factor=3 model.rotary.base=100",
+      "model.family=helm_d model.rotary.original_context=4 model.rotary.factor=3",
+      "model.family=helm_d model.attention.head_size=4 model.curvature.value=[-0.3]",
+      "model.family=helm_d model.attention.curvature.value=[-2,-0.4]",
+      "model.family=helm_d model.attention.curvature.mode=parametric model.attention.curvature.map=softplus",
+      "model.family=mixed model.curvature.per_head=true model.curvature.groups=4",
+      "model.family=mixed model.curvature.per_head=true model.curvature.groups=4 "
+      "model.curvature.value=[-0.5,0.3,0,-0.1]",
+      "model.family=geometric model.attention.curvature.mode=fixed "
+      "model.attention.curvature.value=[-0.8,0.6]",
+      "model.family=ngpt model.sphere_scale=0.5 model.sphere_rate=0.2",
+      "model.family=deepseek model.latent.query_rank=5 model.latent.rank=7 model.latent.plain=3 "
+      "model.latent.rotary=4 model.latent.value=5",
+      "model.family=helm_mice model.latent.query_rank=6 model.latent.rank=9 model.latent.rotary=4",
+      "model.family=deepseek model.experts.routed=6 model.experts.active=3 model.experts.score=sigmoid "
+      "model.experts.route_scale=1.5",
+      "model.family=deepseek model.experts.routed=6 model.experts.groups=3 model.experts.limited_groups=2",
+      "model.family=deepseek model.experts.active=1 model.experts.shared=0 model.experts.dense_layers=0",
+      "model.family=helm_mice model.experts.shared=2 model.experts.active=3 "
+      "model.experts.curvature.value=[-3,-1,-0.5,-0.2]",
+      "model.family=helm_mice model.experts.shared=0 model.experts.curvature.mode=fixed",
+      "model.family=helm_mice model.variant=upstream model.experts.active=3 model.experts.balance_loss=0.1",
+  };
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+    kp_model_options options;
+    if (!model_options_of(settings[i], &options)) fail_msg("refused: %s", settings[i]);
+    kp_model_options_destroy(&options);
+    add(cases, settings[i]);
+  }
+}
+
 model_cases model_cases_create(void) {
   model_cases cases = {0};
   add_registered(&cases);
@@ -169,6 +207,7 @@ model_cases model_cases_create(void) {
   add_mixed(&cases);
   add_published(&cases);
   add_products(&cases);
+  add_sizes(&cases);
   return cases;
 }
 

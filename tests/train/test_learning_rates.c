@@ -52,6 +52,7 @@ static double train_with(const char *const *sets, size_t count, const kp_optimiz
       fail_msg("loss %g, gradient norm %g at step %d with %s, rates %g and %g", loss, norm, (int)step,
                sets[0], how->adamw.learning_rate, how->muon.learning_rate);
     kp_optimizer_step(optimizer, step + 1, 1, norm > 1 ? 1 / norm : 1);
+    kp_engine_end_step(engine, true);
   }
   kp_optimizer_destroy(optimizer);
   kp_engine_destroy(engine);
@@ -132,6 +133,41 @@ static void test_other_optimizers(void **state) {
       }
 }
 
+static bool is_model(const char *const *sets, size_t count) {
+  static const char text[] = "model: {vocabulary: 17, layers: 3, heads: 2, width: 32, context: 16}\n";
+  kp_error error = {0};
+  kp_config *config;
+  kp_model_options options;
+  check_ok(kp_config_parse(text, strlen(text), "test", kp_training_schema(), sets, count, &config, &error),
+           &error);
+  const bool made = kp_model_options_read(config, NULL, &options, &error) == KP_OK;
+  if (made) kp_model_options_destroy(&options);
+  kp_config_destroy(config);
+  return made;
+}
+
+/* Every family that there is, at every rate, at the curvatures that it takes. */
+static void test_every_family(void **state) {
+  (void)state;
+  static const char *const curvatures[] = {"-10", "-1", "-0.1", "-1e-4", "0", "1e-4", "0.1", "1", "1.9"};
+  static const double rates[] = {1e-2, 1e-3, 1e-4};
+  const kp_family *family;
+  for (int f = 0; (family = kp_family_at(f)) != NULL; f++) {
+    char name[64];
+    snprintf(name, sizeof name, "model.family=%s", family->name);
+    for (size_t r = 0; r < 3; r++) train((const char *[]){name}, 1, rates[r]);
+    const kp_optimizer_options muon = optimizer_of(KP_OPTIMIZER_MUON, 1e-3, 0.02);
+    train_with((const char *[]){name}, 1, &muon);
+    for (size_t c = 0; c < sizeof curvatures / sizeof *curvatures && family->curved; c++) {
+      char stream[64], heads[64];
+      snprintf(stream, sizeof stream, "model.curvature.value=[%s]", curvatures[c]);
+      snprintf(heads, sizeof heads, "model.attention.curvature.value=[%s]", curvatures[c]);
+      const char *const sets[] = {name, stream, heads, "model.attention.curvature.mode=fixed"};
+      for (size_t r = 0; r < 2 && is_model(sets, 4); r++) train(sets, 4, rates[r]);
+    }
+  }
+}
+
 static void test_muon_learns(void **state) {
   (void)state;
   const kp_optimizer_options how = optimizer_of(KP_OPTIMIZER_MUON, 1e-2, 0.02);
@@ -146,9 +182,13 @@ static void test_it_learns(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fixed_curvatures),      cmocka_unit_test(test_learned_curvatures),
-      cmocka_unit_test(test_the_published_variant), cmocka_unit_test(test_other_optimizers),
-      cmocka_unit_test(test_muon_learns),           cmocka_unit_test(test_it_learns),
+      cmocka_unit_test(test_fixed_curvatures),
+      cmocka_unit_test(test_learned_curvatures),
+      cmocka_unit_test(test_the_published_variant),
+      cmocka_unit_test(test_other_optimizers),
+      cmocka_unit_test(test_every_family),
+      cmocka_unit_test(test_muon_learns),
+      cmocka_unit_test(test_it_learns),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

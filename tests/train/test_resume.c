@@ -9,17 +9,23 @@
 
 enum { STEPS = 200, KILLS = 8 };
 
-/* Everything that has a state: dropout, micro-batches, learned curvatures with a rate of their own. */
-static const char *write_config(fixture *files, const char *optimizer) {
+/* Everything that has a state: dropout, micro-batches, learned curvatures with a rate of their own; points
+ * and their moments, selection biases and the steps that each expert has taken. */
+static const char *const mixed_model =
+    "family: mixed, layers: 2, heads: 2, width: 16, context: 8, dropout: 0.1, "
+    "curvature: {mode: random, per_head: true, value: [0.5]}";
+static const char *const mice_model = "family: helm_mice, variant: upstream, layers: 2, heads: 2, width: 15, "
+                                      "context: 8, latent: {rank: 6, plain: 4, rotary: 4, value: 5}";
+
+static const char *write_config(fixture *files, const char *model, const char *optimizer) {
   char text[KP_PATH_SIZE + 512], name[64];
   small_config(files);
   snprintf(text, sizeof text,
-           "model: {family: mixed, layers: 2, heads: 2, width: 16, context: 8, dropout: 0.1,\n"
-           "        curvature: {mode: random, per_head: true, value: [0.5]}}\n"
+           "model: {%s}\n"
            "data: {path: %s}\n"
            "train: {steps: %d, batch: 4, accumulate: 2, warmup: 10, log_every: 1, evaluate_every: 25,\n"
            "        curvature_rate: 3, checkpoint_every: 10, optimizer: %s}\n",
-           fixture_path(files, "text"), STEPS, optimizer);
+           model, fixture_path(files, "text"), STEPS, optimizer);
   snprintf(name, sizeof name, "%s.yaml", optimizer);
   return fixture_write(files, name, text, strlen(text));
 }
@@ -119,11 +125,12 @@ static void check_same_folders(fixture *files, const char *whole, const char *ki
   assert_null(strstr(small_listing(fixture_path(files, name), a, sizeof a), "kappa-tmp"));
 }
 
-static void check_resumed(fixture *files, const char *optimizer, const char *backend, uint64_t seeds) {
+static void check_resumed(fixture *files, const char *model, const char *optimizer, const char *backend,
+                          uint64_t seeds) {
   char config[256], whole[256], killed[256], name[32];
   program_result result;
   int interrupted = 0;
-  snprintf(config, sizeof config, "%s", write_config(files, optimizer));
+  snprintf(config, sizeof config, "%s", write_config(files, model, optimizer));
   snprintf(whole, sizeof whole, "%s/whole", files->folder);
   const double begin = seconds_now();
   program_process process = start(config, whole, backend);
@@ -141,23 +148,27 @@ static void check_resumed(fixture *files, const char *optimizer, const char *bac
 }
 
 static void test_killed_runs_ref(void **state) {
-  check_resumed(*state, "adamw", "ref", 3);
+  check_resumed(*state, mixed_model, "adamw", "ref", 3);
 }
 
 static void test_killed_runs_cpu(void **state) {
-  check_resumed(*state, "adamw", "cpu", 3);
+  check_resumed(*state, mixed_model, "adamw", "cpu", 3);
 }
 
 static void test_killed_runs_muon(void **state) {
-  check_resumed(*state, "muon", "cpu", 1);
+  check_resumed(*state, mixed_model, "muon", "cpu", 1);
 }
 
 static void test_killed_runs_hyperball_adamw(void **state) {
-  check_resumed(*state, "hyperball_adamw", "cpu", 1);
+  check_resumed(*state, mixed_model, "hyperball_adamw", "cpu", 1);
 }
 
 static void test_killed_runs_hyperball_muon(void **state) {
-  check_resumed(*state, "hyperball_muon", "ref", 1);
+  check_resumed(*state, mixed_model, "hyperball_muon", "ref", 1);
+}
+
+static void test_killed_runs_of_experts(void **state) {
+  check_resumed(*state, mice_model, "adamw", "cpu", 1);
 }
 
 int main(void) {
@@ -167,6 +178,7 @@ int main(void) {
       with_fixture(test_killed_runs_muon),
       with_fixture(test_killed_runs_hyperball_adamw),
       with_fixture(test_killed_runs_hyperball_muon),
+      with_fixture(test_killed_runs_of_experts),
   };
   setenv("OMP_WAIT_POLICY", "passive", 1);
   return cmocka_run_group_tests(tests, NULL, NULL);
