@@ -17,6 +17,7 @@ typedef struct recipe {
 
 static const recipe recipes[] = {
     {"mixed", 1e-3, 0.99, 0.1, 1e-7, 2e-5},
+    {"gpt-no-geometry", 1e-3, 0.99, 0.1, 1e-7, 2e-5},
     {"ngpt", 15e-4, 0.95, 0, 1e-7, 1e-5},
 };
 

@@ -205,6 +205,44 @@ static void test_families_through_zero(void **state) {
   assert_true(curved > 1);
 }
 
+/* One temperature for all scores of a network: of distances β = 1/(4τ), as their square is 4|q - k|² at κ =
+ * 0. */
+static void set_temperature(model_run *run, double tau) {
+  for (int p = 0; p < run->parameters->count; p++) {
+    const kp_parameter *parameter = &run->parameters->list[p];
+    const char *end = strrchr(parameter->name, '.');
+    double values[8];
+    if (strcmp(end, ".temperature") != 0 && strcmp(end, ".sharpness") != 0) continue;
+    assert_true(parameter->count <= 8);
+    for (int i = 0; i < parameter->count; i++)
+      values[i] = strcmp(end, ".temperature") == 0 ? tau : -log(4 * tau);
+    kp_parameters_write(run->parameters, run->parameters->values, p, values);
+  }
+}
+
+/* The Lorentz score and the geodesic one, which have no formula in common, meet at κ = 0. */
+static void test_scores_meet_at_zero(void **state) {
+  (void)state;
+  static const char *const settings[] = {
+      "model.attention.score=lorentz model.attention.curvature.value=[-1e-7]",
+      "model.attention.score=distance_squared model.attention.curvature.value=[0]"};
+  double *logits[2], worst = 0;
+  for (int i = 0; i < 2; i++) {
+    kp_model_options options;
+    assert_true(model_options_of(settings[i], &options));
+    model_run run = model_run_create(&options, kp_backend_ref(), KP_BUILD_LOGITS);
+    set_temperature(&run, 0.3);
+    logits[i] = model_run_logits(&run);
+    model_run_destroy(&run);
+    kp_model_options_destroy(&options);
+  }
+  for (int i = 0; i < MODEL_BATCH * MODEL_LENGTH * MODEL_VOCABULARY; i++)
+    worst = fmax(worst, fabs(logits[0][i] - logits[1][i]));
+  if (!(worst > 0 && worst < 1e-6)) fail_msg("the scores differ by %.2e", worst);
+  free(logits[0]);
+  free(logits[1]);
+}
+
 static void test_twins_of_mixed(void **state) {
   (void)state;
   static const char *const rest[] = {"", " model.positions=rotary",
@@ -356,6 +394,7 @@ static void test_cache(void **state) {
 
 int main(void) {
   const struct CMUnitTest twins[] = {cmocka_unit_test(test_families_through_zero),
+                                     cmocka_unit_test(test_scores_meet_at_zero),
                                      cmocka_unit_test(test_twins_of_mixed)};
   int failures = model_cases_run("gradients", test_gradients);
   failures += model_cases_run("gradients reach every parameter", test_gradients_reach);
