@@ -172,7 +172,20 @@ static void print_step(const kp_plan_report *r, const estimate *e) {
          kp_duration_text(e->seconds * steps, run), e->gigaflops);
 }
 
-static void print_report(const kp_plan_report *r, const arguments *a, const estimate *e) {
+/* How to train the fair twin, for a model that is curved. */
+static void print_twin(const kp_config *config, const arguments *a) {
+  char twin[512];
+  kp_model_twin_words(config, twin, sizeof twin);
+  if (*twin == 0) return;
+  printf("\nfair twin      %s\n  kappa train %s", twin, a->config);
+  for (size_t i = 0; i < a->sets.count; i++) printf(" --set %s", a->sets.list[i]);
+  for (char *rest = NULL, *word = strtok_r(twin, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
+    printf(" --set %s", word);
+  printf(" --out runs/twin\n");
+}
+
+static void print_report(const kp_plan_report *r, const kp_config *config, const arguments *a,
+                         const estimate *e) {
   const kp_model_options *o = &r->model;
   const kp_family *family = o->family;
   printf("%s: %s\n", family->name, family->help);
@@ -182,14 +195,7 @@ static void print_report(const kp_plan_report *r, const arguments *a, const esti
   print_parameters(r, a->brief);
   print_memory(r, a->brief);
   print_step(r, e);
-  if (family->twin == NULL) return;
-  printf("\nfair twin      %s\n  kappa train %s", family->twin, a->config);
-  for (size_t i = 0; i < a->sets.count; i++) printf(" --set %s", a->sets.list[i]);
-  char twin[256];
-  snprintf(twin, sizeof twin, "%s", family->twin);
-  for (char *rest = NULL, *word = strtok_r(twin, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest))
-    printf(" --set %s", word);
-  printf(" --out runs/twin\n");
+  print_twin(config, a);
 }
 
 /* ---- JSON ---- */
@@ -235,13 +241,15 @@ static json_t *memory_json(const kp_plan_report *r) {
 static json_t *report_json(const kp_plan_report *r, const kp_config *config, const arguments *a,
                            const estimate *e) {
   const char *keys[32];
+  char twin[512];
   json_t *unused = json_array();
+  kp_model_twin_words(config, twin, sizeof twin);
   const size_t count = kp_training_unused_keys(config, keys, 32);
   for (size_t i = 0; i < count; i++) json_array_append_new(unused, json_string(keys[i]));
   json_t *json =
       json_pack("{s:s, s:s?, s:s, s:i, s:o, s:o, s:f, s:f, s:I, s:I, s:I, s:o}", "family",
-                r->model.family->name, "twin", r->model.family->twin, "backend", r->backend->name, "threads",
-                r->threads, "parameters", parameters_json(r, a->brief), "memory", memory_json(r),
+                r->model.family->name, "twin", *twin == 0 ? NULL : twin, "backend", r->backend->name,
+                "threads", r->threads, "parameters", parameters_json(r, a->brief), "memory", memory_json(r),
                 "forward_flops", r->forward_flops, "backward_flops", r->backward_flops, "tokens_per_step",
                 (json_int_t)r->tokens_per_step, "steps", (json_int_t)r->settings.steps, "training_tokens",
                 (json_int_t)r->training_tokens, "unused_keys", unused);
@@ -263,7 +271,7 @@ static kp_status report(const arguments *a, kp_error *error) {
   if (status == KP_OK && a->measure) status = kp_plan_report_measure(r, &e.gigaflops, &e.seconds, error);
   if (status == KP_OK && a->json) kp_print_json(report_json(r, config, a, &e));
   if (status == KP_OK && !a->json) {
-    print_report(r, a, &e);
+    print_report(r, config, a, &e);
     kp_print_unused_keys(config);
   }
   kp_plan_report_destroy(r);

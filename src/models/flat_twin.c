@@ -1,4 +1,5 @@
 /* The fair Euclidean twin of a model: what the same sizes and settings give without curvature. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,16 +77,85 @@ static kp_status set_words(kp_config *config, const char *words, kp_error *error
   return KP_OK;
 }
 
+/* ---- curved parts of any model ---- */
+
+/* Choices that curve, and what stands for them in a flat model. */
+static const struct {
+  const char *key, *curved, *flat;
+} flattened[] = {
+    {"model.residual", "stereographic", "add"},
+    {"model.residual", "lerp", "add"},
+    {"model.residual", "slerp", "add"},
+    {"model.residual", "lorentz", "add"},
+    {"model.attention.score", "distance", "dot"},
+    {"model.attention.score", "distance_squared", "dot"},
+    {"model.attention.score", "lorentz", "dot"},
+    {"model.attention.values", "lorentz", "mean"},
+    {"model.attention.values", "midpoint", "mean"},
+    {"model.attention.query_norm", "scaled", "plain"},
+    {"model.feed_forward", "lorentz", "gated"},
+    {"model.feed_forward", "mice", "moe"},
+    {"model.positions", "hope", "rotary"},
+    {"model.embedding", "manifold", "table"},
+    {"model.head", "lorentz", "untied"},
+    {"model.head", "lorentz_mlr", "untied"},
+};
+enum { FLATTENED = sizeof flattened / sizeof *flattened };
+
+static bool applies(const kp_config *config, int i) {
+  const kp_config_row *row = kp_schema_find(kp_model_schema(), flattened[i].key);
+  return kp_config_choice(config, row->key) == kp_config_choice_find(row, flattened[i].curved);
+}
+
+/* Whether the family's own twin speaks of the key: a preset of the family, as it was given. */
+static bool is_preset(const kp_config *config, const kp_family *family, const char *key) {
+  if (family->twin == NULL) return false;
+  for (const char *const *preset = family->presets; *preset != NULL; preset++)
+    if (is_key_of(*preset, key)) return is_untouched(config, family, key);
+  return false;
+}
+
+static kp_status flatten(kp_config *config, kp_error *error) {
+  for (int i = 0; i < FLATTENED; i++) {
+    char assignment[128];
+    if (!applies(config, i)) continue;
+    snprintf(assignment, sizeof assignment, "%s=%s", flattened[i].key, flattened[i].flat);
+    KP_TRY(kp_config_set(config, assignment, error));
+  }
+  return KP_OK;
+}
+
+static bool reads_origin(const kp_config *config) {
+  return kp_config_choice(config, "model.residual") == KP_RESIDUAL_STEREOGRAPHIC &&
+         kp_config_choice(config, "model.reference") == KP_CHOICE_ORIGIN;
+}
+
+/* With the origin as reference the tangent vector is the stream itself: no token difference is left. */
+static const char *family_words(const kp_config *config) {
+  const kp_family *family = kp_family_at(kp_config_choice(config, "model.family"));
+  if (family->twin != NULL && reads_origin(config)) return "model.family=gpt model.token_difference=false";
+  return family->twin == NULL ? "" : family->twin;
+}
+
+void kp_model_twin_words(const kp_config *config, char *text, size_t size) {
+  const kp_family *family = kp_family_at(kp_config_choice(config, "model.family"));
+  snprintf(text, size, "%s", family_words(config));
+  for (int i = 0; i < FLATTENED; i++)
+    if (applies(config, i) && !is_preset(config, family, flattened[i].key))
+      snprintf(text + strlen(text), size - strlen(text), "%s%s=%s", *text == 0 ? "" : " ", flattened[i].key,
+               flattened[i].flat);
+}
+
+/* ---- the twin ---- */
+
 kp_status kp_model_set_twin(kp_config *config, kp_error *error) {
   const kp_family *family = kp_family_at(kp_config_choice(config, "model.family"));
-  if (family->twin == NULL) return KP_OK;
-  const bool reads_origin = kp_config_choice(config, "model.reference") == KP_CHOICE_ORIGIN;
-  const bool stereographic = kp_config_choice(config, "model.residual") == KP_RESIDUAL_STEREOGRAPHIC;
-  KP_TRY(set_words(config, family->twin, error));
+  if (family->twin == NULL) return flatten(config, error);
+  const char *words = family_words(config);
+  KP_TRY(set_words(config, words, error));
   const kp_family *twin = kp_family_at(kp_config_choice(config, "model.family"));
   KP_TRY(set_keys(config, family, twin, family->presets, error));
   KP_TRY(set_keys(config, family, twin, twin->presets, error));
-  /* With the origin as reference the tangent vector is the stream itself: no token difference is left. */
-  if (stereographic && reads_origin) return kp_config_set(config, "model.token_difference=false", error);
-  return KP_OK;
+  KP_TRY(set_words(config, words, error)); /* the presets may have changed what they say */
+  return flatten(config, error);
 }

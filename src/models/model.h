@@ -256,6 +256,9 @@ void kp_model_options_destroy(kp_model_options *options);
 
 /* Turns a resolved configuration into that of its fair Euclidean twin; a flat one stays as it is. */
 kp_status kp_model_set_twin(kp_config *config, kp_error *error);
+/* The settings that make it from the configuration as a user wrote it, "key=value" with spaces between; ""
+ * when nothing is curved. */
+void kp_model_twin_words(const kp_config *config, char *text, size_t size);
 
 /* Keys of the model section that differ from their defaults although nothing reads them, given the other
  * keys: a curvature of a flat family, say.  Writes at most `room` names, which are constant; their number. */

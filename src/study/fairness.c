@@ -95,7 +95,7 @@ static void use_twin(kp_comparison *c, int row, int twin) {
 
 static void warn_without_twin(kp_comparison *c, int row, int nearest, const kp_twin_difference *difference) {
   const kp_comparison_row *r = &c->rows[row];
-  char words[256], keys[512] = "";
+  char words[640], keys[512] = "";
   kp_twin_words(r->runs[0], words, sizeof words);
   if (nearest < 0) {
     warn(c,
@@ -120,7 +120,7 @@ static kp_status find_twin(kp_comparison *c, int row, kp_error *error) {
   int nearest = -1;
   for (int other = 0; other < c->row_count; other++) {
     kp_twin_difference difference;
-    if (c->rows[other].runs[0]->family->curved) continue;
+    if (kp_model_is_curved(&c->rows[other].runs[0]->options)) continue;
     KP_TRY(kp_twin_compare(c->rows[row].runs[0], c->rows[other].runs[0], &difference, error));
     if (nearest >= 0 && difference.count >= best.count) continue;
     nearest = other;
@@ -258,7 +258,7 @@ kp_status kp_comparison_judge(kp_comparison *c, kp_error *error) {
     for (int kind = 0; kind < KP_TWINS; kind++) r->twins[kind] = -1;
     r->twin_paired = kp_paired(NULL, NULL, 0);
     r->twin_speed = (double)NAN;
-    if (r->runs[0]->family->curved && r->runs[0]->family->twin != NULL) KP_TRY(find_twin(c, row, error));
+    if (kp_model_is_curved(&r->runs[0]->options)) KP_TRY(find_twin(c, row, error));
     KP_TRY(find_bounded(c, row, error));
     if (kp_run_record_learns_curvature(r->runs[0])) find_frozen(c, row);
     r->step_ratio = r->measures[KP_STEP_MS].mean / c->rows[r->reference].measures[KP_STEP_MS].mean;

@@ -57,7 +57,7 @@ static kp_outcome outcome_of(const kp_claim *claim, const kp_difference *differe
 /* Whether a run asks for a twin of that kind. */
 static bool wants(const kp_run_record *run, kp_twin_kind kind) {
   switch (kind) {
-  case KP_TWIN_FLAT: return run->family->twin != NULL;
+  case KP_TWIN_FLAT: return kp_model_is_curved(&run->options);
   case KP_TWIN_BOUNDED: return kp_twin_wants_bounded(run);
   case KP_TWIN_FROZEN: return kp_run_record_learns_curvature(run);
   case KP_TWINS: break;

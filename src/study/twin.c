@@ -29,20 +29,13 @@ static bool is_of_curvature(const char *key) {
   return false;
 }
 
-/* Settings, separated by spaces. */
-static void twin_settings(const kp_run_record *curved, char *text, size_t size) {
-  const bool origin = kp_config_choice(curved->config, "model.reference") == KP_CHOICE_ORIGIN &&
-                      kp_config_choice(curved->config, "model.residual") == KP_RESIDUAL_STEREOGRAPHIC;
-  const bool projected = kp_config_boolean(curved->config, "model.attention.output_projection");
-  snprintf(text, size, "%s%s",
-           origin ? "model.family=gpt model.token_difference=false" : curved->family->twin,
-           projected ? "" : " model.attention.output_projection=false");
-}
-
 void kp_twin_words(const kp_run_record *curved, char *text, size_t size) {
-  char settings[256];
+  char settings[512];
   size_t length = 0;
-  twin_settings(curved, settings, sizeof settings);
+  kp_model_twin_words(curved->config, settings, sizeof settings);
+  if (!kp_config_boolean(curved->config, "model.attention.output_projection"))
+    snprintf(settings + strlen(settings), sizeof settings - strlen(settings),
+             " model.attention.output_projection=false");
   text[0] = 0;
   for (const char *word = settings; *word != 0 && length < size;) {
     const int word_length = (int)strcspn(word, " ");
