@@ -83,6 +83,7 @@ kp_tensor *bench_state(bench *b, const char *name, double deviation, int dimensi
 void bench_output(bench *b, kp_tensor *tensor) {
   if (tensor == NULL) return;
   assert_true(b->outputs < BENCH_OUTPUTS);
+  if (b->wrap && tensor->type == KP_TYPE_REAL) tensor = kp_scale(b->graph, tensor, 1);
   const int i = b->outputs++;
   kp_graph_keep(tensor);
   b->output[i] = tensor;

@@ -20,7 +20,8 @@ typedef struct bench {
   kp_graph *graph;
   kp_parameters *parameters;
   kp_executor *executor;
-  bool wrap; /* operands pass through a scale by 1: their gradients are activations, not flat views */
+  bool wrap; /* operands and outputs pass through a scale by 1: the operands' gradients are activations, not
+                flat views, and those of the outputs may be overwritten in place */
   int operands, indices, outputs, states;
   double *value[BENCH_OPERANDS]; /* by parameter */
   kp_tensor *index[BENCH_INDICES];
