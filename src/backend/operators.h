@@ -233,21 +233,28 @@ typedef struct kp_row_program_arguments {
  * be NULL.
  *
  * LORENTZ_RESIDUAL: the seam between two sub-layers of a Lorentz network, fused (Bdeir, Schwethelm, Landwehr
- * 2024; He et al. 2025): a  = x + w u                              (space and time) x' = s √c a_space /
- * √max(|a_time² - |a_space|²|, floor),  lifted to c y  = weight · x' / √(mean x'² + ε), lifted to c (RMSNorm
- * of the space part) inputs: 0 x (N, C), 1 its time (N, 1), 2 u (N, C), 3 its time (N, 1), 4 w (1) or (N, 1),
- * 5 s (1), 6 weight (C), 7 c (1).  A time that is NULL is the lift of its space part, w NULL is 1, s NULL the
- * argument `scale`, weight NULL all ones.  Without u there is no residual: y is the norm of x itself, and x's
- * time is not read. outputs: 0 x' (N, C), 1 its time (N, 1), 2 y (N, C), 3 its time (N, 1), 4 statistics (N,
- * KP_LORENTZ_STATISTICS); 0 and 1 are NULL without u, 2 and 3 without `norm`. LORENTZ_RESIDUAL_BACKWARD:
- * inputs: 0..7 as above, 8 statistics, 9 g x', 10 g its time, 11 g y, 12 g its time (any of 9..12 may be
- * NULL; without u 9 is what else arrives at x and 10 is NULL). outputs: 0 g x, 1 g its time, 2 g u, 3 g its
- * time, adds: 4 g w, 5 g s, 6 g weight, 7 g c; all but 0 may be NULL.
+ * 2024; He et al. 2025):
  *
- * CENTROID: (points (N, M, C), times (N, M), weights (N, M), c (1)) -> (√c m_space/|m|, √c m_time/|m|), (N,
- * C) and (N, 1), where m = Σ weight · point and |m|² = |m_time² - |m_space|²| (Law et al. 2019).
- * CENTROID_BACKWARD: (points, times, weights, c, g space, g time) -> (g points, g times, g weights, adds: g
- * c); any output may be NULL. */
+ *     a  = x + w u                                      space and time
+ *     x' = s √c a_space / √max(|a_time² - |a_space|²|, floor),   lifted to c
+ *     y  = weight · x' / √(mean x'² + ε),                        lifted to c
+ *
+ *   inputs   0 x (N, C)   1 its time (N, 1)   2 u (N, C)   3 its time (N, 1)   4 w (1) or (N, 1)
+ *            5 s (1)   6 weight (C)   7 c (1)
+ *   outputs  0 x' (N, C)   1 its time (N, 1)   2 y (N, C)   3 its time (N, 1)
+ *            4 statistics (N, KP_LORENTZ_STATISTICS)
+ *
+ * A time that is NULL is the lift of its space part, w NULL is 1, s NULL the argument `scale`, weight NULL
+ * all ones.  Without u there is no residual: y is the norm of x itself, x's time is not read, and outputs 0
+ * and 1 are NULL.  Outputs 2 and 3 are NULL without `norm`.
+ *
+ * LORENTZ_RESIDUAL_BACKWARD:
+ *
+ *   inputs   0 … 7 as above   8 statistics   9 g x'   10 g its time   11 g y   12 g its time
+ *   outputs  0 g x   1 g its time   2 g u   3 g its time;   adds: 4 g w   5 g s   6 g weight   7 g c
+ *
+ * Any of inputs 9 … 12 may be NULL; without u, 9 is what else arrives at x and 10 is NULL.  All outputs but 0
+ * may be NULL. */
 
 /* Of a row of LORENTZ_RESIDUAL: √c / N(a), 1 / (a_time² - |a_space|²) or 0 where a floor stands for it, 1 /
  * root mean square of x', and the times of x and u. */

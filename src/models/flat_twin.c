@@ -87,12 +87,12 @@ static const struct {
     {"model.residual", "lerp", "add"},
     {"model.residual", "slerp", "add"},
     {"model.residual", "lorentz", "add"},
+    {"model.attention.query_norm", "scaled", "plain"}, /* before the score, which decides whether it counts */
     {"model.attention.score", "distance", "dot"},
     {"model.attention.score", "distance_squared", "dot"},
     {"model.attention.score", "lorentz", "dot"},
     {"model.attention.values", "lorentz", "mean"},
     {"model.attention.values", "midpoint", "mean"},
-    {"model.attention.query_norm", "scaled", "plain"},
     {"model.feed_forward", "lorentz", "gated"},
     {"model.feed_forward", "mice", "moe"},
     {"model.positions", "hope", "rotary"},
@@ -104,6 +104,8 @@ enum { FLATTENED = sizeof flattened / sizeof *flattened };
 
 static bool applies(const kp_config *config, int i) {
   const kp_config_row *row = kp_schema_find(kp_model_schema(), flattened[i].key);
+  const bool of_score = strcmp(row->key, "model.attention.query_norm") == 0;
+  if (of_score && kp_config_choice(config, "model.attention.score") == KP_SCORE_DOT) return false;
   return kp_config_choice(config, row->key) == kp_config_choice_find(row, flattened[i].curved);
 }
 

@@ -17,12 +17,6 @@ const kp_family *kp_family_at(int index) {
   return index >= 0 && index < FAMILY_COUNT ? families[index] : NULL;
 }
 
-const kp_family *kp_family_find(const char *name) {
-  for (int i = 0; i < FAMILY_COUNT; i++)
-    if (strcmp(families[i]->name, name) == 0) return families[i];
-  return NULL;
-}
-
 const char *kp_model_uncacheable(const kp_model_options *options) {
   if (options->task != KP_TASK_LANGUAGE) return "it gives labels, not text";
   if (options->residual == KP_RESIDUAL_STEREOGRAPHIC && options->variant == KP_VARIANT_UPSTREAM &&

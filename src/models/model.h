@@ -230,7 +230,6 @@ typedef struct kp_family {
 } kp_family;
 
 const kp_family *kp_family_at(int index); /* NULL behind the last */
-const kp_family *kp_family_find(const char *name);
 
 /* The configuration keys of models, by what they are about, and a schema of them alone. */
 enum { KP_MODEL_TABLES = 4 };

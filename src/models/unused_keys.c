@@ -130,6 +130,12 @@ static bool heads_map(const reader *r) {
   return r->curved_heads && r->heads_mode != KP_CURVATURE_FIXED;
 }
 
+/* A dot product is over the root of the head size anyway. */
+static bool query_norm(const reader *r) {
+  return kp_config_choice(r->config, "model.attention.query_norm") != KP_QUERY_SCALED ||
+         kp_config_choice(r->config, "model.attention.score") != KP_SCORE_DOT;
+}
+
 static bool with_heads(const reader *r) {
   return !r->latent;
 }
@@ -173,6 +179,7 @@ static const struct {
     {"model.curvature.groups", groups},
     {"model.curvature.dynamic", stereographic},
     {"model.curvature.embedding", stereographic},
+    {"model.attention.query_norm", query_norm},
     {"model.attention.curvature.map", heads_map},
     {"model.attention.curvature.", curved_heads},
     {"model.attention.kv_heads", with_heads},

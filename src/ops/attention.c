@@ -62,13 +62,6 @@ kp_point kp_attend(kp_graph *graph, kp_attention_operands in, kp_attention_argum
   return (kp_point){output[0], output[2]};
 }
 
-kp_tensor *kp_attention(kp_graph *graph, kp_tensor *q, kp_tensor *k, kp_tensor *v, kp_tensor *curvature,
-                        kp_tensor *temperature, kp_attention_arguments arguments) {
-  const kp_attention_operands operands = {
-      .q = q, .k = k, .v = v, .curvature = curvature, .temperature = temperature};
-  return kp_attend(graph, operands, arguments).space;
-}
-
 static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *name) {
   return tensor == NULL ? NULL
                         : kp_graph_activation(graph, name, tensor->type, tensor->dimensions, tensor->shape);
@@ -101,13 +94,6 @@ kp_point kp_attend_cached(kp_graph *graph, kp_attention_operands in, kp_tensor *
   kp_tensor *input[] = {in.q, keys, values, start, in.curvature, in.temperature, in.k, in.v};
   kp_graph_node(graph, KP_OP_ATTENTION_CACHED, a, sizeof *a, 8, input, 2, output);
   return (kp_point){output[0], output[1]};
-}
-
-kp_tensor *kp_attention_cached(kp_graph *graph, kp_tensor *qkv, kp_tensor *keys, kp_tensor *values,
-                               kp_tensor *start, kp_tensor *curvature, kp_tensor *temperature,
-                               kp_attention_arguments arguments) {
-  const kp_attention_operands operands = {.q = qkv, .curvature = curvature, .temperature = temperature};
-  return kp_attend_cached(graph, operands, keys, values, start, arguments).space;
 }
 
 kp_point kp_attend_latent_cached(kp_graph *graph, kp_attention_operands in, kp_latent_operands latent,

@@ -22,10 +22,6 @@ kp_tensor *kp_head_norm(kp_graph *graph, kp_tensor *x, kp_tensor *gain, kp_head_
   return out;
 }
 
-kp_tensor *kp_unit_rows(kp_graph *graph, kp_tensor *x) {
-  return kp_head_norm(graph, x, NULL, (kp_head_norm_arguments){1, (int)kp_tensor_columns(x), 1});
-}
-
 void kp_backward_head_norm(kp_graph *graph, kp_node *node) {
   kp_tensor *x = node->input[0], *gain = node->input[1];
   kp_tensor *input[] = {kp_saved(graph, x), kp_saved(graph, gain), kp_gradient(node->output[0])};

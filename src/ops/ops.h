@@ -74,13 +74,6 @@ typedef struct kp_latent_operands {
 kp_point kp_attend_latent_cached(kp_graph *graph, kp_attention_operands operands, kp_latent_operands latent,
                                  kp_attention_latent_arguments arguments);
 
-/* The same without documents, giving the space part. */
-kp_tensor *kp_attention(kp_graph *graph, kp_tensor *q, kp_tensor *k, kp_tensor *v, kp_tensor *curvature,
-                        kp_tensor *temperature, kp_attention_arguments arguments);
-kp_tensor *kp_attention_cached(kp_graph *graph, kp_tensor *qkv, kp_tensor *keys, kp_tensor *values,
-                               kp_tensor *start, kp_tensor *curvature, kp_tensor *temperature,
-                               kp_attention_arguments arguments);
-
 /* ---- experts (backend/operators.h has the meaning of each) ---- */
 
 /* Which experts each token goes to, and the order of the sorted rows. */
@@ -188,8 +181,6 @@ typedef struct kp_lorentz_seam_result {
 
 kp_lorentz_seam_result kp_lorentz_residual(kp_graph *graph, kp_lorentz_seam seam,
                                            kp_lorentz_residual_arguments arguments);
-/* points (N, M, C) with times (N, M), weights (N, M), c (1) or NULL -> (N, C) with time (N, 1) */
-kp_point kp_centroid(kp_graph *graph, kp_point points, kp_tensor *weights, kp_tensor *c);
 /* stream (B, T, C) -> (B, T, C); history and seen are NULL in training. */
 kp_tensor *kp_reference(kp_graph *graph, kp_tensor *stream, kp_tensor *curvature, kp_tensor *history,
                         kp_tensor *seen, kp_reference_arguments arguments);
@@ -207,8 +198,6 @@ kp_tensor *kp_sphere_residual(kp_graph *graph, kp_tensor *h, kp_tensor *u, kp_te
                               kp_sphere_arguments arguments);
 /* x (…, width), gain (G·head_size) or NULL -> (…, width) */
 kp_tensor *kp_head_norm(kp_graph *graph, kp_tensor *x, kp_tensor *gain, kp_head_norm_arguments arguments);
-/* Each row divided by its norm. */
-kp_tensor *kp_unit_rows(kp_graph *graph, kp_tensor *x);
 /* x (…, C), columns (C) -> x · factor · columns */
 kp_tensor *kp_scale_columns(kp_graph *graph, kp_tensor *x, kp_tensor *columns, double factor);
 

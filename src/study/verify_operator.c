@@ -252,7 +252,9 @@ static kp_status verify_attention(const kp_case *c, const char *prefix, kp_score
                                         .causal = true,
                                         .score = score};
     kp_tensor *kappa = kp_curvature(b.graph, operand[3], KP_CURVATURE_TANH);
-    out = kp_attention(b.graph, operand[0], operand[1], operand[2], kappa, operand[4], arguments);
+    const kp_attention_operands heads = {
+        .q = operand[0], .k = operand[1], .v = operand[2], .curvature = kappa, .temperature = operand[4]};
+    out = kp_attend(b.graph, heads, arguments).space;
     const kp_expectation expected[] = {{gtheta, operand[3], exact ? 1e-7 : 5e-5, 1},
                                        {gbeta, operand[4], exact ? 1e-7 : 5e-5, 1}};
     status = kp_case_graph_run(&b, out, gout, expected, 2, error);

@@ -60,7 +60,6 @@ static const double *tolerances(const operator_case *c) {
   case KP_OP_MIDPOINT:
   case KP_OP_LORENTZ_MLR:
   case KP_OP_LORENTZ_RESIDUAL:
-  case KP_OP_CENTROID:
   case KP_OP_REFERENCE: return CURVED;
   default: return FLAT;
   }

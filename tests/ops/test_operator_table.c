@@ -130,7 +130,8 @@ static void test_cache_too_short(void **state) {
       kp_tensor *qkv = bench_operand(b, "qkv", 0, 1, 3, (int64_t[]){1, 2, 12});
       kp_tensor *keys = bench_state(b, "keys", 1, 4, cache), *values = bench_state(b, "values", 1, 4, cache);
       kp_tensor *first = bench_index(b, "start", 1, &one, &(int32_t){start});
-      bench_output(b, kp_attention_cached(b->graph, qkv, keys, values, first, NULL, NULL, arguments));
+      const kp_attention_operands packed = {.q = qkv};
+      bench_output(b, kp_attend_cached(b->graph, packed, keys, values, first, arguments).space);
       check_ok(bench_start(b, all.list[i], 1, &error), &error);
       check_fails(bench_forward(b, &error), &error, KP_ERR_INPUT, "cache");
       bench_destroy(b);
@@ -235,7 +236,8 @@ static double *full_attention(const kp_backend *backend, kp_score score, double 
   bench *b = bench_create(false);
   kp_tensor *x = bench_operand(b, "qkv", 0, 0.5, 3, (int64_t[]){2, TOKENS, QKV_WIDTH});
   scalars_of(b, score, kappa, scalar);
-  bench_output(b, kp_attention(b->graph, x, NULL, NULL, scalar[0], scalar[1], attention_of(TOKENS, score)));
+  const kp_attention_operands packed = {.q = x, .curvature = scalar[0], .temperature = scalar[1]};
+  bench_output(b, kp_attend(b->graph, packed, attention_of(TOKENS, score)).space);
   check_ok(bench_start(b, backend, 1, &error), &error);
   check_ok(bench_forward(b, &error), &error);
   double *out = bench_read_output(b, 0);
@@ -256,8 +258,8 @@ static void attend_chunk(const kp_backend *backend, kp_score score, double kappa
   kp_tensor *keys = bench_state(b, "keys", 0, 4, shape), *values = bench_state(b, "values", 0, 4, shape);
   kp_tensor *start = bench_index(b, "start", 1, &one, &(int32_t){first});
   scalars_of(b, score, kappa, scalar);
-  bench_output(b, kp_attention_cached(b->graph, x, keys, values, start, scalar[0], scalar[1],
-                                      attention_of(length, score)));
+  const kp_attention_operands packed = {.q = x, .curvature = scalar[0], .temperature = scalar[1]};
+  bench_output(b, kp_attend_cached(b->graph, packed, keys, values, start, attention_of(length, score)).space);
   for (int s = 0; s < 2; s++)
     memcpy(b->value[0] + s * length * QKV_WIDTH, qkv + (s * TOKENS + first) * QKV_WIDTH,
            (size_t)(length * QKV_WIDTH) * sizeof *qkv);

@@ -1,4 +1,4 @@
-/* Cases of the hyperboloid: linear maps of points, lifts, the Lorentz seam, centroids, gated activations with
+/* Cases of the hyperboloid: linear maps of points, lifts, the Lorentz seam, gated activations with
  * all that they can, and the maps of parameters beside curvature. */
 #include "support/check.h"
 #include "support/operator_cases.h"
@@ -188,35 +188,6 @@ static void add_seams(operator_cases *cases) {
   }
 }
 
-/* ---- centroid ---- */
-
-static void build_centroid(bench *b, const operator_case *c) {
-  const int64_t rows = c->batch * c->length;
-  kp_point points = {bench_operand(b, "points", 0, 0.3, 3, (int64_t[]){rows, c->inner, c->columns}),
-                     bench_operand(b, "times", 4, 0.3, 2, (int64_t[]){rows, c->inner})};
-  kp_tensor *weights = bench_operand(b, "weights", 0.5, 0.1, 2, (int64_t[]){rows, c->inner});
-  const kp_point mean = kp_centroid(b->graph, points, weights, radius(b, c, c->option, 1));
-  if (c->kind != 1) bench_output(b, mean.space);
-  if (c->kind != 2) bench_output(b, mean.time);
-}
-
-static void add_centroids(operator_cases *cases) {
-  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {2, 3, 2, 5}, {3, 7, 3, 33}, {1, 9, 5, 130}};
-  for (int s = 0; s < 4; s++)
-    for (int i = 0; i < 6; i++) {
-      operator_case c = {.operation = KP_OP_CENTROID,
-                         .build = build_centroid,
-                         .batch = shapes[s][0],
-                         .length = shapes[s][1],
-                         .inner = shapes[s][2],
-                         .columns = shapes[s][3],
-                         .kappa = 1.3,
-                         .option = i / 3 == 1,
-                         .kind = i % 3};
-      operator_cases_add(cases, c, "M %lld C %lld %d", (long long)c.inner, (long long)c.columns, i);
-    }
-}
-
 /* ---- gated activations ---- */
 
 static void build_gated(bench *b, const operator_case *c) {
@@ -279,7 +250,6 @@ void operator_cases_lorentz(operator_cases *cases) {
   add_lifts(cases);
   add_homotheties(cases);
   add_seams(cases);
-  add_centroids(cases);
   add_gated(cases);
   add_maps(cases);
 }

@@ -60,7 +60,8 @@ static void build_head_norm(bench *b, const operator_case *c) {
 }
 
 static void build_unit_rows(bench *b, const operator_case *c) {
-  bench_output(b, kp_unit_rows(b->graph, rows_operand(b, c, "x")));
+  const kp_head_norm_arguments whole = {1, (int)c->columns, 1};
+  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), NULL, whole));
 }
 
 static void build_scale_columns(bench *b, const operator_case *c) {

@@ -30,11 +30,8 @@ static int run_case(const char *path, const kp_backend *backend) {
   return failures;
 }
 
-void check_case(const char *path, const kp_backend *backend) {
-  assert_int_equal(run_case(path, backend), 0);
-}
-
-void check_cases(const char *folder, const kp_backend *backend) {
+/* All cases of one folder; the number of failures. */
+static int run_cases(const char *folder, const kp_backend *backend) {
   kp_error error = {0};
   kp_directory_listing listing;
   int failures = 0;
@@ -46,5 +43,22 @@ void check_cases(const char *folder, const kp_backend *backend) {
     failures += run_case(path, backend);
   }
   kp_directory_listing_clear(&listing);
+  return failures;
+}
+
+void check_goldens(const kp_backend *backend) {
+  kp_error error = {0};
+  kp_directory_listing listing;
+  int failures = 0, folders = 0;
+  check_ok(kp_directory_list(KP_TEST_DIRECTORY "/goldens", &listing, &error), &error);
+  for (size_t i = 0; i < listing.count; i++) {
+    char path[KP_PATH_SIZE];
+    check_ok(kp_path_join(path, KP_TEST_DIRECTORY "/goldens", listing.names[i], &error), &error);
+    if (kp_path_kind_of(path) != KP_PATH_FOLDER) continue;
+    failures += run_cases(path, backend);
+    folders++;
+  }
+  kp_directory_listing_clear(&listing);
+  assert_true(folders > 0);
   assert_int_equal(failures, 0);
 }

@@ -1,13 +1,11 @@
-/* Runs every case under tests/goldens on one backend. */
+/* Reference cases on one backend. */
 #ifndef KAPPA_TESTS_SUPPORT_PARITY_H
 #define KAPPA_TESTS_SUPPORT_PARITY_H
 
 #include "core/backend.h"
 
-/* Fails the running cmocka test when a check of any case in the folder exceeds its tolerance. */
-void check_cases(const char *folder, const kp_backend *backend);
-
-/* The case in the folder `path` alone. */
-void check_case(const char *path, const kp_backend *backend);
+/* Runs every case of every folder of tests/goldens; a check that exceeds its tolerance fails the running
+ * cmocka test. */
+void check_goldens(const kp_backend *backend);
 
 #endif

@@ -38,7 +38,6 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_LIFT_BACKWARD] = KP_SCRATCH(lift_backward),
     [KP_OP_HOMOTHETY_BACKWARD] = KP_SCRATCH(homothety_backward),
     [KP_OP_LORENTZ_RESIDUAL_BACKWARD] = KP_SCRATCH(lorentz_residual_backward),
-    [KP_OP_CENTROID_BACKWARD] = KP_SCRATCH(centroid_backward),
     [KP_OP_ROUTE] = KP_SCRATCH(route),
     [KP_OP_BALANCE_LOSS] = KP_SCRATCH(balance_loss),
     [KP_OP_BALANCE_LOSS_BACKWARD] = KP_SCRATCH(balance_loss_backward),
