@@ -40,7 +40,7 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
   if (tensor->role == KP_ROLE_PARAMETER) {
     if (tensor->gradient == NULL) {
       kp_tensor *gradient =
-          kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
+          kp_graph_activation(graph, tensor->name, KP_TYPE_STATISTIC, tensor->dimensions, tensor->shape);
       gradient->role = KP_ROLE_GRADIENT;
       gradient->parameter = tensor->parameter;
       tensor->gradient = gradient;
@@ -48,7 +48,7 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
     return tensor->gradient;
   }
   kp_tensor *zeroed =
-      kp_graph_activation(graph, tensor->name, tensor->type, tensor->dimensions, tensor->shape);
+      kp_graph_activation(graph, tensor->name, KP_TYPE_STATISTIC, tensor->dimensions, tensor->shape);
   kp_graph_node(graph, KP_OPERATION_ZERO, NULL, 0, 0, NULL, 1, &zeroed);
   return zeroed;
 }
@@ -89,11 +89,11 @@ kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed,
   for (int i = forward_count - 1; i >= 0; i--) {
     kp_node *node = graph->nodes[i];
     if (!any_output_gradient(node)) continue;
-    if (node->operator->backward == NULL)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "operator %s (%s) has no backward pass", node->operator->name,
+    if (node->row->backward == NULL)
+      return kp_fail(error, KP_ERR_UNSUPPORTED, "operator %s (%s) has no backward pass", node->row->name,
                      node->scope);
     graph->scope = node->scope;
-    node->operator->backward(graph, node);
+    node->row->backward(graph, node);
   }
   graph->forward_count = forward_count;
   return KP_OK;

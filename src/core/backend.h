@@ -1,13 +1,13 @@
-/* What a backend is: a width for real numbers and one kernel per operator.
+/* What a backend is: widths for real numbers, where its memory is, and one kernel per operator.
  *
- * `ref` computes in double and is the specification; `cpu` is fast.  A kernel
- * reads its inputs, writes all of every output (or adds to it, when the
- * operator accumulates), and touches nothing else but its scratch memory.
- * Kernels may use all of `run->threads` OpenMP threads; their results must not
- * depend on timing. */
+ * `ref` computes in double and is the specification; `cpu` is fast; `cuda` runs on NVIDIA GPUs.  A kernel
+ * reads its inputs, writes all of every output (or adds to it, when the operator accumulates), and touches
+ * nothing else but its scratch memory.  Kernels of the host may use all of `run->threads` OpenMP threads;
+ * results must not depend on timing. */
 #ifndef KAPPA_CORE_BACKEND_H
 #define KAPPA_CORE_BACKEND_H
 
+#include "core/device.h"
 #include "core/graph.h"
 
 /* What changes from run to run. */
@@ -15,6 +15,7 @@ typedef struct kp_run {
   uint64_t seed; /* of the training run: keys the random numbers of dropout */
   uint64_t step; /* counts micro-steps: a counter of the random numbers */
   int threads;
+  kp_device *device; /* NULL: the host */
 } kp_run;
 
 typedef struct kp_call {
@@ -30,9 +31,13 @@ typedef size_t (*kp_scratch_size)(const kp_node *node, int threads);
 
 typedef struct kp_backend {
   const char *name;
-  size_t real_size;               /* bytes of a real number */
+  size_t real_size;               /* bytes of a real number: 8, 4, or 2 for bfloat16 */
+  size_t wide_size;               /* of a statistic, a master parameter, a gradient, a moment: 8 or 4 */
+  int64_t row_multiple;           /* rows of matrices are padded to as many elements; 1: none are */
   const kp_kernel *kernels;       /* by operation; NULL: not there */
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
+  kp_device *device;              /* whose memory this is; NULL: the host's */
+  const struct kp_optimizer_driver *optimizer; /* the device's own (optim/driver.h); NULL on the host */
 } kp_backend;
 
 /* The number of threads to use for a request: 0 asks for all processors that this process may use. */
@@ -40,7 +45,25 @@ int kp_thread_count(int requested);
 
 /* Bytes of one element of `type` on `backend`. */
 static inline size_t kp_type_size(const kp_backend *backend, kp_type type) {
-  return type == KP_TYPE_INT32 ? sizeof(int32_t) : backend->real_size;
+  return type == KP_TYPE_INT32       ? sizeof(int32_t)
+         : type == KP_TYPE_STATISTIC ? backend->wide_size
+                                     : backend->real_size;
+}
+
+/* The distance of two rows of a matrix of `columns` columns, in elements.  Matrix units read rows that start
+ * at multiples of 16 bytes, so longer rows are padded, with zeros, where the backend asks for it. */
+static inline int64_t kp_padded_columns(int64_t columns, int64_t multiple) {
+  enum { SHORT_ROW = 16 };
+  return columns < SHORT_ROW || multiple <= 1 ? columns : (columns + multiple - 1) / multiple * multiple;
+}
+
+/* The same for a tensor: real matrices are padded, and everything in the parameters' flat buffers; vectors,
+ * statistics and integers are not. */
+static inline int64_t kp_tensor_pitch(const kp_tensor *tensor, int64_t row_multiple) {
+  const int64_t columns = tensor->dimensions == 0 ? 1 : tensor->shape[tensor->dimensions - 1];
+  const bool flat = tensor->role == KP_ROLE_PARAMETER || tensor->role == KP_ROLE_GRADIENT;
+  if (tensor->dimensions < 2 || !(flat || tensor->type == KP_TYPE_REAL)) return columns;
+  return kp_padded_columns(columns, row_multiple);
 }
 
 #endif

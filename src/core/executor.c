@@ -37,7 +37,7 @@ static kp_status check_kernels(const kp_graph *graph, const kp_backend *backend,
     const kp_node *node = graph->nodes[n];
     if (backend->kernels[node->operation] == NULL)
       return kp_fail(error, KP_ERR_UNSUPPORTED, "backend %s has no kernel for operator %s (%s)",
-                     backend->name, node->operator->name, node->scope);
+                     backend->name, node->row->name, node->scope);
   }
   return KP_OK;
 }
@@ -250,9 +250,9 @@ static kp_status report_not_finite(const kp_executor *executor, const kp_node *n
   }
   return kp_fail(error, KP_ERR_NUMERIC,
                  "operator %s (%s) wrote %g to %s %s at row %lld, column %lld; its inputs in that row: %s",
-                 node->operator->name, node->scope[0] ? node->scope : "graph",
-                 element(executor, output, index), output->name, kp_tensor_shape_text(output, shape),
-                 (long long)row, (long long)(index % columns), detail);
+                 node->row->name, node->scope[0] ? node->scope : "graph", element(executor, output, index),
+                 output->name, kp_tensor_shape_text(output, shape), (long long)row,
+                 (long long)(index % columns), detail);
 }
 
 static kp_status trap(const kp_executor *executor, const kp_node *node, kp_error *error) {
@@ -286,7 +286,7 @@ kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *
     double start = executor->seconds != NULL ? omp_get_wtime() : 0;
     kp_status status = executor->backend->kernels[node->operation](&executor->calls[n], error);
     if (executor->seconds != NULL) executor->seconds[n] += omp_get_wtime() - start;
-    if (status != KP_OK) return kp_context(error, "operator %s (%s)", node->operator->name, node->scope);
+    if (status != KP_OK) return kp_context(error, "operator %s (%s)", node->row->name, node->scope);
     if (executor->trap) KP_TRY(trap(executor, node, error));
   }
   return KP_OK;

@@ -73,9 +73,9 @@ kp_tensor *kp_graph_constant(kp_graph *graph, const char *name, int dimensions, 
   return tensor;
 }
 
-kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable,
+kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, kp_type type, bool trainable,
                               int dimensions, const int64_t *shape) {
-  kp_tensor *tensor = new_tensor(graph, KP_ROLE_PARAMETER, name, KP_TYPE_REAL, dimensions, shape);
+  kp_tensor *tensor = new_tensor(graph, KP_ROLE_PARAMETER, name, type, dimensions, shape);
   tensor->parameter = parameter;
   tensor->needs_gradient = trainable;
   return tensor;
@@ -98,7 +98,7 @@ kp_node *kp_graph_node(kp_graph *graph, int operation, const void *arguments, si
   kp_node *node = kp_arena_take(graph->arena, sizeof *node);
   node->index = graph->node_count;
   node->operation = operation;
-  node->operator= & graph->operators[operation];
+  node->row = &graph->operators[operation];
   node->scope = graph->scope;
   node->inputs = inputs;
   node->outputs = outputs;

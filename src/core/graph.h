@@ -24,8 +24,9 @@
 enum { KP_MAX_DIMENSIONS = 4, KP_MAX_INPUTS = 14, KP_MAX_OUTPUTS = 8 };
 
 typedef enum kp_type {
-  KP_TYPE_REAL,      /* activations and parameters: the backend's working precision */
-  KP_TYPE_STATISTIC, /* row statistics, curvatures, losses: never narrower than float32 */
+  KP_TYPE_REAL,      /* activations and matrices: the backend's working precision */
+  KP_TYPE_STATISTIC, /* row statistics, times of points, curvatures, vectors of parameters, gradients of
+                        parameters, losses: never narrower than float32 */
   KP_TYPE_INT32,     /* tokens, positions, lengths */
 } kp_type;
 
@@ -69,7 +70,7 @@ typedef struct kp_operator {
 struct kp_node {
   int index;
   int operation; /* row of the operator table */
-  const kp_operator *operator;
+  const kp_operator *row;
   int inputs, outputs;
   kp_tensor *input[KP_MAX_INPUTS]; /* NULL: an optional input that is absent */
   kp_tensor *output[KP_MAX_OUTPUTS];
@@ -100,7 +101,8 @@ kp_tensor *kp_graph_input(kp_graph *graph, const char *name, kp_type type, int d
                           const int64_t *shape);
 kp_tensor *kp_graph_constant(kp_graph *graph, const char *name, int dimensions, const int64_t *shape,
                              const double *values);
-kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, bool trainable,
+/* `type` is KP_TYPE_REAL for matrices; vectors, scales and curvatures are kept wide: KP_TYPE_STATISTIC. */
+kp_tensor *kp_graph_parameter(kp_graph *graph, const char *name, int parameter, kp_type type, bool trainable,
                               int dimensions, const int64_t *shape);
 kp_tensor *kp_graph_state(kp_graph *graph, const char *name, kp_type type, int dimensions,
                           const int64_t *shape);

@@ -3,8 +3,9 @@
  * Building a model's graph asks for each parameter by name; the first graph
  * fills the table, later graphs of the same model (evaluation, decoding) find
  * their parameters in it.  kp_parameters_allocate then makes the buffers:
- * values, gradients and two optimizer moments, each flat, each in the
- * backend's precision, so that an optimizer is one pass over memory. */
+ * values, gradients and two optimizer moments, each flat, so that an optimizer
+ * is one pass over memory.  Rows of matrices are padded with zeros where the
+ * backend asks for it. */
 #ifndef KAPPA_CORE_PARAMETERS_H
 #define KAPPA_CORE_PARAMETERS_H
 
@@ -45,7 +46,8 @@ typedef struct kp_parameter {
   const char *name;
   int dimensions;
   int64_t shape[KP_MAX_DIMENSIONS];
-  int64_t count, offset; /* in elements */
+  int64_t count, offset; /* in elements; padding of rows is not counted, and offsets are the backend's */
+  int64_t pitch;         /* elements from one row of the flat buffers to the next: columns, or padded */
   kp_initial initial;
   kp_group group;
   kp_manifold manifold;
@@ -63,7 +65,9 @@ typedef struct kp_parameters {
   int count, capacity;
   int64_t total; /* elements of the flat buffers, padding included */
   const kp_backend *backend;
-  void *values, *gradients, *moment1, *moment2; /* NULL until allocated */
+  /* In the backend's memory, of numbers of its wide size; NULL until allocated. */
+  void *values, *gradients, *moment1, *moment2;
+  void *working; /* where real numbers are narrower: the values in them, in the same places; else NULL */
   kp_arena *arena;
 } kp_parameters;
 

@@ -54,8 +54,8 @@ static void find_last_uses(planner *p) {
 
 /* The input whose memory the node's output may take over: it dies here, and nothing else lies in it. */
 static const kp_tensor *inplace_candidate(const planner *p, const kp_node *node, const kp_tensor *output) {
-  if (node->operator->inplace_output<0 || node->output[node->operator->inplace_output] != output) return NULL;
-  const kp_tensor *input = node->input[node->operator->inplace_input];
+  if (node->row->inplace_output < 0 || node->output[node->row->inplace_output] != output) return NULL;
+  const kp_tensor *input = node->input[node->row->inplace_input];
   if (input == NULL || input->role != KP_ROLE_ACTIVATION || p->last_use[input->id] != node->index)
     return NULL;
   if (tensor_bytes(p, input) != tensor_bytes(p, output) || p->block_of[input->id] < 0) return NULL;

@@ -43,7 +43,7 @@ static void check_operands(const kp_attention_operands *in, const kp_attention_a
 }
 
 static kp_tensor *time_output(kp_graph *graph, const kp_tensor *q, const kp_attention_arguments *a) {
-  return a->values == KP_VALUES_LORENTZ ? output_like(graph, q, "attention time", KP_TYPE_REAL, a->heads)
+  return a->values == KP_VALUES_LORENTZ ? output_like(graph, q, "attention time", KP_TYPE_STATISTIC, a->heads)
                                         : NULL;
 }
 

@@ -182,7 +182,8 @@ kp_point kp_gated_point(kp_graph *graph, kp_gate gate, kp_gated_arguments argume
               "the scale of %s has %lld elements", x->name, (long long)kp_tensor_count(gate.scale));
   kp_tensor *output[2] = {kp_graph_activation(graph, "gated", x->type, x->dimensions, shape), NULL};
   shape[x->dimensions - 1] = 1;
-  if (arguments.lift) output[1] = kp_graph_activation(graph, "gated time", x->type, x->dimensions, shape);
+  if (arguments.lift)
+    output[1] = kp_graph_activation(graph, "gated time", KP_TYPE_STATISTIC, x->dimensions, shape);
   kp_tensor *input[] = {x, gate.gate, gate.scale, gate.c};
   kp_graph_node(graph, KP_OP_GATED_ACTIVATION, &arguments, sizeof arguments, 4, input, 2, output);
   return (kp_point){output[0], output[1]};

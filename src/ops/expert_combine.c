@@ -13,11 +13,12 @@
 enum { FIRST_SHARED_INPUT = 4, FIRST_SHARED_BACKWARD = 6, FIRST_SHARED_OUTPUT = 3 };
 
 /* Real numbers, so many for each token of the routing. */
-static kp_tensor *widened(kp_graph *graph, const kp_tensor *slot, const char *name, int64_t columns) {
+static kp_tensor *widened(kp_graph *graph, const kp_tensor *slot, const char *name, kp_type type,
+                          int64_t columns) {
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, slot->shape, sizeof shape);
   shape[slot->dimensions - 1] = columns;
-  return kp_graph_activation(graph, name, KP_TYPE_REAL, slot->dimensions, shape);
+  return kp_graph_activation(graph, name, type, slot->dimensions, shape);
 }
 
 kp_point kp_expert_combine(kp_graph *graph, kp_tensor *rows, const kp_routing *routing, kp_tensor *c,
@@ -34,8 +35,8 @@ kp_point kp_expert_combine(kp_graph *graph, kp_tensor *rows, const kp_routing *r
     input[FIRST_SHARED_INPUT + i] = shared[i];
   }
   const bool flat = arguments.kind == KP_COMBINE_FLAT;
-  const kp_point out = {widened(graph, routing->slot, "combined", C),
-                        flat ? NULL : widened(graph, routing->slot, "combined time", 1)};
+  const kp_point out = {widened(graph, routing->slot, "combined", KP_TYPE_REAL, C),
+                        flat ? NULL : widened(graph, routing->slot, "combined time", KP_TYPE_STATISTIC, 1)};
   kp_graph_node(graph, KP_OP_EXPERT_COMBINE, &arguments, sizeof arguments, FIRST_SHARED_INPUT + count, input,
                 2, (kp_tensor *[]){out.space, out.time});
   return out;

@@ -207,7 +207,7 @@ kp_status kp_ref_grouped_linear_backward_weight(const kp_call *call, kp_error *e
 kp_tensor *kp_expert_lift(kp_graph *graph, kp_tensor *space, kp_tensor *offsets, kp_tensor *c) {
   kp_assert(kp_tensor_count(offsets) == kp_tensor_count(c) + 1, "%s is not one number an expert", c->name);
   kp_tensor *time =
-      kp_graph_activation(graph, "time", KP_TYPE_REAL, 2, (int64_t[]){kp_tensor_rows(space), 1});
+      kp_graph_activation(graph, "time", KP_TYPE_STATISTIC, 2, (int64_t[]){kp_tensor_rows(space), 1});
   kp_graph_node(graph, KP_OP_EXPERT_LIFT, NULL, 0, 3, (kp_tensor *[]){space, offsets, c}, 1, &time);
   return time;
 }

@@ -30,7 +30,7 @@ kp_tensor *kp_lift(kp_graph *graph, kp_tensor *space, int64_t groups, kp_tensor 
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, space->shape, sizeof shape);
   shape[space->dimensions - 1] = groups;
-  kp_tensor *time = kp_graph_activation(graph, "time", KP_TYPE_REAL, space->dimensions, shape);
+  kp_tensor *time = kp_graph_activation(graph, "time", KP_TYPE_STATISTIC, space->dimensions, shape);
   kp_graph_node(graph, KP_OP_LIFT, NULL, 0, 2, (kp_tensor *[]){space, c}, 1, &time);
   return time;
 }
@@ -93,7 +93,7 @@ kp_point kp_homothety(kp_graph *graph, kp_point x, kp_tensor *from, kp_tensor *t
             x.space->name);
   kp_tensor *output[] = {
       kp_graph_activation(graph, "moved", KP_TYPE_REAL, x.space->dimensions, x.space->shape),
-      kp_graph_activation(graph, "moved time", KP_TYPE_REAL, x.time->dimensions, x.time->shape)};
+      kp_graph_activation(graph, "moved time", KP_TYPE_STATISTIC, x.time->dimensions, x.time->shape)};
   kp_graph_node(graph, KP_OP_HOMOTHETY, NULL, 0, 4, (kp_tensor *[]){x.space, x.time, from, to}, 2, output);
   return (kp_point){output[0], output[1]};
 }

@@ -13,7 +13,7 @@ static kp_tensor *time_of(kp_graph *graph, const kp_tensor *space, const char *n
   int64_t shape[KP_MAX_DIMENSIONS];
   memcpy(shape, space->shape, sizeof shape);
   shape[space->dimensions - 1] = 1;
-  return kp_graph_activation(graph, name, space->type, space->dimensions, shape);
+  return kp_graph_activation(graph, name, KP_TYPE_STATISTIC, space->dimensions, shape);
 }
 
 static kp_tensor *like(kp_graph *graph, const kp_tensor *tensor, const char *name) {

@@ -38,8 +38,8 @@ kp_routing kp_route_tokens(kp_graph *graph, kp_tensor *logits, kp_tensor *bias, 
   arguments.groups = groups;
   arguments.limited_groups = limited;
   const kp_routing r = {.indices = widened(graph, logits, "experts", KP_TYPE_INT32, k),
-                        .weights = widened(graph, logits, "weights", KP_TYPE_REAL, k),
-                        .scores = widened(graph, logits, "scores", KP_TYPE_REAL, E),
+                        .weights = widened(graph, logits, "weights", KP_TYPE_STATISTIC, k),
+                        .scores = widened(graph, logits, "scores", KP_TYPE_STATISTIC, E),
                         .counts = integers(graph, "counts", E),
                         .order = integers(graph, "order", N * k),
                         .offsets = integers(graph, "offsets", E + 1),

@@ -40,8 +40,11 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_ref_scratch_sphere_residual,
 };
 
-static const kp_backend ref_backend = {
-    .name = "ref", .real_size = sizeof(double), .kernels = ref_kernels, .scratch = ref_scratch};
+static const kp_backend ref_backend = {.name = "ref",
+                                       .real_size = sizeof(double),
+                                       .wide_size = sizeof(double),
+                                       .kernels = ref_kernels,
+                                       .scratch = ref_scratch};
 
 const kp_backend *kp_backend_ref(void) {
   return &ref_backend;

@@ -163,7 +163,7 @@ kp_status kp_bench_operators(const kp_config *config, const kp_bench_options *op
     const double *seconds = kp_executor_node_seconds(kp_engine_executor(s.engine));
     for (int n = 0; n < network->graph->node_count; n++) {
       const kp_node *node = network->graph->nodes[n];
-      kp_bench_operator *entry = entry_of(results, count, node->operator->name);
+      kp_bench_operator *entry = entry_of(results, count, node->row->name);
       entry->nodes++;
       entry->ms += seconds[n] * 1e3 / options->steps;
       entry->bytes += node_bytes(node, options->backend);

@@ -23,7 +23,7 @@ kp_tensor *kp_case_graph_operand(kp_case_graph *b, const char *name, double *val
   int index =
       kp_parameters_add(b->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_NO_DECAY, true);
   b->initial[index] = values;
-  return kp_graph_parameter(b->graph, name, index, true, dimensions, shape);
+  return kp_graph_parameter(b->graph, name, index, KP_TYPE_REAL, true, dimensions, shape);
 }
 
 kp_status kp_case_graph_read(kp_case_graph *b, const char *name, int dimensions, const int64_t *shape,

@@ -56,7 +56,7 @@ static kp_tensor *operand(kp_point_case *p, const char *name, double *values, in
       kp_parameters_add(p->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_NO_DECAY, true);
   kp_assert(index < KP_POINT_OPERANDS, "more than %d operands in a case", KP_POINT_OPERANDS);
   p->initial[index] = values;
-  return kp_graph_parameter(p->graph, name, index, true, dimensions, shape);
+  return kp_graph_parameter(p->graph, name, index, KP_TYPE_REAL, true, dimensions, shape);
 }
 
 /* Adds `values`, rows of `columns` numbers, as an operand of the given leading shape; takes none over. */

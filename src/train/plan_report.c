@@ -20,9 +20,9 @@ static bool planned(const kp_tensor *tensor) {
 /* An operator that works in place shares the memory of its input, which counts once. */
 static bool overwritten(const kp_plan_report *r, const kp_tensor *tensor) {
   const kp_node *node = r->network->graph->nodes[r->plan->peak_node];
-  const kp_operator *operator= node->operator;
-  if (operator->inplace_output<0 || node->input[operator->inplace_input] != tensor) return false;
-  const kp_tensor *output = node->output[operator->inplace_output];
+  const kp_operator *row = node->row;
+  if (row->inplace_output < 0 || node->input[row->inplace_input] != tensor) return false;
+  const kp_tensor *output = node->output[row->inplace_output];
   return output != NULL && r->plan->offset[output->id] == r->plan->offset[tensor->id];
 }
 
@@ -43,8 +43,7 @@ static void add_scratch(kp_plan_report *r) {
   kp_scratch_size scratch = r->backend->scratch == NULL ? NULL : r->backend->scratch[node->operation];
   const size_t bytes = scratch == NULL ? 0 : scratch(node, r->threads);
   if (bytes == 0) return;
-  r->live[r->live_count++] =
-      (kp_live_tensor){.name = node->operator->name, .scope = node->scope, .bytes = bytes};
+  r->live[r->live_count++] = (kp_live_tensor){.name = node->row->name, .scope = node->scope, .bytes = bytes};
 }
 
 static void find_live(kp_plan_report *r) {

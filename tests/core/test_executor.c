@@ -95,8 +95,13 @@ static const kp_kernel kernels[OP_COUNT] = {
     [OP_FAIL] = refuse,  [OP_COUNT_UP] = count_up, [OP_SCRATCH] = use_scratch,
 };
 static const kp_scratch_size scratch[OP_COUNT] = {[OP_SCRATCH] = scratch_size};
-static const kp_backend backend = {"fake", sizeof(double), kernels, scratch};
-static const kp_backend narrow = {"narrow", sizeof(float), kernels, NULL};
+static const kp_backend backend = {.name = "fake",
+                                   .real_size = sizeof(double),
+                                   .wide_size = sizeof(double),
+                                   .kernels = kernels,
+                                   .scratch = scratch};
+static const kp_backend narrow = {
+    .name = "narrow", .real_size = sizeof(float), .wide_size = sizeof(float), .kernels = kernels};
 
 /* ---- helpers ---- */
 

@@ -42,7 +42,7 @@ static void test_nodes(void **state) {
   assert_ptr_equal(out->producer, node);
   assert_string_equal(node->scope, "block 7");
   assert_true(((const kp_scale_arguments *)node->arguments)->scale == 3);
-  assert_ptr_equal(node->operator, & kp_operator_table[KP_OP_SCALE]);
+  assert_ptr_equal(node->row, &kp_operator_table[KP_OP_SCALE]);
   assert_int_equal(graph->node_count, 1);
   assert_int_equal(graph->forward_count, 1);
   for (int i = 0; i < graph->tensor_count; i++) assert_int_equal(graph->tensors[i]->id, i);
@@ -66,8 +66,8 @@ static void test_needs_gradient(void **state) {
   const int64_t size = 3;
   kp_graph *graph = kp_graph_create(kp_operator_table);
   kp_tensor *data = kp_graph_input(graph, "data", KP_TYPE_REAL, 1, &size);
-  kp_tensor *frozen = kp_graph_parameter(graph, "frozen", 0, false, 1, &size);
-  kp_tensor *learned = kp_graph_parameter(graph, "learned", 1, true, 1, &size);
+  kp_tensor *frozen = kp_graph_parameter(graph, "frozen", 0, KP_TYPE_REAL, false, 1, &size);
+  kp_tensor *learned = kp_graph_parameter(graph, "learned", 1, KP_TYPE_REAL, true, 1, &size);
   assert_false(kp_add(graph, data, frozen)->needs_gradient);
   kp_tensor *sum = kp_add(graph, data, learned);
   assert_true(sum->needs_gradient);
@@ -92,7 +92,7 @@ static trial trial_create(void) {
 static kp_tensor *trial_parameter(trial *t, const char *name, int dimensions, const int64_t *shape) {
   const int index = kp_parameters_add(t->parameters, name, dimensions, shape,
                                       (kp_initial){.kind = KP_INITIAL_NORMAL, .b = 1}, KP_GROUP_DECAY, true);
-  return kp_graph_parameter(t->graph, name, index, true, dimensions, shape);
+  return kp_graph_parameter(t->graph, name, index, KP_TYPE_REAL, true, dimensions, shape);
 }
 
 /* Gradients are not cleared between runs: `runs` of them add up. */
@@ -209,8 +209,8 @@ static void test_only_what_is_needed(void **state) {
   kp_error error = {0};
   kp_graph *graph = kp_graph_create(kp_operator_table);
   kp_tensor *x = kp_graph_input(graph, "x", KP_TYPE_REAL, 2, (int64_t[]){3, 4});
-  kp_tensor *learned = kp_graph_parameter(graph, "learned", 0, true, 2, (int64_t[]){5, 4});
-  kp_tensor *frozen = kp_graph_parameter(graph, "frozen", 1, false, 2, (int64_t[]){2, 5});
+  kp_tensor *learned = kp_graph_parameter(graph, "learned", 0, KP_TYPE_REAL, true, 2, (int64_t[]){5, 4});
+  kp_tensor *frozen = kp_graph_parameter(graph, "frozen", 1, KP_TYPE_REAL, false, 2, (int64_t[]){2, 5});
   kp_tensor *out = kp_linear(graph, kp_linear(graph, x, learned, NULL), frozen, NULL);
   kp_tensor *seed = kp_graph_input(graph, "seed", KP_TYPE_REAL, 2, (int64_t[]){3, 2});
   check_ok(kp_graph_backward(graph, out, seed, &error), &error);
@@ -227,7 +227,7 @@ static void test_backward_scope(void **state) {
   const int64_t size = SIZE;
   kp_error error = {0};
   kp_graph *graph = kp_graph_create(kp_operator_table);
-  kp_tensor *x = kp_graph_parameter(graph, "x", 0, true, 1, &size);
+  kp_tensor *x = kp_graph_parameter(graph, "x", 0, KP_TYPE_REAL, true, 1, &size);
   kp_graph_scope(graph, "first");
   x = kp_activation(graph, x, KP_SILU);
   kp_graph_scope(graph, "second");
@@ -244,7 +244,7 @@ static void test_not_differentiable(void **state) {
   const int64_t size = SIZE;
   kp_error error = {0};
   kp_graph *graph = kp_graph_create(kp_operator_table);
-  kp_tensor *x = kp_graph_parameter(graph, "x", 0, true, 1, &size);
+  kp_tensor *x = kp_graph_parameter(graph, "x", 0, KP_TYPE_REAL, true, 1, &size);
   kp_tensor *out = kp_graph_activation(graph, "out", KP_TYPE_REAL, 1, &size);
   kp_graph_scope(graph, "here");
   kp_graph_node(graph, KP_OP_SELECT_ROW_BACKWARD, NULL, 0, 1, &x, 1, &out);
@@ -260,7 +260,7 @@ static void test_recomputed_chain(void **state) {
   const int64_t size = SIZE;
   kp_error error = {0};
   kp_graph *graph = kp_graph_create(kp_operator_table);
-  kp_tensor *x = kp_graph_parameter(graph, "x", 0, true, 1, &size);
+  kp_tensor *x = kp_graph_parameter(graph, "x", 0, KP_TYPE_REAL, true, 1, &size);
   kp_tensor *a = kp_activation(graph, x, KP_SILU), *b = kp_activation(graph, a, KP_SILU);
   kp_tensor *c = kp_activation(graph, b, KP_SILU);
   a->recompute = b->recompute = true;

@@ -68,7 +68,7 @@ static bool may_take_over(const kp_graph *graph, const region *earlier, const re
   if (earlier->tensor == NULL || later->tensor == NULL || earlier->last != later->first) return false;
   if (earlier->tensor->role != KP_ROLE_ACTIVATION || earlier->last >= graph->node_count) return false;
   const kp_node *node = graph->nodes[earlier->last];
-  const int output = node->operator->inplace_output, input = node->operator->inplace_input;
+  const int output = node->row->inplace_output, input = node->row->inplace_input;
   if (output < 0 || node->output[output] != later->tensor || node->input[input] != earlier->tensor)
     return false;
   int readers = 0;
@@ -212,7 +212,7 @@ static kp_tensor *random_node(kp_graph *graph, kp_tensor **made, int count, uint
     return kp_activation(graph, y, KP_GELU_ERF);
   default: {
     const int64_t shape[] = {1 + (int64_t)below(seed, index, 40), kp_tensor_columns(x)};
-    return kp_linear(graph, x, kp_graph_parameter(graph, "w", 0, true, 2, shape), NULL);
+    return kp_linear(graph, x, kp_graph_parameter(graph, "w", 0, KP_TYPE_REAL, true, 2, shape), NULL);
   }
   }
 }

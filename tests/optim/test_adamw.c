@@ -7,7 +7,8 @@
 #include "support/check.h"
 #include "support/isa.h"
 
-static const kp_backend double_backend = {.name = "double", .real_size = sizeof(double)};
+static const kp_backend double_backend = {
+    .name = "double", .real_size = sizeof(double), .wide_size = sizeof(double)};
 static const kp_adamw_options options = {1e-2, 0.9, 0.95, 1e-8, 0.1, 5.0};
 enum { DECAYING, PLAIN, CURVATURE, FROZEN, UNUSED, PARAMETERS };
 static const int64_t sizes[PARAMETERS] = {1003, 65, 3, 17, 40};

@@ -10,7 +10,8 @@
 #include "support/check.h"
 #include "support/isa.h"
 
-static const kp_backend double_backend = {.name = "double", .real_size = sizeof(double)};
+static const kp_backend double_backend = {
+    .name = "double", .real_size = sizeof(double), .wide_size = sizeof(double)};
 
 /* A table of one parameter of each kind; odd sizes. */
 enum { HIDDEN, BATCH, STACKED, TABLE, ROWS, COLUMNS, LORENTZ, BALL, SPHERE, FLAT_BALL, BIAS, PARAMETERS };

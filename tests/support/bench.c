@@ -38,6 +38,14 @@ static double *normal_values(int64_t count, int stream, double centre, double de
   return values;
 }
 
+/* As models have them: matrices are real, all else is kept wide. */
+static kp_type type_of(const char *name, int dimensions) {
+  const bool wide = dimensions < 2 || strcmp(name, "time") == 0 || strcmp(name, "scores") == 0 ||
+                    strcmp(name, "weights") == 0 || strstr(name, "bias") != NULL ||
+                    strstr(name, "curvature") != NULL;
+  return wide ? KP_TYPE_STATISTIC : KP_TYPE_REAL;
+}
+
 static kp_tensor *operand(bench *b, const char *name, double centre, double deviation, int dimensions,
                           const int64_t *shape, bool trainable) {
   assert_true(b->operands < BENCH_OPERANDS);
@@ -45,7 +53,8 @@ static kp_tensor *operand(bench *b, const char *name, double centre, double devi
       kp_parameters_add(b->parameters, name, dimensions, shape, (kp_initial){0}, KP_GROUP_DECAY, trainable);
   assert_int_equal(index, b->operands);
   b->value[b->operands++] = normal_values(b->parameters->list[index].count, index, centre, deviation);
-  kp_tensor *tensor = kp_graph_parameter(b->graph, name, index, trainable, dimensions, shape);
+  kp_tensor *tensor =
+      kp_graph_parameter(b->graph, name, index, type_of(name, dimensions), trainable, dimensions, shape);
   return b->wrap ? kp_scale(b->graph, tensor, 1) : tensor;
 }
 

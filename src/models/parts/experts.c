@@ -47,7 +47,8 @@ static kp_tensor *selection_bias(const layer_of_experts *l) {
   const int index =
       kp_parameters_add(b->parameters, name, 1, &l->e->routed, kp_initial_of(0), KP_GROUP_NO_DECAY, false);
   b->network->routes[l->layer].bias = index;
-  return kp_graph_parameter(b->graph, b->parameters->list[index].name, index, false, 1, &l->e->routed);
+  return kp_graph_parameter(b->graph, b->parameters->list[index].name, index, KP_TYPE_STATISTIC, false, 1,
+                            &l->e->routed);
 }
 
 static kp_initial initial_gate(const layer_of_experts *l) {

@@ -11,7 +11,9 @@ kp_tensor *kp_part_parameter(kp_builder *b, const char *name, kp_group group, kp
                              int dimensions, const int64_t *shape) {
   int index = kp_parameters_add(b->parameters, name, dimensions, shape, initial, group, true);
   const bool trainable = b->parameters->list[index].trainable && b->network->build.mode == KP_BUILD_TRAIN;
-  return kp_graph_parameter(b->graph, b->parameters->list[index].name, index, trainable, dimensions, shape);
+  const bool matrix = dimensions >= 2 && (group == KP_GROUP_DECAY || group == KP_GROUP_TABLE);
+  return kp_graph_parameter(b->graph, b->parameters->list[index].name, index,
+                            matrix ? KP_TYPE_REAL : KP_TYPE_STATISTIC, trainable, dimensions, shape);
 }
 
 kp_tensor *kp_part_manifold_parameter(kp_builder *b, const char *name, kp_group group, kp_initial initial,

@@ -48,5 +48,8 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_EXPERT_COMBINE_BACKWARD] = KP_SCRATCH(expert_combine_backward),
 };
 
-const kp_backend KP_ISA_NAME(kp_cpu_backend) = {
-    .name = "cpu (" TEXT_OF(KP_ISA) ")", .real_size = sizeof(float), .kernels = kernels, .scratch = scratch};
+const kp_backend KP_ISA_NAME(kp_cpu_backend) = {.name = "cpu (" TEXT_OF(KP_ISA) ")",
+                                                .real_size = sizeof(float),
+                                                .wide_size = sizeof(float),
+                                                .kernels = kernels,
+                                                .scratch = scratch};

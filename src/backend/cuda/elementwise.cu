@@ -1,0 +1,3 @@
+/* Operators on elements: add, zero, scale, sum. */
+#include "backend/cuda/kernel.cuh"
+

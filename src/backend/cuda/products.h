@@ -1,0 +1,31 @@
+/* Matrix products by cuBLASLt, with the algorithm of each shape chosen by measurement. */
+#ifndef KAPPA_BACKEND_CUDA_PRODUCTS_H
+#define KAPPA_BACKEND_CUDA_PRODUCTS_H
+
+#include "backend/cuda/kernel.cuh"
+
+/* Handles, workspace and the table of chosen algorithms of one device. */
+kp_status kp_products_create(kp_cuda *cuda, kp_products **products, kp_error *error);
+void kp_products_destroy(kp_products *products);
+
+/* What is done to a product before it is written. */
+enum kp_epilogue { KP_EPILOGUE_NONE, KP_EPILOGUE_BIAS };
+
+/* C (m, n) = alpha · op(A) op(B) + beta · C, row-major.  op(A) is (m, k), op(B) is (k, n); a `transposed`
+ * operand stands in memory as its transpose.  Leading dimensions are in elements.  A and B are of `type`;
+ * C is of `result` (CUDA_R_32F or CUDA_R_16BF).  bias (n) is float, or NULL. */
+struct kp_product {
+  int64_t m, n, k;
+  const void *a, *b;
+  void *c;
+  int64_t lda, ldb, ldc;
+  bool a_transposed, b_transposed;
+  cudaDataType_t type, result;
+  float alpha, beta;
+  const float *bias;
+  int64_t batch, stride_a, stride_b, stride_c; /* batch 0 or 1: one product */
+};
+
+kp_status kp_multiply(kp_cuda *cuda, const kp_product *product, kp_error *error);
+
+#endif

@@ -1,0 +1,10 @@
+#ifndef KAPPA_BACKEND_CUDA_TABLE_H
+#define KAPPA_BACKEND_CUDA_TABLE_H
+
+#include "core/backend.h"
+
+/* By operation. */
+extern const kp_kernel kp_cuda_kernels[];
+extern const kp_scratch_size kp_cuda_scratch[];
+
+#endif
