@@ -109,8 +109,8 @@ template <typename T> static void backward(const kp_call *call, const kp_loss_ro
   T *g = (T *)call->output[0];
   const int strips = kp_blocks(r.pitch / kp_pack<T>::size, STRIP_THREADS * STRIP_PACKS);
   if (r.columns >= 2 * kp_pack<T>::size * 32 && r.pitch % kp_pack<T>::size == 0)
-    gradient_kernel<T><<<(unsigned)(r.rows * strips), STRIP_THREADS, 0, stream>>>(g, logits, logsumexp, share,
-                                                                                r, strips);
+    gradient_kernel<T>
+        <<<(unsigned)(r.rows * strips), STRIP_THREADS, 0, stream>>>(g, logits, logsumexp, share, r, strips);
   else
     short_gradient_kernel<T><<<kp_blocks(r.rows * r.pitch, STRIP_THREADS), STRIP_THREADS, 0, stream>>>(
         g, logits, logsumexp, share, r);

@@ -35,15 +35,9 @@ struct kp_plain_head {
 struct kp_scaled_head {
   kp_numbers time, time_weight, scale;
   float factor;
-  __device__ float time_of(int64_t n) const {
-    return time.at == NULL ? 0 : time[n];
-  }
-  __device__ float scale_of(int64_t v) const {
-    return scale.at == NULL ? factor : factor * scale[v];
-  }
-  __device__ float weight_of(int64_t v) const {
-    return time.at == NULL ? 0 : time_weight[v];
-  }
+  __device__ float time_of(int64_t n) const { return time.at == NULL ? 0 : time[n]; }
+  __device__ float scale_of(int64_t v) const { return scale.at == NULL ? factor : factor * scale[v]; }
+  __device__ float weight_of(int64_t v) const { return time.at == NULL ? 0 : time_weight[v]; }
   __device__ float logit(float product, float at, int64_t v) const {
     return scale_of(v) * (product + at * weight_of(v));
   }
@@ -156,8 +150,7 @@ static __global__ void kp_row_loss_kernel(const T *logits, kp_loss_rows r, Head 
   const float logsumexp = e.largest + logf(e.sum);
   const int64_t target = kp_target_of(r, n, true);
   r.logsumexp[r.first + n] = logsumexp;
-  r.loss[r.first + n] =
-      target < 0 ? 0 : logsumexp - head.logit(kp_to_float(row[target]), time, target);
+  r.loss[r.first + n] = target < 0 ? 0 : logsumexp - head.logit(kp_to_float(row[target]), time, target);
 }
 
 /* Short rows take a warp, long ones a block. */

@@ -69,8 +69,7 @@ static __global__ void latent_gradient_kernel(Unit *gz, const Unit *gkeys, const
 }
 
 /* The rotated channels are shared: their gradient is the sum over the heads.  s is in elements. */
-template <typename T>
-static __global__ void latent_rope_kernel(T *grope, const T *gkeys, latent_rows s) {
+template <typename T> static __global__ void latent_rope_kernel(T *grope, const T *gkeys, latent_rows s) {
   const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, n = i / s.rope_pitch;
   const int column = (int)(i - n * s.rope_pitch), key = s.plain + s.rope;
   if (n >= s.rows) return;
@@ -83,14 +82,21 @@ static __global__ void latent_rope_kernel(T *grope, const T *gkeys, latent_rows 
 }
 
 static latent_rows in_units(latent_rows s, int size) {
-  return {s.rows,          s.heads,           s.plain / size,      s.rope / size,        s.value / size,
-          s.z_pitch / size, s.rope_pitch / size, s.keys_pitch / size, s.values_pitch / size};
+  return {s.rows,
+          s.heads,
+          s.plain / size,
+          s.rope / size,
+          s.value / size,
+          s.z_pitch / size,
+          s.rope_pitch / size,
+          s.keys_pitch / size,
+          s.values_pitch / size};
 }
 
 static latent_rows latent_rows_of(const kp_call *call, const kp_tensor *z, const kp_tensor *rope,
                                   const kp_tensor *keys, const kp_tensor *values) {
   const kp_latent_keys_arguments *a = (const kp_latent_keys_arguments *)call->node->arguments;
-  return {kp_tensor_rows(z), a->heads,        a->plain_size,  a->rope_size,    a->value_size,
+  return {kp_tensor_rows(z), a->heads,       a->plain_size,  a->rope_size,    a->value_size,
           kp_pitch(z),       pitch_of(rope), pitch_of(keys), pitch_of(values)};
 }
 

@@ -21,8 +21,8 @@ struct plane_sums {
 };
 
 struct mlr_shape {
-  int64_t rows, columns, pitch;   /* N, V */
-  int64_t depth, depth_pitch;     /* C */
+  int64_t rows, columns, pitch;  /* N, V */
+  int64_t depth, depth_pitch;    /* C */
   int64_t groups, group, strips; /* groups of `group` rows */
 };
 
@@ -52,8 +52,7 @@ __device__ static inline double radius_of(const kp_numbers &c) {
 }
 
 /* |z_v|, by a warp. */
-template <typename T>
-__device__ static inline double norm_of(const T *z, int64_t v, const mlr_shape &s) {
+template <typename T> __device__ static inline double norm_of(const T *z, int64_t v, const mlr_shape &s) {
   double square = 0;
   for (int64_t i = threadIdx.x % 32; i < s.depth; i += 32) {
     const double x = (double)kp_to_float(z[v * s.depth_pitch + i]);
@@ -81,9 +80,7 @@ template <typename T> static void fill_planes(const kp_call *call, const planes 
 /* ---- over the logits ---- */
 
 /* COUNT numbers of a row: a pack, or one where rows are no whole packs. */
-template <typename T, int COUNT> struct row_part {
-  T value[COUNT];
-};
+template <typename T, int COUNT> struct row_part { T value[COUNT]; };
 
 template <typename T, int COUNT> __device__ static inline row_part<T, COUNT> load_part(const T *at) {
   row_part<T, COUNT> part;
@@ -308,10 +305,10 @@ static __global__ void radius_gradient_kernel(kp_results gc, const double *by_ra
 template <typename T, typename G>
 static void entry_gradients(const kp_call *call, double *by_radius, const plane_sums &from,
                             const mlr_shape &s) {
-  entry_gradient_kernel<T, G><<<kp_blocks(s.columns, NORM_WARPS), NORM_WARPS * 32, 0,
-                                kp_cuda_of(call)->stream>>>(
-      (G *)call->output[2], kp_output_numbers(call, 3), by_radius, (const T *)call->input[2],
-      kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
+  entry_gradient_kernel<T, G>
+      <<<kp_blocks(s.columns, NORM_WARPS), NORM_WARPS * 32, 0, kp_cuda_of(call)->stream>>>(
+          (G *)call->output[2], kp_output_numbers(call, 3), by_radius, (const T *)call->input[2],
+          kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
 }
 
 template <typename T>
