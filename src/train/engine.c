@@ -3,6 +3,7 @@
 
 #include "core/assert.h"
 #include "train/expert_load.h"
+#include "optim/stepper.h"
 #include "train/trainer.h"
 
 struct kp_engine {
@@ -15,13 +16,6 @@ struct kp_engine {
   int threads;
   size_t process_bytes; /* resident before the large buffers were made */
 };
-
-/* Tokens stand at positions 0 … T-1 of their rows. */
-static void write_positions(const kp_network *network, kp_executor *executor) {
-  int32_t *positions = kp_executor_memory(executor, network->positions);
-  for (int64_t i = 0; i < kp_tensor_count(network->positions); i++)
-    positions[i] = (int32_t)(i % network->build.length);
-}
 
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
@@ -37,14 +31,14 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
-  write_positions(engine->network, engine->executor);
+  kp_network_write_positions(engine->network, engine->executor);
   kp_expert_load_init(&engine->load, options, engine->network);
   if (options->dropout == 0) return KP_OK;
   shape.mode = KP_BUILD_EVALUATE;
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
   KP_TRY(kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
                             &engine->evaluator, error));
-  write_positions(engine->evaluation, engine->evaluator);
+  kp_network_write_positions(engine->evaluation, engine->evaluator);
   return KP_OK;
 }
 
@@ -101,15 +95,18 @@ void kp_network_write_batch(const kp_network *network, kp_executor *executor, co
 }
 
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
-                               double *loss, kp_error *error) {
+                               kp_error *error) {
   const kp_network *network = engine->network;
   kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
-  kp_executor_read(engine->executor, network->loss, loss);
   kp_expert_load_add(&engine->load, engine->executor);
   return KP_OK;
+}
+
+const void *kp_engine_loss(const kp_engine *engine) {
+  return kp_executor_memory(engine->executor, engine->network->loss);
 }
 
 void kp_engine_end_step(kp_engine *engine, bool taken) {
@@ -132,6 +129,6 @@ kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_opti
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
   if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
   const kp_backend *backend = engine->parameters->backend;
-  const size_t scratch = kp_optimizer_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
+  const size_t scratch = kp_stepper_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
   return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);
 }
