@@ -16,13 +16,6 @@ struct kp_engine {
   size_t process_bytes; /* resident before the large buffers were made */
 };
 
-/* Tokens stand at positions 0 … T-1 of their rows. */
-static void write_positions(const kp_network *network, kp_executor *executor) {
-  int32_t *positions = kp_executor_memory(executor, network->positions);
-  for (int64_t i = 0; i < kp_tensor_count(network->positions); i++)
-    positions[i] = (int32_t)(i % network->build.length);
-}
-
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
   kp_build shape = {.mode = KP_BUILD_TRAIN,
@@ -37,14 +30,14 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
-  write_positions(engine->network, engine->executor);
+  kp_network_write_positions(engine->network, engine->executor);
   kp_expert_load_init(&engine->load, options, engine->network);
   if (options->dropout == 0) return KP_OK;
   shape.mode = KP_BUILD_EVALUATE;
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
   KP_TRY(kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
                             &engine->evaluator, error));
-  write_positions(engine->evaluation, engine->evaluator);
+  kp_network_write_positions(engine->evaluation, engine->evaluator);
   return KP_OK;
 }
 

@@ -215,18 +215,23 @@ static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
 /* The gradient that is not finite, or else the largest: its parameter. */
 static const kp_parameter *worst_gradient(const kp_parameters *parameters, double *worst) {
   const kp_parameter *found = NULL;
+  double *gradient = malloc((size_t)parameters->total * sizeof *gradient);
+  kp_assert(gradient != NULL, "out of memory for a copy of a gradient");
   *worst = -1;
   for (int p = 0; p < parameters->count; p++) {
     const kp_parameter *parameter = &parameters->list[p];
     if (!parameter->trainable || !parameter->used) continue;
+    kp_parameters_read(parameters, parameters->gradients, p, gradient);
     for (int64_t i = 0; i < parameter->count; i++) {
-      const double size = fabs(kp_parameters_element(parameters, parameters->gradients, p, i));
+      const double size = fabs(gradient[i]);
       if (size <= *worst) continue;
       found = parameter;
       *worst = size;
-      if (!isfinite(size)) return found;
+      if (!isfinite(size)) break;
     }
+    if (!isfinite(*worst)) break;
   }
+  free(gradient);
   return found;
 }
 
