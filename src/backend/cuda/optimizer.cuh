@@ -61,11 +61,12 @@ struct kp_slice {
   bool counts; /* it is by its gradient that its counter counts */
 };
 
-/* Rows of one parameter. */
+/* Rows of one parameter; long ones are a block's, others a warp's. */
 struct kp_row_block {
   int64_t at;
   int rows, columns, pitch, numbers;
 };
+enum { KP_LONG_ROW = 1024 };
 
 /* A part of a matrix whose columns have unit length, at most KP_TILE_ROWS by KP_TILE_COLUMNS; its group has all
  * tiles of the same columns, one after the other. */
@@ -142,7 +143,8 @@ struct kp_cuda_optimizer {
 
 /* Elements of the flat buffers that a parameter takes, pads included. */
 static inline int64_t kp_flat_count(const kp_parameter *p) {
-  return p->count == 0 ? 0 : p->count / p->shape[p->dimensions - 1] * p->pitch;
+  const int64_t columns = p->dimensions == 0 ? 1 : p->shape[p->dimensions - 1];
+  return p->count == 0 ? 0 : p->count / columns * p->pitch;
 }
 
 /* The tables (optimizer_tables.cu). */
@@ -156,6 +158,8 @@ kp_status kp_optimizer_submit_decision(kp_cuda_optimizer *o, kp_error *error);
 kp_status kp_optimizer_submit_slices(kp_cuda_optimizer *o, kp_error *error);
 kp_status kp_optimizer_submit_chunks(kp_cuda_optimizer *o, kp_error *error);
 kp_status kp_optimizer_submit_points(kp_cuda_optimizer *o, const kp_points *points, kp_error *error);
+/* The longest row of a table of points. */
+int kp_optimizer_most_coordinates(const kp_cuda *cuda);
 kp_status kp_optimizer_submit_class(kp_cuda_optimizer *o, const kp_matrix_class *c, kp_error *error);
 
 /* AdamW on unit vectors and back to unit length. */

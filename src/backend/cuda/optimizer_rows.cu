@@ -4,10 +4,10 @@
  * where they do not fit, in their own place.  Sums are in double. */
 #include "backend/cuda/optimizer.cuh"
 
-enum { THREADS = 256, WARPS = THREADS / 32, LONG_ROW = 1024, MOST_HELD = 24576 };
+enum { THREADS = 256, WARPS = THREADS / 32, MOST_HELD = 24576 };
 
 static __device__ bool is_long(const kp_row_block &block) {
-  return block.columns > LONG_ROW;
+  return block.columns > KP_LONG_ROW;
 }
 
 /* Where thread `lane` of the team keeps element c of its row: the slots are each thread's own. */
@@ -114,7 +114,7 @@ static size_t held_bytes(const std::vector<kp_row_block> &blocks) {
   size_t most = 0;
   for (const kp_row_block &block : blocks) {
     const size_t room = (size_t)(block.columns + 3) / 4 * 4;
-    const size_t floats = room > MOST_HELD ? 0 : block.columns > LONG_ROW ? room : room * WARPS;
+    const size_t floats = room > MOST_HELD ? 0 : block.columns > KP_LONG_ROW ? room : room * WARPS;
     if (floats > most) most = floats;
   }
   return most * sizeof(float);
