@@ -3,6 +3,7 @@
 
 #include "core/assert.h"
 #include "train/expert_load.h"
+#include "optim/stepper.h"
 #include "train/trainer.h"
 
 struct kp_engine {
@@ -94,15 +95,18 @@ void kp_network_write_batch(const kp_network *network, kp_executor *executor, co
 }
 
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
-                               double *loss, kp_error *error) {
+                               kp_error *error) {
   const kp_network *network = engine->network;
   kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
-  kp_executor_read(engine->executor, network->loss, loss);
   kp_expert_load_add(&engine->load, engine->executor);
   return KP_OK;
+}
+
+const void *kp_engine_loss(const kp_engine *engine) {
+  return kp_executor_memory(engine->executor, engine->network->loss);
 }
 
 void kp_engine_end_step(kp_engine *engine, bool taken) {
@@ -125,6 +129,6 @@ kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_opti
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
   if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
   const kp_backend *backend = engine->parameters->backend;
-  const size_t scratch = kp_optimizer_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
+  const size_t scratch = kp_stepper_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
   return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);
 }
