@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/optimizer.h"
 #include "backend/cuda/table.h"
 }
 
@@ -316,6 +317,7 @@ extern "C" kp_status kp_backend_cuda_open(int index, kp_cuda_precision precision
   b->base.kernels = kp_cuda_kernels;
   b->base.scratch = kp_cuda_scratch;
   b->base.device = &b->cuda.base;
+  b->base.optimizer = &kp_cuda_optimizer_driver;
   *backend = &b->base;
   return KP_OK;
 }
