@@ -15,7 +15,7 @@ enum kp_grouped_kind { KP_GROUPED_FORWARD, KP_GROUPED_INPUT, KP_GROUPED_WEIGHT }
 /* C = A B of every expert.  With the matrices' names of above: A is x, gy, gyᵀ; B is Wᵀ, W, x. */
 struct kp_grouped {
   kp_grouped_kind kind;
-  const int32_t *offsets; /* (E+1) */
+  const int32_t *offsets; /* (E+1); NULL: one expert has all rows */
   int experts;            /* E */
   int64_t rows, M, K;     /* R; the columns of y and of x */
   const void *a, *b;
@@ -31,6 +31,7 @@ struct kp_expert_rows {
 };
 
 __device__ static inline kp_expert_rows kp_rows_of_expert(const int32_t *offsets, int expert, int64_t rows) {
+  if (offsets == NULL) return {0, rows};
   const int64_t first = max((int64_t)0, min((int64_t)offsets[expert], rows));
   const int64_t last = max(first, min((int64_t)offsets[expert + 1], rows));
   return {first, last - first};
