@@ -42,7 +42,8 @@ struct kp_seam {
 };
 
 static inline kp_seam_map kp_seam_map_of(int program, int flat) {
-  return program < 0 ? KP_SEAM_NONE : program == flat ? KP_SEAM_FLAT : KP_SEAM_CURVED;
+  if (program < 0) return KP_SEAM_NONE;
+  return program == flat ? KP_SEAM_FLAT : KP_SEAM_CURVED;
 }
 
 static inline kp_seam_reference kp_seam_reference_of(const kp_call *call) {
@@ -97,7 +98,7 @@ static inline void kp_seam_set_groups(kp_seam *s, int vector, int threads, int p
 
 /* Floats of scratch memory for the partial gradients of weight and bias. */
 static inline size_t kp_seam_columns_size(const kp_seam &s) {
-  const int64_t blocks = s.rows < KP_SEAM_MOST_PARTIALS ? s.rows : KP_SEAM_MOST_PARTIALS;
+  const int64_t blocks = kp_blocks(s.rows, 1, KP_SEAM_MOST_PARTIALS);
   return ((size_t)blocks * 2 * (size_t)s.C + 15) / 16 * 16;
 }
 
