@@ -54,7 +54,7 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
   __device__ kp_row_tile(const kp_row_call &row_call, S *shared, int numbers) : call(row_call) {
     factors = shared;
     chunks = shared + numbers * R * call.groups.count;
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       at[p] = (p * (int)blockDim.x + (int)threadIdx.x) * V;
       there[p] = at[p] < call.pitch;
@@ -67,7 +67,7 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
   __device__ void load() {
 #pragma unroll
     for (int i = 0; i < R; i++)
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t from = (first + i) * call.pitch + at[p];
         const bool inside = there[p] && has(i);
@@ -85,7 +85,7 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
   }
   template <bool BACKWARD> __device__ void sums() {
     constexpr int Q = BACKWARD ? kp_row_counts<M>::backward : kp_row_counts<M>::gram;
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S all[Q * R];
 #pragma unroll
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(THREADS) kp_row_forward_kernel(const kp_row_ca
 #pragma unroll
     for (int i = 0; i < R; i++) {
       if (!tile.has(i)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = tile.factors + M * (i * groups + tile.group[p]);
         float out[V];
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(THREADS) kp_row_backward_kernel(const kp_row_c
 #pragma unroll
     for (int i = 0; i < R; i++) {
       if (!tile.has(i)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = tile.factors + F * (i * groups + tile.group[p]);
 #pragma unroll

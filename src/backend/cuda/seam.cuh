@@ -122,7 +122,7 @@ template <int V, int P> struct kp_seam_channels {
   int at[P], update[P], tangent[P];
   bool there[P];
   __device__ kp_seam_channels(const kp_seam &s) {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       at[p] = (p * (int)blockDim.x + (int)threadIdx.x) * V;
       there[p] = at[p] < s.pitch;
@@ -185,7 +185,7 @@ template <typename T, int V, int P, int R> struct kp_seam_tile {
 template <int V, int P>
 __device__ static inline void kp_seam_weights(const kp_numbers &from, const kp_seam_channels<V, P> &c, int C,
                                               float absent, float to[P][V]) {
-#pragma unroll
+#pragma unroll 1
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < V; k++) {
