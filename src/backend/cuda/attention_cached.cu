@@ -132,7 +132,8 @@ template <typename T> static void combine(const kp_call *call, const kp_cached_h
 
 kp_status kp_cached_attend(const kp_call *call, const kp_cached_heads *heads, kp_error *error) {
   if (heads->batch * heads->length == 0) return KP_OK;
-  KP_TRY(kp_cached_tiles(call, heads, error));
+  KP_TRY(kp_cached_rows_can(call, heads) ? kp_cached_rows(call, heads, error)
+                                         : kp_cached_tiles(call, heads, error));
   if (kp_is_half(call))
     combine<kp_half>(call, heads);
   else
