@@ -7,7 +7,7 @@ constexpr int FLAT_ROWS = 2; /* of a thread */
 
 /* Σ z + Σ w y: every element is on its own. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     combine_flat(const __grid_constant__ kp_combination m, T *out) {
   const kp_place place = kp_place_of(FLAT_ROWS);
   if (place.chunk >= m.chunks) return;
@@ -62,7 +62,7 @@ __device__ static double centroid(const kp_combination &m, const kp_token &t, do
 
 /* The time is that of the space as it is stored. */
 template <typename T, int W, bool FOLD>
-__global__ void __launch_bounds__(COMBINE_GROUP)
+static __global__ void __launch_bounds__(COMBINE_GROUP)
     combine_points(const __grid_constant__ kp_combination m, T *out, float *time) {
   __shared__ double shared[2][COMBINE_GROUP / 32];
   kp_group_sums sum = {shared, 0};
@@ -84,8 +84,7 @@ __global__ void __launch_bounds__(COMBINE_GROUP)
   if (threadIdx.x == 0 && t.there && time != NULL) time[t.n] = (float)sqrt(square + c);
 }
 
-template <typename T, int W>
-static void launch(const kp_call *call, kp_combination m, kp_combine_kind kind) {
+template <typename T, int W> static void launch(const kp_call *call, kp_combination m, kp_combine_kind kind) {
   cudaStream_t stream = kp_cuda_of(call)->stream;
   T *out = (T *)call->output[0];
   float *time = (float *)call->output[1];

@@ -57,8 +57,7 @@ __device__ static inline kp_token token_of(const kp_combination &m, int64_t n) {
 
 template <typename T>
 __device__ static inline kp_combined_point<T> point_of(const kp_combination &m, const kp_token &t, int i) {
-  if (i < m.shared_count)
-    return kp_combined_point<T>{(const T *)m.shared[i] + t.n * m.pitch, t.n, 1.0f};
+  if (i < m.shared_count) return kp_combined_point<T>{(const T *)m.shared[i] + t.n * m.pitch, t.n, 1.0f};
   const int64_t row = __shfl_sync(0xffffffffu, t.slot, i - m.shared_count);
   const float weight = __shfl_sync(0xffffffffu, t.weight, i - m.shared_count);
   return kp_combined_point<T>{(const T *)m.rows + row * m.pitch, row, weight};
@@ -121,8 +120,7 @@ __device__ static inline double add_point(const kp_combination &m, const kp_toke
 }
 
 /* The thread's part of |a|². */
-template <int W, typename R>
-__device__ static inline double square_of(const R (&a)[COMBINE_ITEMS][W]) {
+template <int W, typename R> __device__ static inline double square_of(const R (&a)[COMBINE_ITEMS][W]) {
   double square = 0;
 #pragma unroll
   for (int item = 0; item < COMBINE_ITEMS; item++)

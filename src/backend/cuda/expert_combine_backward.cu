@@ -145,13 +145,14 @@ __device__ static void fold_backward(const kp_combination &m, const kp_combinati
 }
 
 template <typename T, int W, kp_combine_kind KIND>
-__global__ void __launch_bounds__(COMBINE_GROUP)
+static __global__ void __launch_bounds__(COMBINE_GROUP)
     combine_backward(const __grid_constant__ kp_combination m,
                      const __grid_constant__ kp_combination_gradient b) {
   __shared__ double shared[2][COMBINE_GROUP / 32];
   kp_group_sums sum = {shared, 0};
   const double c = curvature_of(m);
-  const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y, step = (int64_t)gridDim.x * blockDim.y;
+  const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y,
+                step = (int64_t)gridDim.x * blockDim.y;
   for (int64_t first = (int64_t)blockIdx.x * blockDim.y; first < m.N; first += step) {
     const kp_token t = token_of(m, first + threadIdx.y);
     kp_sum_gradient<W> s = {};
@@ -214,7 +215,8 @@ static void launch(const kp_call *call, kp_combination m, const kp_combination_g
 extern "C" kp_status kp_cuda_expert_combine_backward(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const kp_combine_arguments *a = (const kp_combine_arguments *)node->arguments;
-  bool wide = kp_combination_is_wide(call, FIRST_SHARED) && kp_input_is_wide(call, 4) && kp_output_is_wide(call, 0);
+  bool wide =
+      kp_combination_is_wide(call, FIRST_SHARED) && kp_input_is_wide(call, 4) && kp_output_is_wide(call, 0);
   for (int i = FIRST_SHARED_OUTPUT; i < node->outputs; i++) wide = wide && kp_output_is_wide(call, i);
   kp_combination m;
   KP_TRY(kp_combination_of(call, FIRST_SHARED, wide, &m, error));

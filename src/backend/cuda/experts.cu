@@ -18,7 +18,7 @@ struct kp_gather {
 
 /* Bytes: x once, every sorted row once; a token's row is read once for all its experts. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     gather(const T *x, T *rows, const __grid_constant__ kp_gather g) {
   const kp_place place = kp_place_of(GATHER_ROWS);
   if (place.chunk >= g.chunks) return;
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(KP_TILE_THREADS)
 
 /* Bytes: every row's gradient once, the tokens' once.  `g` may be NULL: then only times go back. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     gather_backward(const T *rows, T *gx, const __grid_constant__ kp_gather g) {
   const kp_place place = kp_place_of(GATHER_ROWS);
   if (place.chunk >= g.chunks) return;
@@ -103,8 +103,8 @@ extern "C" kp_status kp_cuda_gather_rows_backward(const kp_call *call, kp_error 
     constexpr int W = decltype(width)::value;
     const kp_tile tile = kp_tile_of(g.N, g.pitch / W, GATHER_ROWS);
     g.chunks = tile.chunks;
-    gather_backward<T, W><<<tile.grid, tile.block, 0, kp_cuda_of(call)->stream>>>(
-        (const T *)call->input[0], (T *)call->output[0], g);
+    gather_backward<T, W><<<tile.grid, tile.block, 0, kp_cuda_of(call)->stream>>>((const T *)call->input[0],
+                                                                                  (T *)call->output[0], g);
   });
   return kp_launched(call, error);
 }
@@ -123,7 +123,7 @@ __device__ static inline int expert_of(const int32_t *offsets, int experts, int6
 
 /* A warp has a row.  Bytes: the space once. */
 template <typename T, int W>
-__global__ void __launch_bounds__(LIFT_WARPS * 32)
+static __global__ void __launch_bounds__(LIFT_WARPS * 32)
     lift_rows(const T *space, const int32_t *offsets, kp_numbers c, float *time, int64_t rows, int64_t pitch,
               int experts) {
   const int64_t row = (int64_t)blockIdx.x * LIFT_WARPS + threadIdx.x / 32;
@@ -156,7 +156,7 @@ extern "C" kp_status kp_cuda_expert_lift(const kp_call *call, kp_error *error) {
 
 /* g space = direct + g time · s/t; `direct` may be NULL.  Bytes: each once. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     lift_backward(const T *space, const float *time, const float *g, const T *direct, T *out, int64_t rows,
                   int64_t pitch, int64_t chunks) {
   const kp_place place = kp_place_of(GATHER_ROWS);
@@ -175,7 +175,8 @@ __global__ void __launch_bounds__(KP_TILE_THREADS)
 }
 
 /* g c of expert `blockIdx.x`: Σ g / (2 t) over its rows. */
-__global__ void sum_curvatures(const int32_t *offsets, const float *time, const float *g, kp_results out) {
+static __global__ void sum_curvatures(const int32_t *offsets, const float *time, const float *g,
+                                      kp_results out) {
   __shared__ double shared[32];
   double sum = 0;
 #pragma unroll 4
@@ -214,8 +215,8 @@ __device__ static inline double number_or_one(const kp_numbers &numbers) {
   return numbers.at == NULL ? 1 : (double)numbers[0];
 }
 
-__global__ void scale_experts(kp_numbers c, kp_numbers reference, kp_results out, int64_t experts,
-                              bool inverse) {
+static __global__ void scale_experts(kp_numbers c, kp_numbers reference, kp_results out, int64_t experts,
+                                     bool inverse) {
   const int64_t e = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (e >= experts) return;
   const double own = (double)c[e], other = number_or_one(reference);
@@ -223,8 +224,9 @@ __global__ void scale_experts(kp_numbers c, kp_numbers reference, kp_results out
 }
 
 /* One block, so that the reference's gradient has one order. */
-__global__ void scale_experts_backward(kp_numbers c, kp_numbers reference, kp_numbers scale, kp_numbers g,
-                                       kp_results gc, kp_results g_reference, int64_t experts, double sign) {
+static __global__ void scale_experts_backward(kp_numbers c, kp_numbers reference, kp_numbers scale,
+                                              kp_numbers g, kp_results gc, kp_results g_reference,
+                                              int64_t experts, double sign) {
   __shared__ double shared[32];
   double sum = 0;
   for (int64_t e = threadIdx.x; e < experts; e += blockDim.x) {
