@@ -26,7 +26,7 @@ __device__ static inline bool is_token(const kp_balance &b, int64_t n) {
 }
 
 /* Adds whole numbers, so that their order does not matter. */
-__global__ void count_choices(const __grid_constant__ kp_balance b) {
+static __global__ void count_choices(const __grid_constant__ kp_balance b) {
   extern __shared__ int32_t counted[];
   for (int i = threadIdx.x; i <= b.E; i += blockDim.x) counted[i] = 0;
   __syncthreads();
@@ -44,7 +44,7 @@ __global__ void count_choices(const __grid_constant__ kp_balance b) {
     if (counted[i] > 0) atomicAdd(&b.counts[sequence * (b.E + 1) + i], counted[i]);
 }
 
-__global__ void weigh_counts(const __grid_constant__ kp_balance b) {
+static __global__ void weigh_counts(const __grid_constant__ kp_balance b) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, sequence = at / b.E;
   if (sequence >= b.sequences) return;
   const int32_t *counts = b.counts + sequence * (b.E + 1);
@@ -54,7 +54,7 @@ __global__ void weigh_counts(const __grid_constant__ kp_balance b) {
 }
 
 /* A warp has a token.  Bytes: the scores once. */
-__global__ void __launch_bounds__(BALANCE_WARPS * 32) sum_loss(const __grid_constant__ kp_balance b) {
+static __global__ void __launch_bounds__(BALANCE_WARPS * 32) sum_loss(const __grid_constant__ kp_balance b) {
   __shared__ double shared[32];
   const int lane = threadIdx.x % 32;
   double loss = 0;
@@ -75,14 +75,14 @@ __global__ void __launch_bounds__(BALANCE_WARPS * 32) sum_loss(const __grid_cons
   if (threadIdx.x == 0) b.partial[blockIdx.x] = loss;
 }
 
-__global__ void sum_partial_losses(const double *partial, kp_results out) {
+static __global__ void sum_partial_losses(const double *partial, kp_results out) {
   __shared__ double shared[32];
   const double loss = kp_block_sum(partial[threadIdx.x], shared);
   if (threadIdx.x == 0) out.set(0, (float)loss);
 }
 
 /* Bytes: the scores once, their gradients once. */
-__global__ void __launch_bounds__(BALANCE_WARPS * 32)
+static __global__ void __launch_bounds__(BALANCE_WARPS * 32)
     balance_backward(const __grid_constant__ kp_balance b, kp_numbers g, float *gp) {
   const int lane = threadIdx.x % 32;
   const int64_t n = (int64_t)blockIdx.x * BALANCE_WARPS + threadIdx.x / 32;

@@ -7,11 +7,10 @@
 
 enum { KP_COLUMNS_A_BLOCK = 32, KP_GROUPS_A_BLOCK = 16 };
 
-/* out[i] += the sum over groups of partial[group · stride + i], i < columns.  Templates only so that each
- * file has its own copy. */
+/* out[i] += the sum over groups of partial[group · stride + i], i < columns. */
 template <typename T>
-__global__ void kp_add_columns(const T *partial, int64_t groups, int64_t stride, int64_t columns,
-                               kp_results out) {
+static __global__ void kp_add_columns(const T *partial, int64_t groups, int64_t stride, int64_t columns,
+                                      kp_results out) {
   __shared__ T shared[KP_GROUPS_A_BLOCK][KP_COLUMNS_A_BLOCK];
   const int64_t column = (int64_t)blockIdx.x * KP_COLUMNS_A_BLOCK + threadIdx.x;
   T sum = 0;
@@ -35,8 +34,8 @@ static inline void kp_add_columns_to(const kp_call *call, const T *partial, int6
 }
 
 /* out += factor · the sum of `count` numbers, by one block of 1024. */
-template <typename T> __global__ void kp_add_numbers(const T *numbers, int64_t count, double factor,
-                                                     kp_results out) {
+template <typename T>
+static __global__ void kp_add_numbers(const T *numbers, int64_t count, double factor, kp_results out) {
   __shared__ double shared[32];
   double sum = 0;
 #pragma unroll 8

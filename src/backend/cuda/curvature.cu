@@ -34,8 +34,8 @@ __device__ static double curvature_derivative(kp_curvature_map map, double theta
 }
 
 /* out = f(θ), or g f'(θ) where there is a gradient. */
-__global__ void map_curvatures(kp_elements theta, kp_elements g, kp_results out, int64_t columns,
-                               int64_t pitch, int64_t count, kp_curvature_map map) {
+static __global__ void map_curvatures(kp_elements theta, kp_elements g, kp_results out, int64_t columns,
+                                      int64_t pitch, int64_t count, kp_curvature_map map) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int64_t column = at % pitch, i = at / pitch * columns + column;

@@ -1,6 +1,6 @@
 /* Dropout: the mask is a pure function of the run, the step, the stream and the element, so nothing is stored
- * and the backward pass draws it again.  Seed and step are read on the device, as recorded work is replayed in
- * later steps. */
+ * and the backward pass draws it again.  Seed and step are read on the device, as recorded work is replayed
+ * in later steps. */
 #include "backend/cuda/chunks.cuh"
 
 extern "C" {
@@ -34,11 +34,11 @@ __device__ static inline float factor_of(const kp_mask &mask, unsigned word) {
 }
 
 /* Rows without padding, one after the other.  Bytes: x once, y once.  Arithmetic: ten rounds of two wide
- * products for four elements, about as long as the bytes take in bfloat16.  Dropped elements are multiplied by
- * zero: what is not finite is not hidden. */
+ * products for four elements, about as long as the bytes take in bfloat16.  Dropped elements are multiplied
+ * by zero: what is not finite is not hidden. */
 template <typename T>
-__global__ void __launch_bounds__(KP_TILE_THREADS) drop_flat(const T *x, T *y, int64_t count, kp_mask mask,
-                                                             const kp_device_step *step) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    drop_flat(const T *x, T *y, int64_t count, kp_mask mask, const kp_device_step *step) {
   const unsigned long long seed = step->seed;
   const unsigned now = (unsigned)step->step;
   const int64_t at = ((int64_t)blockIdx.x * KP_TILE_THREADS + threadIdx.x) * KP_CHUNK;
@@ -64,16 +64,15 @@ __global__ void __launch_bounds__(KP_TILE_THREADS) drop_flat(const T *x, T *y, i
 
 /* Padded rows, or memory that does not start at 16 bytes: element by element. */
 template <typename T>
-__global__ void __launch_bounds__(KP_TILE_THREADS) drop_rows(const T *x, T *y, int64_t count, int64_t columns,
-                                                             int64_t pitch, kp_mask mask,
-                                                             const kp_device_step *step) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    drop_rows(const T *x, T *y, int64_t count, int64_t columns, int64_t pitch, kp_mask mask,
+              const kp_device_step *step) {
   const int64_t at = (int64_t)blockIdx.x * KP_TILE_THREADS + threadIdx.x;
   if (at >= count) return;
   const int64_t column = at % pitch, i = at / pitch * columns + column;
   float value = 0;
   if (column < columns) {
-    const uint4 word =
-        draw(step->seed, (unsigned)step->step, mask.first_block + (unsigned long long)i / 4);
+    const uint4 word = draw(step->seed, (unsigned)step->step, mask.first_block + (unsigned long long)i / 4);
     const unsigned own = i % 4 == 0 ? word.x : i % 4 == 1 ? word.y : i % 4 == 2 ? word.z : word.w;
     value = kp_to_float(x[at]) * factor_of(mask, own);
   }

@@ -44,8 +44,8 @@ enum { SUM_BLOCKS = 1024 };
 
 /* Reads all elements once, padding included: bound by that. */
 template <typename T>
-__global__ void __launch_bounds__(KP_TILE_THREADS) sum_blocks(const T *x, int64_t count, bool wide,
-                                                              double *partial) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    sum_blocks(const T *x, int64_t count, bool wide, double *partial) {
   __shared__ double shared[32];
   const int64_t chunks = wide ? count / KP_CHUNK : 0;
   const int64_t first = (int64_t)blockIdx.x * KP_TILE_THREADS + threadIdx.x;
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(KP_TILE_THREADS) sum_blocks(const T *x, int64_
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void sum_partials(const double *partial, double scale, kp_results out) {
+static __global__ void sum_partials(const double *partial, double scale, kp_results out) {
   __shared__ double shared[32];
   const double sum = kp_block_sum(partial[threadIdx.x], shared);
   if (threadIdx.x == 0) out.set(0, (float)(scale * sum));
@@ -91,8 +91,8 @@ extern "C" kp_status kp_cuda_sum(const kp_call *call, kp_error *error) {
 }
 
 /* Writes every element once: bound by that. */
-__global__ void fill_with_gradient(kp_numbers g, float scale, kp_results out, int64_t columns, int64_t pitch,
-                                   int64_t count) {
+static __global__ void fill_with_gradient(kp_numbers g, float scale, kp_results out, int64_t columns,
+                                          int64_t pitch, int64_t count) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (at < count) out.set(at, at % pitch < columns ? scale * g[0] : 0.0f);
 }

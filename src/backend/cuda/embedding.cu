@@ -32,7 +32,7 @@ __device__ static inline int64_t looked_up(const kp_lookup &l, int64_t row, kp_d
 
 /* Bytes: a row of each table a token, and the result; that bounds it. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     embed(kp_lookup token, kp_lookup position, T *out, int64_t rows, int64_t pitch, int64_t chunks,
           kp_device_step *step, int node) {
   const kp_place place = kp_place_of(EMBEDDING_ROWS);
@@ -44,8 +44,8 @@ __global__ void __launch_bounds__(KP_TILE_THREADS)
   for (int i = 0; i < EMBEDDING_ROWS; i++) {
     const int64_t row = place.row + i * place.step;
     if (row >= rows) break;
-    sum[i] = kp_read<W>((const T *)token.table + looked_up(token, row, step, node, report) * token.pitch +
-                        column);
+    sum[i] =
+        kp_read<W>((const T *)token.table + looked_up(token, row, step, node, report) * token.pitch + column);
   }
 #pragma unroll
   for (int i = 0; i < EMBEDDING_ROWS; i++) {
@@ -72,7 +72,8 @@ extern "C" kp_status kp_cuda_embedding(const kp_call *call, kp_error *error) {
   const kp_tensor *out = call->node->output[0];
   const int64_t rows = kp_tensor_rows(out), pitch = kp_pitch(out);
   if (rows == 0) return KP_OK;
-  const kp_lookup token = lookup_of(call, 0, KP_FAULT_TOKEN), position = lookup_of(call, 2, KP_FAULT_POSITION);
+  const kp_lookup token = lookup_of(call, 0, KP_FAULT_TOKEN),
+                  position = lookup_of(call, 2, KP_FAULT_POSITION);
   const bool wide = kp_output_is_wide(call, 0) && kp_is_wide(token.table, token.pitch) &&
                     kp_is_wide(position.table, position.pitch);
   kp_by_chunk(kp_tensor_is_half(call, out), wide, [&](auto real, auto width) {
@@ -80,8 +81,8 @@ extern "C" kp_status kp_cuda_embedding(const kp_call *call, kp_error *error) {
     constexpr int W = decltype(width)::value;
     const kp_tile tile = kp_tile_of(rows, pitch / W, EMBEDDING_ROWS);
     const kp_cuda *cuda = kp_cuda_of(call);
-    embed<T, W><<<tile.grid, tile.block, 0, cuda->stream>>>(token, position, (T *)call->output[0], rows,
-                                                            pitch, tile.chunks, cuda->step, call->node->index);
+    embed<T, W><<<tile.grid, tile.block, 0, cuda->stream>>>(
+        token, position, (T *)call->output[0], rows, pitch, tile.chunks, cuda->step, call->node->index);
   });
   return kp_launched(call, error);
 }
@@ -127,7 +128,8 @@ extern "C" size_t kp_cuda_scratch_embedding_backward(const kp_node *node, int th
 }
 
 /* Copies the indices; those out of range become 0. */
-__global__ void check_indices(kp_lookup l, int32_t *keys, int64_t rows, kp_device_step *step, int node) {
+static __global__ void check_indices(kp_lookup l, int32_t *keys, int64_t rows, kp_device_step *step,
+                                     int node) {
   const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (row < rows) keys[row] = (int32_t)looked_up(l, row, step, node, true);
 }
@@ -172,8 +174,9 @@ struct kp_runs {
   bool table_wide;
 };
 
-template <int W> __device__ static inline void add_to_table(const kp_runs &r, int32_t key, int64_t column,
-                                                            const kp_chunk<W> &sum) {
+template <int W>
+__device__ static inline void add_to_table(const kp_runs &r, int32_t key, int64_t column,
+                                           const kp_chunk<W> &sum) {
   float *at = r.table + key * r.table_pitch + column;
   if (W == 1 || r.table_wide) {
     kp_chunk<W> x = kp_read<W>(at);
@@ -190,7 +193,8 @@ template <int W> __device__ static inline void add_to_table(const kp_runs &r, in
 /* Thread (x, y): chunk x of piece y of the block.  Bytes: g once, each touched row of the table read and
  * written.  The rows of a group are read before they are summed, so that several are under way. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS) sum_runs(const T *g, const __grid_constant__ kp_runs r) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    sum_runs(const T *g, const __grid_constant__ kp_runs r) {
   enum { GROUP = 4 };
   const int64_t chunk = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
   const int64_t piece = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
@@ -227,7 +231,7 @@ __global__ void __launch_bounds__(KP_TILE_THREADS) sum_runs(const T *g, const __
 
 /* Sums up the run that begins in a piece and goes on behind it. */
 template <int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS) sum_ends(const __grid_constant__ kp_runs r) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS) sum_ends(const __grid_constant__ kp_runs r) {
   const int64_t chunk = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
   const int64_t piece = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
   if (chunk >= r.chunks || piece + 1 >= r.pieces) return;
@@ -253,8 +257,8 @@ static kp_status add_rows(const kp_call *call, int index, int output, int kind, 
   const kp_cuda *cuda = kp_cuda_of(call);
   char *scratch = (char *)call->scratch;
   const kp_lookup lookup = {(const int32_t *)call->input[index], NULL, kp_tensor_rows(table), 0, kind};
-  check_indices<<<kp_blocks(p.rows, 256), 256, 0, cuda->stream>>>(
-      lookup, (int32_t *)(scratch + p.keys[0]), p.rows, cuda->step, call->node->index);
+  check_indices<<<kp_blocks(p.rows, 256), 256, 0, cuda->stream>>>(lookup, (int32_t *)(scratch + p.keys[0]),
+                                                                  p.rows, cuda->step, call->node->index);
   int result;
   KP_TRY(sort_indices(call, &p, lookup.limit, &result, error));
   kp_runs r = {};

@@ -20,8 +20,7 @@ struct kp_gate_rows {
 /* Factors of the columns of a chunk. */
 template <int W> struct kp_factors { kp_chunk<W> up, gate; };
 
-template <int W>
-__device__ static inline kp_factors<W> factors_of(const kp_gate_rows &r, int64_t column) {
+template <int W> __device__ static inline kp_factors<W> factors_of(const kp_gate_rows &r, int64_t column) {
   kp_factors<W> f;
 #pragma unroll
   for (int i = 0; i < W; i++) {
@@ -38,8 +37,8 @@ __device__ static inline kp_chunk<W> gated_chunk(kp_activation_kind kind, const 
   kp_by_activation(kind, [&](auto constant) {
 #pragma unroll
     for (int i = 0; i < W; i++)
-      u.value[i] *= f.up.value[i] *
-                    kp_activate<decltype(constant)::value>(f.gate.value[i] * gate.value[i]).value;
+      u.value[i] *=
+          f.up.value[i] * kp_activate<decltype(constant)::value>(f.gate.value[i] * gate.value[i]).value;
   });
   return u;
 }
@@ -49,7 +48,8 @@ __device__ static inline kp_chunk<W> gated_chunk(kp_activation_kind kind, const 
 /* Bytes: u, gate and the result once, which bounds it in float; in bfloat16 about as many cycles go to the
  * exponentials. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS) gate_elements(const __grid_constant__ kp_gate_rows r, T *y) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    gate_elements(const __grid_constant__ kp_gate_rows r, T *y) {
   const kp_place place = kp_place_of(GATED_ROWS);
   if (place.chunk >= r.chunks) return;
   const int64_t column = place.chunk * W;
@@ -79,7 +79,7 @@ __device__ static inline float row_sum(float x, float (*shared)[32]) {
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     gate_rows(const __grid_constant__ kp_gate_rows r, T *y, float *time, kp_numbers c) {
   __shared__ float shared[8][32];
   const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
@@ -191,7 +191,7 @@ __device__ static inline void gated_backward(kp_activation_kind kind, const kp_f
 /* Bytes: u, gate and g once, their gradients once.  A thread has a chunk of several rows, and leaves its sums
  * over them as a row of `partial`. */
 template <typename T, int W, bool SUMS>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     gate_backward(const __grid_constant__ kp_gate_rows r, const __grid_constant__ kp_gate_gradients b) {
   const int64_t chunk = (int64_t)blockIdx.y * blockDim.x + threadIdx.x, column = chunk * W;
   if (chunk >= r.chunks) return;
@@ -217,17 +217,17 @@ __global__ void __launch_bounds__(KP_TILE_THREADS)
   }
   if constexpr (SUMS) {
 #pragma unroll
-  for (int i = 0; i < W; i++) {
-    if (column + i < r.width) {
-      b.partial[group * 2 * r.width + column + i] = sums.up.value[i];
-      b.partial[group * 2 * r.width + r.width + column + i] = r.gate_scale * sums.gate.value[i];
+    for (int i = 0; i < W; i++) {
+      if (column + i < r.width) {
+        b.partial[group * 2 * r.width + column + i] = sums.up.value[i];
+        b.partial[group * 2 * r.width + r.width + column + i] = r.gate_scale * sums.gate.value[i];
+      }
     }
-  }
   }
 }
 
 /* g c += Σ g time / (2 time), by one block. */
-__global__ void sum_times(const float *time, const float *g_time, int64_t rows, kp_results out) {
+static __global__ void sum_times(const float *time, const float *g_time, int64_t rows, kp_results out) {
   __shared__ double shared[32];
   double sum = 0;
 #pragma unroll 4

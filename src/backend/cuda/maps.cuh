@@ -11,8 +11,8 @@
 enum { KP_MAP_UNROLL = 2 };
 
 template <typename A, typename B, typename O, typename F>
-__global__ void __launch_bounds__(KP_TILE_THREADS) kp_map_flat(const A *a, const B *b, O *out, int64_t count,
-                                                               F f) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    kp_map_flat(const A *a, const B *b, O *out, int64_t count, F f) {
   const int64_t chunks = count / KP_CHUNK;
   const int64_t first = (int64_t)blockIdx.x * (KP_MAP_UNROLL * KP_TILE_THREADS) + threadIdx.x;
   kp_chunk<KP_CHUNK> x[KP_MAP_UNROLL], y[KP_MAP_UNROLL];
@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(KP_TILE_THREADS) kp_map_flat(const A *a, const
 }
 
 template <typename F>
-__global__ void kp_map_any(kp_elements a, kp_elements b, kp_results out, int64_t columns, int64_t pitch,
-                           int64_t count, F f) {
+static __global__ void kp_map_any(kp_elements a, kp_elements b, kp_results out, int64_t columns,
+                                  int64_t pitch, int64_t count, F f) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
   const int64_t column = at % pitch, i = at / pitch * columns + column;

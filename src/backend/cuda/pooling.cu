@@ -18,7 +18,7 @@ __device__ static inline bool counts(const kp_pool &p, int64_t row) {
 }
 
 /* share[b] = 1 / rows of sequence b that count, 0 without any; a block a sequence. */
-__global__ void count_rows(const __grid_constant__ kp_pool p) {
+static __global__ void count_rows(const __grid_constant__ kp_pool p) {
   __shared__ float shared[32];
   float count = 0; /* a whole number, exact */
   for (int64_t t = threadIdx.x; t < p.T; t += blockDim.x) count += counts(p, blockIdx.x * p.T + t);
@@ -28,7 +28,8 @@ __global__ void count_rows(const __grid_constant__ kp_pool p) {
 
 /* Group `blockIdx.z` of the rows of a sequence.  Bytes: x once; that bounds it. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS) sum_rows(const T *x, const __grid_constant__ kp_pool p) {
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    sum_rows(const T *x, const __grid_constant__ kp_pool p) {
   const int64_t chunk = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
   const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y, b = blockIdx.z;
   if (chunk >= p.chunks || group >= p.groups) return;
@@ -43,8 +44,7 @@ __global__ void __launch_bounds__(KP_TILE_THREADS) sum_rows(const T *x, const __
   kp_write<W>(p.partial + (b * p.groups + group) * p.pooled_pitch + chunk * W, sum);
 }
 
-template <typename T>
-__global__ void mean_of_groups(const __grid_constant__ kp_pool p, T *out) {
+template <typename T> static __global__ void mean_of_groups(const __grid_constant__ kp_pool p, T *out) {
   const int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, b = blockIdx.y;
   if (column >= p.pooled_pitch) return;
   float sum = 0;
@@ -55,7 +55,7 @@ __global__ void mean_of_groups(const __grid_constant__ kp_pool p, T *out) {
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     spread_mean(const T *g, T *gx, const __grid_constant__ kp_pool p) {
   const kp_place place = kp_place_of(POOL_ROWS);
   if (place.chunk >= p.chunks) return;
@@ -145,7 +145,7 @@ extern "C" kp_status kp_cuda_mean_rows_backward(const kp_call *call, kp_error *e
 
 /* Row `row` of each sequence from x to y, or back: then all other rows of y are zeros. */
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     select_rows(const T *x, T *y, int64_t rows, int64_t T_, int64_t row, int64_t pitch, int64_t chunks,
                 bool backward) {
   const kp_place place = kp_place_of(POOL_ROWS);

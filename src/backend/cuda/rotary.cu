@@ -20,8 +20,8 @@ struct kp_turns {
 struct kp_rotation {
   int64_t rows, pitch;
   int heads, stride, offset;
-  int first, pairs;     /* pairs of this launch, of `half_size` of a head */
-  int half_size;        /* D/2 */
+  int first, pairs; /* pairs of this launch, of `half_size` of a head */
+  int half_size;    /* D/2 */
   int rows_a_block;
   bool halves, transposed, upstream;
 };
@@ -37,8 +37,8 @@ __device__ static inline float2 sine_and_cosine(double turns) {
   return both;
 }
 
-/* Column j of the published table: the sine (even j) or cosine of angle j/2.  The frequencies of a launch that
- * has only some of the pairs begin elsewhere, see frequencies_of. */
+/* Column j of the published table: the sine (even j) or cosine of angle j/2.  The frequencies of a launch
+ * that has only some of the pairs begin elsewhere, see frequencies_of. */
 __device__ static inline float upstream_entry(double turns, int column) {
   const float2 both = sine_and_cosine(turns);
   return column % 2 == 0 ? both.x : both.y;
@@ -102,7 +102,7 @@ __device__ static inline void copy_rest(const kp_rotation &r, const T *x, T *y, 
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(KP_TILE_THREADS)
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
     rotate_rows(const T *x, T *y, const int32_t *positions, const __grid_constant__ kp_rotation r,
                 const __grid_constant__ kp_turns first, const __grid_constant__ kp_turns second) {
   __shared__ float2 table[ROTARY_SHARED_PAIRS];
@@ -133,9 +133,8 @@ static kp_turns frequencies_of(const kp_rotary_arguments *a, int column, int cou
   kp_turns turns;
   for (int i = 0; i < count; i++) {
     const int pair = a->upstream ? (column + i) / 2 : column + i;
-    turns.a_position[i] =
-        kp_rotary_frequency(a->base, a->head_size, pair, a->upstream ? kp_yarn{} : yarn) /
-        (2 * 3.14159265358979323846);
+    turns.a_position[i] = kp_rotary_frequency(a->base, a->head_size, pair, a->upstream ? kp_yarn{} : yarn) /
+                          (2 * 3.14159265358979323846);
   }
   return turns;
 }
@@ -175,9 +174,10 @@ static void rotate(const kp_call *call, const kp_rotary_arguments *a, kp_rotatio
     r.rows_a_block = (int)rows;
     const kp_turns first = frequencies_of(a, r.first, r.pairs);
     const kp_turns second = a->upstream ? frequencies_of(a, half + r.first, r.pairs) : kp_turns{};
-    rotate_rows<T, W><<<kp_blocks(r.rows, rows), dim3((unsigned)x, (unsigned)y), 0,
-                        kp_cuda_of(call)->stream>>>((const T *)call->input[0], (T *)call->output[0],
-                                                    (const int32_t *)call->input[1], r, first, second);
+    rotate_rows<T, W>
+        <<<kp_blocks(r.rows, rows), dim3((unsigned)x, (unsigned)y), 0, kp_cuda_of(call)->stream>>>(
+            (const T *)call->input[0], (T *)call->output[0], (const int32_t *)call->input[1], r, first,
+            second);
   }
 }
 
@@ -185,8 +185,7 @@ extern "C" kp_status kp_cuda_rotary(const kp_call *call, kp_error *error) {
   const kp_rotary_arguments *a = (const kp_rotary_arguments *)call->node->arguments;
   const kp_rotation r = rotation_of(call, a);
   if (r.rows == 0) return KP_OK;
-  kp_by_chunk(kp_tensor_is_half(call, call->node->input[0]), is_wide(call, &r), [&](auto real, auto width) {
-    rotate<decltype(real), decltype(width)::value>(call, a, r);
-  });
+  kp_by_chunk(kp_tensor_is_half(call, call->node->input[0]), is_wide(call, &r),
+              [&](auto real, auto width) { rotate<decltype(real), decltype(width)::value>(call, a, r); });
   return kp_launched(call, error);
 }

@@ -9,7 +9,7 @@
 
 enum { ROUTE_WARPS = 8, ROUTE_TOKENS = 32 /* of a block: a tile of the sort */, MOST_EXPERTS = 1024 };
 
-struct kp_gate {
+struct kp_router {
   const void *logits;
   const int32_t *documents;
   int64_t N, logits_pitch;
@@ -81,7 +81,7 @@ template <int ITEMS> __device__ static inline void forget(unsigned (&key)[ITEMS]
 }
 
 /* Keeps the keys of the groups whose two largest scores have the largest sums; lane g holds group g. */
-template <int ITEMS> __device__ static inline void limit_groups(const kp_gate &g, unsigned (&key)[ITEMS]) {
+template <int ITEMS> __device__ static inline void limit_groups(const kp_router &g, unsigned (&key)[ITEMS]) {
   const int lane = threadIdx.x % 32, size = g.E / g.groups;
   unsigned own = NO_KEY;
   for (int group = 0; group < g.groups; group++) {
@@ -109,7 +109,7 @@ template <int ITEMS> __device__ static inline void limit_groups(const kp_gate &g
 
 /* The weight of choice `lane` of k, from its logit and score.  Renormalised weights are a softmax of log p
  * over the chosen: no sum can vanish. */
-__device__ static inline float weigh(const kp_gate &g, float logit, float p, bool there) {
+__device__ static inline float weigh(const kp_router &g, float logit, float p, bool there) {
   if (!g.renormalise) return g.scale * p;
   float x = g.score == KP_GATE_SOFTMAX ? logit : fminf(logit, 0.0f) - log1pf(expf(-fabsf(logit)));
   if (logit != logit) x = logit;
@@ -120,14 +120,13 @@ __device__ static inline float weigh(const kp_gate &g, float logit, float p, boo
 
 /* One token: lane j gets its choice j. */
 template <typename T, int ITEMS>
-__device__ static inline int route_token(const kp_gate &g, const kp_numbers &bias, int64_t n) {
+__device__ static inline int route_token(const kp_router &g, const kp_numbers &bias, int64_t n) {
   const int lane = threadIdx.x % 32;
   const T *logits = (const T *)g.logits + n * g.logits_pitch;
   float x[ITEMS];
   unsigned key[ITEMS];
 #pragma unroll
-  for (int i = 0; i < ITEMS; i++)
-    x[i] = i * 32 + lane < g.E ? kp_to_float(logits[i * 32 + lane]) : -INFINITY;
+  for (int i = 0; i < ITEMS; i++) x[i] = i * 32 + lane < g.E ? kp_to_float(logits[i * 32 + lane]) : -INFINITY;
   score_row(g.score, x);
 #pragma unroll
   for (int i = 0; i < ITEMS; i++) {
@@ -162,8 +161,8 @@ __device__ static inline int route_token(const kp_gate &g, const kp_numbers &bia
 }
 
 template <typename T, int ITEMS>
-__global__ void __launch_bounds__(ROUTE_WARPS * 32)
-    route_tokens(const __grid_constant__ kp_gate g, const kp_numbers bias) {
+static __global__ void __launch_bounds__(ROUTE_WARPS * 32)
+    route_tokens(const __grid_constant__ kp_router g, const kp_numbers bias) {
   extern __shared__ int32_t chosen[]; /* of all, and of those that are no padding */
   int32_t *counted = chosen + g.E;
   for (int i = threadIdx.x; i < 2 * g.E; i += blockDim.x) chosen[i] = 0;
@@ -201,9 +200,9 @@ extern "C" size_t kp_cuda_scratch_route(const kp_node *node, int threads) {
   return tile_count_bytes(N, E) + aligned((size_t)E * sizeof(int32_t));
 }
 
-static kp_gate gate_of(const kp_call *call) {
+static kp_router gate_of(const kp_call *call) {
   const kp_route_arguments *a = (const kp_route_arguments *)call->node->arguments;
-  kp_gate g = {};
+  kp_router g = {};
   g.logits = call->input[0];
   g.documents = call->node->inputs > 2 ? (const int32_t *)call->input[2] : NULL;
   g.N = kp_tensor_rows(call->node->input[0]);
@@ -222,7 +221,7 @@ static kp_gate gate_of(const kp_call *call) {
   return g;
 }
 
-static kp_status sort_rows(const kp_call *call, const kp_gate &g, kp_error *error) {
+static kp_status sort_rows(const kp_call *call, const kp_router &g, kp_error *error) {
   kp_sort sort = {};
   sort.count = g.N * g.k;
   sort.tile = ROUTE_TOKENS * g.k;
@@ -239,7 +238,7 @@ static kp_status sort_rows(const kp_call *call, const kp_gate &g, kp_error *erro
   return kp_sort_finish(call, &sort, error);
 }
 
-template <typename T> static void launch_route(const kp_call *call, const kp_gate &g) {
+template <typename T> static void launch_route(const kp_call *call, const kp_router &g) {
   const kp_numbers bias =
       call->node->inputs > 1 && call->input[1] != NULL ? kp_input_numbers(call, 1) : kp_numbers{};
   const size_t shared = 2 * (size_t)g.E * sizeof(int32_t);
@@ -253,7 +252,7 @@ template <typename T> static void launch_route(const kp_call *call, const kp_gat
 }
 
 extern "C" kp_status kp_cuda_route(const kp_call *call, kp_error *error) {
-  const kp_gate g = gate_of(call);
+  const kp_router g = gate_of(call);
   if (g.E > MOST_EXPERTS || g.k > 32 || g.groups > 32)
     return kp_fail(error, KP_ERR_UNSUPPORTED,
                    "the cuda backend routes to at most %d experts in 32 groups with 32 choices, not %d in %d "
@@ -281,11 +280,11 @@ struct kp_gate_gradient {
   float scale;
 };
 
-/* Without renormalisation g p gains scale · g w, and goes through softmax or sigmoid; with it, the weights are
- * scale times a softmax over the chosen of l or log sigmoid(l).  A warp has a token.  Bytes: scores and their
- * gradient once, the result once. */
+/* Without renormalisation g p gains scale · g w, and goes through softmax or sigmoid; with it, the weights
+ * are scale times a softmax over the chosen of l or log sigmoid(l).  A warp has a token.  Bytes: scores and
+ * their gradient once, the result once. */
 template <typename T, int ITEMS>
-__global__ void __launch_bounds__(ROUTE_WARPS * 32)
+static __global__ void __launch_bounds__(ROUTE_WARPS * 32)
     route_backward(T *out, const __grid_constant__ kp_gate_gradient b) {
   const int lane = threadIdx.x % 32;
   const int64_t n = (int64_t)blockIdx.x * ROUTE_WARPS + threadIdx.x / 32;

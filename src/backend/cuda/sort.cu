@@ -5,7 +5,8 @@ __device__ static inline int digit_of(const kp_sort &sort, int32_t key) {
   return (int)(((unsigned)key >> sort.shift) & sort.mask);
 }
 
-__global__ void __launch_bounds__(KP_SORT_WARPS * 32) count_digits(const __grid_constant__ kp_sort sort) {
+static __global__ void __launch_bounds__(KP_SORT_WARPS * 32)
+    count_digits(const __grid_constant__ kp_sort sort) {
   extern __shared__ int32_t bins[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tile = blockIdx.x * KP_SORT_WARPS + warp;
   int32_t *own = bins + warp * sort.bins;
@@ -20,7 +21,7 @@ __global__ void __launch_bounds__(KP_SORT_WARPS * 32) count_digits(const __grid_
 }
 
 /* One block a digit: its counts become what stands before each tile. */
-__global__ void scan_digit(const __grid_constant__ kp_sort sort) {
+static __global__ void scan_digit(const __grid_constant__ kp_sort sort) {
   __shared__ int shared[33];
   int32_t *counts = sort.counts + (int64_t)blockIdx.x * sort.tiles;
   int before = 0;
@@ -58,7 +59,8 @@ __device__ static inline void put(const kp_sort &sort, int64_t i, int32_t key, i
 }
 
 /* A warp walks its tile 32 keys at a time; the lanes with one digit stand in order of their number. */
-__global__ void __launch_bounds__(KP_SORT_WARPS * 32) place_keys(const __grid_constant__ kp_sort sort) {
+static __global__ void __launch_bounds__(KP_SORT_WARPS * 32)
+    place_keys(const __grid_constant__ kp_sort sort) {
   extern __shared__ int32_t memory[]; /* where digits begin (bins), then the next place by warp (bins) */
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tile = blockIdx.x * KP_SORT_WARPS + warp;
   begin_digits(sort, memory);

@@ -15,17 +15,17 @@ struct kp_sort {
   int64_t count; /* of keys */
   int tile;      /* keys of a tile, a multiple of 32 */
   int tiles, bins;
-  int shift;           /* the digit is (key >> shift) & mask, less than bins */
+  int shift; /* the digit is (key >> shift) & mask, less than bins */
   unsigned mask;
   const int32_t *keys; /* (count) */
   const int32_t *rows; /* (count) what goes with a key; NULL: its number / `choices` */
   int choices;
-  int32_t *counts;               /* (bins, tiles) */
-  int32_t *totals;               /* (bins) */
-  int32_t *sorted_keys;          /* (count), or NULL */
-  int32_t *sorted_rows;          /* (count) */
-  int32_t *slot;                 /* (count) where each key went, or NULL */
-  int32_t *offsets;              /* (bins+1) where each digit begins, or NULL */
+  int32_t *counts;      /* (bins, tiles) */
+  int32_t *totals;      /* (bins) */
+  int32_t *sorted_keys; /* (count), or NULL */
+  int32_t *sorted_rows; /* (count) */
+  int32_t *slot;        /* (count) where each key went, or NULL */
+  int32_t *offsets;     /* (bins+1) where each digit begins, or NULL */
 };
 
 /* Counts the digits of the tiles. */
