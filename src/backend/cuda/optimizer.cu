@@ -1,9 +1,11 @@
 /* The driver of a step on the device: its memory, and the order of its work. */
-#include "backend/cuda/optimizer.h"
-
 #include <new>
 
 #include "backend/cuda/optimizer.cuh"
+
+extern "C" {
+#include "backend/cuda/optimizer.h"
+}
 
 /* ---- memory: one block, laid out twice, first to learn its size ---- */
 
@@ -109,16 +111,6 @@ static kp_status check_points(const kp_cuda_optimizer *o, kp_error *error) {
   return KP_OK;
 }
 
-/* How many moments each parameter has, as kp_optimizer_create says it. */
-static void tell_moments(kp_parameters *parameters, const kp_optimizer_options *options) {
-  for (int i = 0; i < parameters->count; i++) {
-    const kp_update_rule rule = kp_optimizer_update(options, &parameters->list[i]).rule;
-    parameters->list[i].moments = rule == KP_UPDATE_NONE ? 0 : rule == KP_UPDATE_MUON ? 1 : 2;
-  }
-  for (int i = 0; i < parameters->count; i++)
-    if (parameters->list[i].counter > 0) parameters->list[parameters->list[i].counter - 1].moments = 1;
-}
-
 static kp_status prepare_memory(kp_cuda_optimizer *o, kp_error *error) {
   void *memory = NULL;
   KP_TRY(check_points(o, error));
@@ -143,7 +135,6 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
     destroy(o);
     return status;
   }
-  tell_moments(parameters, options);
   *driver = o;
   return KP_OK;
 }
@@ -153,6 +144,7 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
 static __global__ void prepare_kernel(kp_optimizer_state *state, double rate_factor, double clip) {
   state->rate_factor = rate_factor;
   state->clip = clip;
+  state->loss = 0;
 }
 
 /* A launch carries its numbers with it: nothing on the host has to stay. */

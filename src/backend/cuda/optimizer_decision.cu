@@ -54,6 +54,12 @@ static __device__ kp_adamw_numbers numbers_of(const kp_adamw_step &step, bool ac
   return numbers;
 }
 
+/* kp_clip_factor of optim/gradients.h. */
+static __device__ double clip_factor(double clip, double norm) {
+  const double factor = clip / (norm + 1e-6);
+  return clip > 0 && factor < 1 ? factor : 1;
+}
+
 /* Counts the step, and clips it. */
 static __device__ void decide(kp_optimizer_state *state, double norm) {
   kp_step_outcome *outcome = &state->outcome;
@@ -61,7 +67,7 @@ static __device__ void decide(kp_optimizer_state *state, double norm) {
   outcome->loss = state->loss;
   state->loss = 0;
   state->take = isfinite(outcome->loss) && isfinite(norm);
-  state->gradient_scale = state->clip > 0 && norm > state->clip ? state->clip / norm : 1;
+  state->gradient_scale = clip_factor(state->clip, norm);
   if (state->take) {
     outcome->taken++;
     outcome->skipped_in_a_row = 0;
