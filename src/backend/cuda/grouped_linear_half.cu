@@ -73,7 +73,7 @@ __device__ static inline int limit(int64_t count) {
   return (int)min(count, (int64_t)0x40000000);
 }
 
-/* Depths include padding, which is zero, where both operands have it. */
+/* Chunks of 8 elements are copied whole: with padding, which is zero in one of the operands. */
 template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, const int *first, int tile) {
   tile_work w;
   w.expert = kp_expert_of_tile(first, g.experts, tile);
@@ -85,15 +85,14 @@ template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, con
   const kp_half *a = (const kp_half *)g.a + w.rows.first * g.a_pitch, *b = (const kp_half *)g.b;
   if (KIND != KP_GROUPED_WEIGHT) a += w.row * g.a_pitch, b += w.expert * g.expert_stride;
   if (KIND == KP_GROUPED_FORWARD) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.b_pitch};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.K};
+    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.K};
   } else if (KIND == KP_GROUPED_INPUT) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column, g.b_pitch, limit(g.b_pitch - w.column), (int)g.M};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.M};
+    w.b = {b + w.column, g.b_pitch, limit(g.K - w.column), (int)g.M};
   } else {
-    w.a = {a + w.row, g.a_pitch, limit(g.a_pitch - w.row), limit(w.rows.count)};
-    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.b_pitch - w.column),
-           limit(w.rows.count)};
+    w.a = {a + w.row, g.a_pitch, limit(g.M - w.row), limit(w.rows.count)};
+    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.K - w.column), limit(w.rows.count)};
   }
   return w;
 }
@@ -161,19 +160,22 @@ __device__ static inline void write_run(const kp_grouped &g, const tile_work &w,
 #pragma unroll
   for (int i = 0; i < KP_PAIRS; i++) {
     const int64_t here = column + 8 * i;
-    if (here >= g.c_pitch) continue;
+    if (here >= g.c_columns) continue;
     float2 sum = kp_pair(r, run, i);
     sum.x = here < width ? scale * sum.x : 0;
     sum.y = here + 1 < width ? scale * sum.y : 0;
     if (terms && here < width) sum.x += term_of(g, w.expert, here, time, out);
     if (terms && here + 1 < width) sum.y += term_of(g, w.expert, here + 1, time, out);
-    *(__nv_bfloat162 *)(c + 8 * i) = __floats2bfloat162_rn(sum.x, sum.y);
+    if (here + 1 < g.c_columns)
+      *(__nv_bfloat162 *)(c + 8 * i) = __floats2bfloat162_rn(sum.x, sum.y);
+    else
+      c[8 * i] = __float2bfloat16_rn(sum.x);
   }
 }
 
 template <int KIND>
 __device__ static inline void write_tile(const kp_grouped &g, const tile_work &w, const kp_tile_results &r) {
-  const float in = kp_scale_of(g.in, w.expert), out = kp_scale_of(g.out, w.expert);
+  const float in = g.factor * kp_scale_of(g.in, w.expert), out = kp_scale_of(g.out, w.expert);
 #pragma unroll
   for (int run = 0; run < KP_RUNS; run++)
     if (KIND == KP_GROUPED_WEIGHT)
@@ -200,7 +202,7 @@ template <int KIND> static __global__ void __launch_bounds__(THREADS, 2) grouped
   kp_number_tiles(g, TILE, TILE, first);
   for (int tile = blockIdx.x; tile < first[g.experts]; tile += gridDim.x) {
     const tile_work w = work_of<KIND>(g, first, tile);
-    const int steps = (max(w.a.depth, w.b.depth) + DEPTH - 1) / DEPTH;
+    const int steps = (w.a.depth + DEPTH - 1) / DEPTH;
     kp_tile_results r = {};
     __syncthreads(); /* the last tile's stages are read */
 #pragma unroll
@@ -224,11 +226,10 @@ template <int KIND> static __global__ void __launch_bounds__(THREADS, 2) grouped
 bool kp_grouped_half_fits(const kp_grouped *g) {
   const bool weight = g->kind == KP_GROUPED_WEIGHT;
   return g->a_pitch % 8 == 0 && g->b_pitch % 8 == 0 && (weight || g->c_pitch % 8 == 0) &&
-         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0;
+         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0 && (uintptr_t)g->c % 4 == 0;
 }
 
-template <int KIND> static kp_status launch(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  const kp_cuda *cuda = kp_cuda_of(call);
+template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
   const int bytes = STAGES * KP_STAGE_BYTES + (int)kp_tile_numbers_bytes(g->experts);
   KP_TRY(kp_cuda_check(
       cudaFuncSetAttribute(grouped_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
@@ -238,11 +239,11 @@ template <int KIND> static kp_status launch(const kp_call *call, const kp_groupe
                                                  : g->experts + g->rows / TILE;
   const int blocks = kp_blocks(down * ((width + TILE - 1) / TILE), 1, 2 * cuda->processors);
   grouped_kernel<KIND><<<blocks, THREADS, bytes, cuda->stream>>>(*g);
-  return kp_launched(call, error);
+  return kp_cuda_check(cudaGetLastError(), "a product of experts", error);
 }
 
-kp_status kp_grouped_half(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(call, g, error);
-  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(call, g, error);
-  return launch<KP_GROUPED_WEIGHT>(call, g, error);
+kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(cuda, g, error);
+  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(cuda, g, error);
+  return launch<KP_GROUPED_WEIGHT>(cuda, g, error);
 }
