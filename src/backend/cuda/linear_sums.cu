@@ -64,6 +64,16 @@ __device__ static void sum_warps(const float *sum, float *to, int64_t first, int
   __syncthreads();
 }
 
+/* What these columns have of <gy, time weight>, for the rows of a warp. */
+__device__ static inline void write_dots(const pass &p, int64_t row, int64_t last, const float *dot) {
+#pragma unroll
+  for (int u = 0; u < UNROLL; u++) {
+    const float sum = kp_warp_sum(dot[u]);
+    const int64_t r = row + u * WARPS;
+    if (threadIdx.x == 0 && r < last) p.time_sums[r * p.tiles + blockIdx.x] = sum;
+  }
+}
+
 /* TIMED: with times; otherwise the plain sums alone. */
 template <typename T, int V, bool TIMED>
 static __global__ void __launch_bounds__(32 * WARPS, TIMED ? 2 : 4) sums_kernel(const T *gy, pass p) {
@@ -94,13 +104,7 @@ static __global__ void __launch_bounds__(32 * WARPS, TIMED ? 2 : 4) sums_kernel(
         if (TIMED) with_time[i] += value * time[u];
         if (TIMED) dot[u] += value * weight[i];
       }
-    if (!dotted) continue;
-#pragma unroll
-    for (int u = 0; u < UNROLL; u++) {
-      const float sum = kp_warp_sum(dot[u]);
-      const int64_t r = row + u * WARPS;
-      if (lane == 0 && r < last) p.time_sums[r * p.tiles + blockIdx.x] = sum;
-    }
+    if (dotted) write_dots(p, row, last, dot);
   }
   const int64_t place = blockIdx.y * p.columns;
   if (p.bias != NULL) sum_warps<V>(plain, p.bias + place, first_column, p.columns, shared);
