@@ -152,13 +152,29 @@ static bool accepted(kp_cuda *cuda, const kp_product *p, const kp_product_plan *
   return choice->checked;
 }
 
+/* cuBLASLt's candidates for the product without its bias: some are faster than those that it lists with one.
+ * Which of them can add a bias is seen when they are measured. */
+static cublasStatus_t plain_candidates_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                                          cublasLtMatmulHeuristicResult_t *found, int *count) {
+  const cublasLtEpilogue_t none = CUBLASLT_EPILOGUE_DEFAULT, bias = CUBLASLT_EPILOGUE_BIAS;
+  const cublasLtMatmulDescAttributes_t which = CUBLASLT_MATMUL_DESC_EPILOGUE;
+  cublasLtMatmulDescSetAttribute(plan->operation, which, &none, sizeof none);
+  const cublasStatus_t status = candidates_of(cuda, p, plan, CANDIDATES, found, count);
+  const cublasStatus_t restored = cublasLtMatmulDescSetAttribute(plan->operation, which, &bias, sizeof bias);
+  return status == CUBLAS_STATUS_SUCCESS ? restored : status;
+}
+
 /* All candidates for a product; the first is the one to take without measuring. */
 static kp_status list_candidates(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
                                  kp_product_choice *candidates, int *count, kp_error *error) {
-  cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+  cublasLtMatmulHeuristicResult_t found[2 * CANDIDATES];
   const kp_product_key key = kp_product_key_of(p);
+  int more = 0;
   KP_TRY(kp_cublas_check(candidates_of(cuda, p, plan, cuda->recording ? 1 : (int)CANDIDATES, found, count),
                          error));
+  if (p->bias != NULL && *count > 0 && !cuda->recording)
+    KP_TRY(kp_cublas_check(plain_candidates_of(cuda, p, plan, found + *count, &more), error));
+  *count += more;
   for (int i = 0; i < *count; i++) candidates[i] = {key, KP_MAKER_LIBRARY, found[i].algo, true};
   if (kp_tiles_fit(p)) candidates[(*count)++] = {key, KP_MAKER_TILES, {}, true};
   if (*count == 0) candidates[(*count)++] = {key, KP_MAKER_PLAIN, {}, true};
@@ -169,7 +185,7 @@ kp_status kp_product_choose(kp_cuda *cuda, const kp_product *p, const kp_product
                             kp_product_choice *choice, kp_error *error) {
   kp_products *products = cuda->products;
   const kp_product_key key = kp_product_key_of(p);
-  kp_product_choice candidates[CANDIDATES + 1], *known = kp_product_choices_find(products, &key);
+  kp_product_choice candidates[2 * CANDIDATES + 1], *known = kp_product_choices_find(products, &key);
   int count = 0;
   if (known != NULL && accepted(cuda, p, plan, known)) {
     *choice = *known;
