@@ -152,15 +152,22 @@ static bool accepted(kp_cuda *cuda, const kp_product *p, const kp_product_plan *
   return choice->checked;
 }
 
-/* cuBLASLt's candidates for the product without its bias: some are faster than those that it lists with one.
- * Which of them can add a bias is seen when they are measured. */
+/* cuBLASLt's candidates for the product without its bias that can add one: some are faster than those that it
+ * lists with a bias. */
 static cublasStatus_t plain_candidates_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
                                           cublasLtMatmulHeuristicResult_t *found, int *count) {
   const cublasLtEpilogue_t none = CUBLASLT_EPILOGUE_DEFAULT, bias = CUBLASLT_EPILOGUE_BIAS;
   const cublasLtMatmulDescAttributes_t which = CUBLASLT_MATMUL_DESC_EPILOGUE;
+  cublasLtMatmulHeuristicResult_t checked = {};
   cublasLtMatmulDescSetAttribute(plan->operation, which, &none, sizeof none);
   const cublasStatus_t status = candidates_of(cuda, p, plan, CANDIDATES, found, count);
   const cublasStatus_t restored = cublasLtMatmulDescSetAttribute(plan->operation, which, &bias, sizeof bias);
+  int usable = 0;
+  for (int i = 0; i < *count; i++)
+    if (cublasLtMatmulAlgoCheck(cuda->products->handle, plan->operation, plan->a, plan->b, plan->c, plan->c,
+                                &found[i].algo, &checked) == CUBLAS_STATUS_SUCCESS)
+      found[usable++] = found[i];
+  *count = usable;
   return status == CUBLAS_STATUS_SUCCESS ? restored : status;
 }
 
