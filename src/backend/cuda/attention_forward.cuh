@@ -132,14 +132,27 @@ __device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const kp_query_
 #pragma unroll
   for (int m = 0; m < BLOCKS; m++)
 #pragma unroll
-    for (int n = 0; n < N; n++)
+    for (int r = 0; r < 2; r++) {
+      /* The first key that the row may not see. */
+      const int position = row + 16 * m + 8 * r;
+      const int last = (mask.causal ? min(position + 1, mask.length) : mask.length) - first - column;
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int key = 8 * n + column + i % 2, j = first + key;
-        bool hidden = j >= mask.length || (mask.causal && j > row + 16 * m + i / 2 * 8);
-        if (mask.documents) hidden |= documents[key] != rows.document[m][i / 2];
-        if (hidden) s[m][n][i] = -INFINITY;
-      }
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int c = 0; c < 2; c++) s[m][n][2 * r + c] = 8 * n + c < last ? s[m][n][2 * r + c] : -INFINITY;
+    }
+  if (!mask.documents) return;
+#pragma unroll
+  for (int n = 0; n < N; n++)
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+      const int document = documents[8 * n + column + c];
+#pragma unroll
+      for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+          s[m][n][2 * r + c] = document == rows.document[m][r] ? s[m][n][2 * r + c] : -INFINITY;
+    }
 }
 
 /* Scores become weights relative to the row's largest; what was summed before is scaled down to it. */
@@ -224,6 +237,12 @@ __device__ static void kp_forward_means(float (&o)[BLOCKS][M][4], const float (&
   }
 }
 
+/* Out of line: a row's geometry is long, and there are four rows a thread. */
+__device__ __noinline__ static kp_value_mean kp_curved_mean(int values, float square, float extra, float sum,
+                                                            float kappa) {
+  return kp_value_mean_of((kp_values)values, square, extra, sum, kappa);
+}
+
 /* The thread's rows of the output to shared memory, and their numbers to global memory. */
 template <int STRIDE, int BLOCKS, int M>
 __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_score_head &head,
@@ -242,8 +261,8 @@ __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_sc
 #pragma unroll
         for (int n = 0; n < M; n++)
           square = fmaf(o[m][n][2 * r], o[m][n][2 * r], fmaf(o[m][n][2 * r + 1], o[m][n][2 * r + 1], square));
-        mean = kp_value_mean_of((kp_values)p.values, kp_quad_sum(square), kp_quad_sum(rows.extra[m][r]), sum,
-                                kp_head_kappa(p, h));
+        mean = kp_curved_mean(p.values, kp_quad_sum(square), kp_quad_sum(rows.extra[m][r]), sum,
+                              kp_head_kappa(p, h));
       }
       const float scale = mean.scale;
 #pragma unroll
@@ -277,15 +296,6 @@ __device__ static void kp_forward_rows(const kp_tensor_work &work, kp_query_rows
     }
 }
 
-/* The first tile of keys from `first` on that the queries may see, or `end`. */
-template <int KEYS>
-__device__ static int kp_next_tile(const kp_tensor_work &work, kp_document_span queries, int b, int first,
-                                   int end) {
-  if (work.spans == NULL) return first;
-  while (first < end && kp_spans_apart(queries, kp_span_of(work, b, first, KEYS))) first += KEYS;
-  return first;
-}
-
 template <int D, int DV, kp_score_family FAMILY>
 __global__ static void __launch_bounds__(128, 2)
     kp_forward_kernel(const __grid_constant__ kp_tensor_work work) {
@@ -302,7 +312,7 @@ __global__ static void __launch_bounds__(128, 2)
   const int64_t n = (int64_t)b * p.length;
   const int kv = h / (p.heads / p.kv_heads);
   const kp_half_rows k = kp_half_rows_of(p.k, n, kv, p.size), v = kp_half_rows_of(p.v, n, kv, p.value_size);
-  const kp_score_head head = kp_score_head_of(p, h);
+  const kp_score_head head = kp_score_head_of(p, h, kp_head_beta(p, h));
   kp_document_span span = {0, 0};
   if (work.spans != NULL) span = kp_span_of(work, b, begin, shape::queries);
   int first = kp_next_tile<shape::keys>(work, span, b, 0, end), stage = 0;
