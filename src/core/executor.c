@@ -361,15 +361,15 @@ static kp_status run_node(kp_executor *executor, const kp_node *node, kp_error *
   return status == KP_OK ? KP_OK : kp_context(error, "operator %s (%s)", node->row->name, node->scope);
 }
 
-/* Runs a node and waits for it. */
 static kp_status time_node(kp_executor *executor, const kp_node *node, kp_error *error) {
   kp_device *device = executor->backend->device;
-  if (device != NULL) KP_TRY(device->wait(device, error));
+  double seconds = 0;
   const double start = omp_get_wtime();
+  if (device != NULL) KP_TRY(device->timer_start(device, error));
   KP_TRY(run_node(executor, node, error));
-  if (device != NULL && device->wait(device, error) != KP_OK)
+  if (device != NULL && device->timer_stop(device, &seconds, error) != KP_OK)
     return kp_context(error, "operator %s (%s)", node->row->name, node->scope);
-  executor->seconds[node->index] += omp_get_wtime() - start;
+  executor->seconds[node->index] += device != NULL ? seconds : omp_get_wtime() - start;
   return KP_OK;
 }
 

@@ -70,9 +70,8 @@ static kp_status submit_step(subject *s, kp_error *error) {
   return kp_stepper_submit(s->stepper, error);
 }
 
-/* Steps of a device are timed in runs, as training makes them: without waiting for each. */
-static kp_status step(subject *s, double *milliseconds, kp_error *error) {
-  const int run = kp_stepper_is_asynchronous(s->stepper) ? 10 : 1;
+/* Milliseconds of a step, the mean of `run` steps. */
+static kp_status steps(subject *s, int run, double *milliseconds, kp_error *error) {
   const double start = omp_get_wtime();
   kp_step_outcome outcome;
   for (int i = 0; i < run; i++) KP_TRY(submit_step(s, error));
@@ -81,6 +80,12 @@ static kp_status step(subject *s, double *milliseconds, kp_error *error) {
     return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
   *milliseconds = (omp_get_wtime() - start) * 1e3 / run;
   return KP_OK;
+}
+
+/* Steps of a device are timed in runs, as training makes them: without waiting for each. */
+static kp_status step(subject *s, double *milliseconds, kp_error *error) {
+  enum { RUN = 10 };
+  return steps(s, kp_stepper_is_asynchronous(s->stepper) ? RUN : 1, milliseconds, error);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -159,11 +164,9 @@ kp_status kp_bench_operators(const kp_config *config, const kp_bench_options *op
   double milliseconds;
   *count = 0;
   kp_status status = subject_create(&s, config, options, error);
-  for (int n = 0; n < options->warmup && status == KP_OK; n++)
-    status = step(&s, &milliseconds, error);
+  for (int n = 0; n < options->warmup && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) kp_executor_profile(kp_engine_executor(s.engine), true);
-  for (int n = 0; n < options->steps && status == KP_OK; n++)
-    status = step(&s, &milliseconds, error);
+  for (int n = 0; n < options->steps && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) {
     const kp_network *network = kp_engine_network(s.engine);
     const double *seconds = kp_executor_node_seconds(kp_engine_executor(s.engine));
