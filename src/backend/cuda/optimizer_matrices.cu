@@ -199,11 +199,11 @@ static __global__ void __launch_bounds__(THREADS)
     normalise_part<1>(flat, m, start, o, scale, factor, x);
 }
 
-/* p ← keep p - step x; with the norms before and after where it is kept.  8 bytes an element, the narrow value
- * and x. */
+/* p ← keep p - step x; with the norms before and after where it is kept.  8 bytes an element, the narrow
+ * value and x. */
 template <int W, typename T>
-static __device__ void apply_part(const kp_flat &flat, const matrices &m, int64_t start, float keep, float step,
-                                  bool keeps_norm, const T *x) {
+static __device__ void apply_part(const kp_flat &flat, const matrices &m, int64_t start, float keep,
+                                  float step, bool keeps_norm, const T *x) {
   double before = 0, after = 0;
   for_part<W>(m, [&](int64_t i) {
     const kp_span<W> value = kp_take<W>(flat.values + start + i);
@@ -327,16 +327,15 @@ static kp_status apply_square(const iteration &it, const void *b, const void *x,
 }
 
 /* The iterate goes to and fro between x and y; *x is where it ends. */
-template <typename T>
-static kp_status iterate(const iteration &it, int steps, T **x, T *y, kp_error *error) {
+template <typename T> static kp_status iterate(const iteration &it, int steps, T **x, T *y, kp_error *error) {
   const product_sizes &s = it.sizes;
   const cudaStream_t stream = it.cuda->stream;
   T *a = (*x < y ? y : *x) + s.x * it.together, *b = a + s.square * it.together;
   for (int step = 0; step < steps; step++) {
     KP_TRY(gram(it, *x, it.tall, it.tall ? it.rows : it.columns, s.x_pitch, s.x, 1, 0, a, error));
-    KP_TRY(kp_cuda_check(cudaMemcpyAsync(b, a, (size_t)(s.square * it.together) * sizeof(T),
-                                         cudaMemcpyDeviceToDevice, stream),
-                         "the optimizer's step", error));
+    KP_TRY(kp_cuda_check(
+        cudaMemcpyAsync(b, a, (size_t)(s.square * it.together) * sizeof(T), cudaMemcpyDeviceToDevice, stream),
+        "the optimizer's step", error));
     KP_TRY(gram(it, a, false, s.side, s.side_pitch, s.square, THIRD, SECOND, b, error));
     const dim3 grid((unsigned)kp_blocks(s.side, THREADS), (unsigned)it.together);
     add_diagonal_kernel<T><<<grid, THREADS, 0, stream>>>(b, s.side, s.side_pitch, s.square, FIRST);
@@ -353,7 +352,12 @@ static kp_status iterate(const iteration &it, int steps, T **x, T *y, kp_error *
 template <typename T>
 static kp_status muon_step(kp_cuda_optimizer *o, const kp_matrix_class *c, const matrices &m, int together,
                            kp_error *error) {
-  const iteration it = {o->cuda, sizes_of(c), c->rows, c->columns, c->rows > c->columns, together,
+  const iteration it = {o->cuda,
+                        sizes_of(c),
+                        c->rows,
+                        c->columns,
+                        c->rows > c->columns,
+                        together,
                         sizeof(T) == 2 ? CUDA_R_16BF : CUDA_R_32F};
   const dim3 grid((unsigned)c->parts, (unsigned)together);
   const cudaStream_t stream = o->cuda->stream;
@@ -370,8 +374,14 @@ static kp_status muon_step(kp_cuda_optimizer *o, const kp_matrix_class *c, const
 static kp_status submit_together(kp_cuda_optimizer *o, const kp_matrix_class *c, int first, int together,
                                  kp_error *error) {
   const product_sizes s = sizes_of(c);
-  const matrices m = {o->matrices.at + c->first + first, c->rows * c->pitch, c->part, c->parts, c->pitch,
-                      c->muon ? s.x_pitch : c->pitch, s.x, o->matrix_sums};
+  const matrices m = {o->matrices.at + c->first + first,
+                      c->rows * c->pitch,
+                      c->part,
+                      c->parts,
+                      c->pitch,
+                      c->muon ? s.x_pitch : c->pitch,
+                      s.x,
+                      o->matrix_sums};
   const dim3 grid((unsigned)c->parts, (unsigned)together);
   if (!c->muon)
     adamw_kernel<<<grid, THREADS, 0, o->cuda->stream>>>(o->flat, m, o->state, o->numbers);
