@@ -1,7 +1,7 @@
 /* The driver of a step on the device: its memory, and the order of its work. */
 #include <new>
 
-#include "backend/cuda/optimizer.cuh"
+#include "backend/cuda/optimizer_matrices.cuh"
 
 extern "C" {
 #include "backend/cuda/optimizer.h"
@@ -55,7 +55,7 @@ static size_t lay_out(kp_cuda_optimizer *o, char *base) {
   const size_t groups = larger(o->adamw_units.groups.host.size(), o->muon_units.groups.host.size());
   o->column_sums = take<double>(&l, tiles * KP_TILE_COLUMNS);
   o->column_factors = take<float>(&l, groups * KP_TILE_COLUMNS);
-  o->matrix_sums = take<double>(&l, 2 * matrix_parts);
+  o->matrix_sums = take<double>(&l, KP_MATRIX_SUMS * matrix_parts);
   o->products = take<char>(&l, product_bytes);
   return l.bytes;
 }

@@ -136,7 +136,7 @@ struct kp_cuda_optimizer {
   int *has_gradient;         /* of the slices */
   double *column_sums;       /* of tiles */
   float *column_factors;     /* of groups of tiles */
-  double *matrix_sums;       /* two of each part of a class' matrices */
+  double *matrix_sums;       /* of the parts of a class' matrices */
   char *products;            /* Muon's matrices */
 };
 
