@@ -413,6 +413,7 @@ __device__ static inline kp_backward_head kp_backward_head_of(const kp_tensor_wo
   const kp_attention_problem &p = work.p;
   kp_backward_head head;
   head.score = kp_score_head_of(p, h, 1);
+  if (head.score.negated) head.score.factor = -head.score.factor;
   head.beta = kp_head_beta(p, h);
   head.by_product = head.beta * head.score.factor * KP_LN_2;
   head.kappa = work.sums != NULL && p.kappa.at != NULL;

@@ -1,9 +1,9 @@
-/* What the attention kernels for compute capability 9.0 share: the problem, the numbers kept for each row, and
- * what a head's κ and β make of a score.
+/* What the attention kernels for compute capability 9.0 share: the problem, the numbers kept for each row,
+ * and what a head's κ and β make of a score.
  *
  * Rows of a head are dealt with in blocks of 64.  For each block, query head and side (queries, keys) a small
- * kernel writes arrays of 64 numbers that the main kernels read beside the tiles (kp_row_number).  Rows behind
- * the end of a sequence have 0 there, and an infinite logsumexp.
+ * kernel writes arrays of 64 numbers that the main kernels read beside the tiles (kp_row_number).  Rows
+ * behind the end of a sequence have 0 there, and an infinite logsumexp.
  *
  * With g = <q, k> of the raw rows, s the scale and times t̂ = t / s, the exponent of 2 in a weight is
  * factor · x - logsumexp:
@@ -25,12 +25,12 @@ enum { KP_ROW_BLOCK = 64 };
 
 /* The arrays of a block; those before KP_ROW_COPIED are what the other side's rows need. */
 enum kp_row_number {
-  KP_ROW_LEVEL,      /* Â, or t̂ */
-  KP_ROW_FACTOR,     /* E, or 1/t̂ */
-  KP_ROW_LOGSUMEXP,  /* of a query, to base 2; of a key: its value's time */
-  KP_ROW_PRODUCT,    /* of a query: <g, o>, times the head's slope */
-  KP_ROW_DOCUMENT,   /* an integer */
-  KP_ROW_RATIO,      /* (1 - 2σÂ) / E; centroids, of a query: the gradient of its mean's time */
+  KP_ROW_LEVEL,     /* Â, or t̂ */
+  KP_ROW_FACTOR,    /* E, or 1/t̂ */
+  KP_ROW_LOGSUMEXP, /* of a query, to base 2; of a key: its value's time */
+  KP_ROW_PRODUCT,   /* of a query: <g, o>, times the head's slope */
+  KP_ROW_DOCUMENT,  /* an integer */
+  KP_ROW_RATIO,     /* (1 - 2σÂ) / E; centroids, of a query: the gradient of its mean's time */
   KP_ROW_COPIED,
   KP_ROW_LEVEL_SLOPE = KP_ROW_COPIED, /* k̂ dα/d|u|² by the raw row */
   KP_ROW_FACTOR_SLOPE,                /* k̂ dE/d|u|² */
@@ -57,13 +57,14 @@ struct kp_hopper_problem {
 };
 
 /* Block `block` of head h of sequence b. */
-__host__ __device__ static inline int64_t kp_row_block_at(const kp_hopper_problem &p, int b, int h, int block) {
+__host__ __device__ static inline int64_t kp_row_block_at(const kp_hopper_problem &p, int b, int h,
+                                                          int block) {
   return (((int64_t)b * p.heads + h) * p.row_blocks + block) * p.row_numbers * KP_ROW_BLOCK;
 }
 
 /* What κ and β make of a head's scores. */
 struct kp_hopper_head {
-  int sign;       /* of κ; 0 where it is too small to tell */
+  int sign; /* of κ; 0 where it is too small to tell */
   float kappa, beta;
   float level;    /* k̂ */
   float unit;     /* a = unit L */
@@ -108,8 +109,8 @@ __device__ static inline kp_hopper_head kp_hopper_head_of(const kp_hopper_proble
   return head;
 }
 
-/* Tile `index` of a launch over `blocks` tiles of each of B·heads heads: section by section, so that a section's
- * rows stay in the cache, and in it from the tile with most work to that with least. */
+/* Tile `index` of a launch over `blocks` tiles of each of B·heads heads: section by section, so that a
+ * section's rows stay in the cache, and in it from the tile with most work to that with least. */
 struct kp_hopper_tile {
   int block, b, h;
 };

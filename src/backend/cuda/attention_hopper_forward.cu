@@ -1,12 +1,12 @@
 /* Attention for compute capability 9.0, forward.
  *
- * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head.  Two
- * warpgroups of 64 rows each compute; one thread of the third lets the copy engine bring queries, keys, values
- * and rows' numbers some tiles ahead.  While a warpgroup turns scores into weights the matrix unit works for the
- * other one, and on its own earlier tile's P V.
+ * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head.
+ * Two warpgroups of 64 rows each compute; one thread of the third lets the copy engine bring queries, keys,
+ * values and rows' numbers some tiles ahead.  While a warpgroup turns scores into weights the matrix unit
+ * works for the other one, and on its own earlier tile's P V.
  *
- * 4 B H T² D FLOPs (half of it causal) against 8 B H T D bytes: bound by the matrix unit for the dot product, by
- * the special functions for distances (3 a pair at 16 a cycle and processor). */
+ * 4 B H T² D FLOPs (half of it causal) against 8 B H T D bytes: bound by the matrix unit for the dot product,
+ * by the special functions for distances (3 a pair at 16 a cycle and processor). */
 #include "backend/cuda/attention_hopper_tile.cuh"
 
 enum { FORWARD_ROWS = 128, FORWARD_KEYS = 128, FORWARD_CONSUMERS = 2, FORWARD_THREADS = 384 };
@@ -43,8 +43,8 @@ __device__ static void load_tile(kp_half *to, const CUtensorMap *map, uint64_t *
 }
 
 template <int D>
-__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared, const CUtensorMap *q_map,
-                               const CUtensorMap *k_map, const CUtensorMap *v_map) {
+__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared,
+                               const CUtensorMap *q_map, const CUtensorMap *k_map, const CUtensorMap *v_map) {
   const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
   const int numbers = p.k_rows == NULL ? 0 : KP_ROW_COPIED * KP_ROW_BLOCK * 4;
   int step = 0, turn = 0;
@@ -58,14 +58,17 @@ __device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &sh
       const int stage = step % shared.stages, parity = step / shared.stages % 2 ^ 1;
       kp_barrier_wait(&shared.k_empty[stage], parity);
       kp_barrier_expect(&shared.k_full[stage], FORWARD_KEYS * D * 2 + 2 * numbers);
-      load_tile<D>(shared.k[stage], k_map, &shared.k_full[stage], p.k_column + kv * D, n * FORWARD_KEYS, tile.b);
+      load_tile<D>(shared.k[stage], k_map, &shared.k_full[stage], p.k_column + kv * D, n * FORWARD_KEYS,
+                   tile.b);
       if (numbers != 0)
         for (int i = 0; i < 2; i++)
           kp_copy_bytes(shared.numbers[stage] + i * KP_ROW_COPIED * KP_ROW_BLOCK,
-                        p.k_rows + kp_row_block_at(p, tile.b, tile.h, 2 * n + i), numbers, &shared.k_full[stage]);
+                        p.k_rows + kp_row_block_at(p, tile.b, tile.h, 2 * n + i), numbers,
+                        &shared.k_full[stage]);
       kp_barrier_wait(&shared.v_empty[stage], parity);
       kp_barrier_expect(&shared.v_full[stage], FORWARD_KEYS * D * 2);
-      load_tile<D>(shared.v[stage], v_map, &shared.v_full[stage], p.v_column + kv * D, n * FORWARD_KEYS, tile.b);
+      load_tile<D>(shared.v[stage], v_map, &shared.v_full[stage], p.v_column + kv * D, n * FORWARD_KEYS,
+                   tile.b);
     }
   }
 }
@@ -91,9 +94,9 @@ struct running {
   float most[2], sum[2], time[2];
 };
 
-/* x becomes the weights, relative to the rows' new maxima; returns what the earlier sums and the mean are to be
- * multiplied by.  With centroids the weights are rounded here, as the matrix unit will see them, so that the
- * mean's time and space belong together. */
+/* x becomes the weights, relative to the rows' new maxima; returns what the earlier sums and the mean are to
+ * be multiplied by.  With centroids the weights are rounded here, as the matrix unit will see them, so that
+ * the mean's time and space belong together. */
 template <bool CENTROID>
 __device__ static inline void weigh(float (&x)[64], running &state, float factor, const float *numbers,
                                     float (&correction)[2]) {
@@ -141,8 +144,9 @@ template <int D> __device__ static inline void rescale(float (&o)[D / 2], const 
 
 /* The rows' output: the mean, or the centroid, and what belongs to it. */
 template <int D, bool CENTROID>
-__device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &head, const kp_hopper_tile &tile,
-                              const forward_results &to, float (&o)[D / 2], const running &state, int row) {
+__device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &head,
+                              const kp_hopper_tile &tile, const forward_results &to, float (&o)[D / 2],
+                              const running &state, int row) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const int t = row + 8 * r;
@@ -191,8 +195,8 @@ __device__ static inline kp_tile_row own_row(const kp_hopper_problem &p, const k
 
 /* All tiles of queries of a block, for one warpgroup. */
 template <int D, int SCORE, bool CENTROID>
-__device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &shared, const forward_results &to,
-                               int group) {
+__device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &shared,
+                               const forward_results &to, int group) {
   const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
   const int lane = threadIdx.x % 32, within = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
   int step = 0, turn = 0;
@@ -302,8 +306,8 @@ extern "C" bool kp_hopper_attention_fits(const kp_call *call) {
   const bool size = (a->head_size == 64 || a->head_size == 128) && kp_attention_value_size(a) == a->head_size;
   const bool values =
       a->values == KP_VALUES_MEAN || (a->values == KP_VALUES_LORENTZ && a->score == KP_SCORE_LORENTZ);
-  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 && a->batch > 0 &&
-         a->length < 1 << 24 && a->batch * a->heads < 65536;
+  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 &&
+         a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
 }
 
 /* Whether rows' numbers are read at all. */
@@ -325,8 +329,9 @@ static kp_status launch(const kp_call *call, const kp_hopper_problem &p, const C
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(forward_kernel<D, SCORE, CENTROID>,
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                        "attention", error));
-  forward_kernel<D, SCORE, CENTROID><<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(
-      p, maps[0], maps[1], maps[2], to);
+  forward_kernel<D, SCORE, CENTROID>
+      <<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(p, maps[0], maps[1],
+                                                                                        maps[2], to);
   return kp_launched(call, error);
 }
 
@@ -354,8 +359,8 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
     const int from = a->packed ? 0 : i;
     const kp_tensor *tensor = node->input[from];
     sides[i] = {(kp_half *)call->input[from], kp_pitch(tensor), columns[i]};
-    KP_TRY(kp_hopper_map(&maps[i], sides[i].at, a->batch, a->length, kp_tensor_columns(tensor), sides[i].pitch,
-                         i == 0 ? FORWARD_ROWS : FORWARD_KEYS, error));
+    KP_TRY(kp_hopper_map(&maps[i], sides[i].at, a->batch, a->length, kp_tensor_columns(tensor),
+                         sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS, error));
   }
   if (rows) {
     kp_hopper_rows inputs = {};

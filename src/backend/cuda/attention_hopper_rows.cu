@@ -22,15 +22,16 @@ __device__ static float pack_dot(const kp_pack<kp_half> &a, const kp_pack<kp_hal
 }
 
 /* A row's eight channels of a lane; zero behind the end. */
-__device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int column, bool inside) {
+__device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int column,
+                                             bool inside) {
   kp_pack<kp_half> pack;
   if (inside && m.at != NULL) return kp_load(m.at + row * m.pitch + m.column + column);
   for (int i = 0; i < 8; i++) pack.value[i] = kp_from_float<kp_half>(0);
   return pack;
 }
 
-/* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for raw
- * rows.  Rows longer than `limit` / √|κ| stop growing, so that z(1 + z) stays in the range of float. */
+/* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for
+ * raw rows.  Rows longer than `limit` / √|κ| stop growing, so that z(1 + z) stays in the range of float. */
 __device__ static void geodesic_numbers(const kp_hopper_problem &p, const kp_hopper_head &head, float square,
                                         float *to) {
   const float limit = 10.5f, root2 = 1.4142135623730951f, s = p.scale;
@@ -81,22 +82,24 @@ __device__ static float centroid_bar(const kp_hopper_problem &p, const kp_hopper
                                      const kp_hopper_rows &rows, const kp_pack<kp_half> &o,
                                      const kp_pack<kp_half> &g, int64_t number, kp_half *bar, bool inside,
                                      int lanes, float *kappa_bar) {
-  const float c = head.c, square = group_sum(pack_dot(o, o), lanes), product = group_sum(pack_dot(g, o), lanes);
+  const float c = head.c, square = group_sum(pack_dot(o, o), lanes),
+              product = group_sum(pack_dot(g, o), lanes);
   const float time = sqrtf(square + c), norm = inside ? rows.norms[number] : 1.0f;
   const float time_bar = inside && rows.g_times != NULL ? rows.g_times[number] : 0.0f;
   const float along = product + time_bar * time, gradient = sqrtf(c) / norm;
   const float along_space = gradient * along / c;
   kp_pack<kp_half> result;
   for (int i = 0; i < 8; i++)
-    result.value[i] = kp_from_float<kp_half>(gradient * kp_to_float(g.value[i]) + along_space * kp_to_float(o.value[i]));
+    result.value[i] =
+        kp_from_float<kp_half>(gradient * kp_to_float(g.value[i]) + along_space * kp_to_float(o.value[i]));
   if (inside) kp_store(bar, result);
   *kappa_bar = inside ? c / 2 * along : 0;
   return -group_sum(pack_dot(result, o), lanes) / time;
 }
 
 /* One block of 64 rows of one head: D/8 lanes a row. */
-__global__ static void __launch_bounds__(ROWS_THREADS) rows_kernel(const kp_hopper_problem p,
-                                                                   const kp_hopper_rows rows) {
+__global__ static void __launch_bounds__(ROWS_THREADS)
+    rows_kernel(const kp_hopper_problem p, const kp_hopper_rows rows) {
   __shared__ float sums[5][KP_ROW_BLOCK]; /* |q|², |k|², |v|², <g, o> or the time's gradient, κ's gradient */
   const int lanes = p.size / 8, lane = threadIdx.x % lanes, step = ROWS_THREADS / lanes;
   const int block = blockIdx.x, h = blockIdx.y, b = blockIdx.z, kv = h / (p.heads / p.kv_heads);
@@ -206,18 +209,18 @@ kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *
 }
 
 /* The driver's function for tensor maps, without linking the driver. */
-typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                    const cuuint64_t *, const cuuint32_t *, const cuuint32_t *,
-                                    CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
-                                    CUtensorMapFloatOOBfill);
+typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                    const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
                         int64_t pitch, int rows, kp_error *error) {
   void *encode = NULL;
   cudaDriverEntryPointQueryResult found;
-  KP_TRY(kp_cuda_check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000,
-                                                        cudaEnableDefault, &found),
-                       "the driver's tensor maps", error));
+  KP_TRY(kp_cuda_check(
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
+      "the driver's tensor maps", error));
   const cuuint64_t shape[3] = {(cuuint64_t)columns, (cuuint64_t)length, (cuuint64_t)batch};
   const cuuint64_t strides[2] = {(cuuint64_t)pitch * 2, (cuuint64_t)(pitch * length) * 2};
   const cuuint32_t box[3] = {64, (cuuint32_t)rows, 1}, step[3] = {1, 1, 1};

@@ -1,4 +1,5 @@
-/* Scores' gradients in the registers of a warpgroup: what a tile of 64 rows by 64 columns of the other side gives. */
+/* Scores' gradients in the registers of a warpgroup: what a tile of 64 rows by 64 columns of the other side
+ * gives. */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_SLOPES_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_SLOPES_CUH
 
@@ -24,7 +25,8 @@ struct kp_slope_rows {
 
 /* What is the same for all pairs of a head. */
 struct kp_slope_head {
-  float exponent, slope; /* of x in the weight's exponent; of a score's gradient, 1 where it is applied later */
+  float exponent,
+      slope; /* of x in the weight's exponent; of a score's gradient, 1 where it is applied later */
   float floor;
 };
 
@@ -61,7 +63,8 @@ __device__ static inline kp_distance_slopes kp_distance_slopes_of(float z, float
   return result;
 }
 
-/* Which of a thread's 32 pairs are hidden: bit i for element i.  `first` is the other side's first position. */
+/* Which of a thread's 32 pairs are hidden: bit i for element i.  `first` is the other side's first position.
+ */
 template <bool KEYS>
 __device__ static inline uint32_t kp_hidden(const kp_hopper_problem &p, const kp_slope_rows &rows, int first,
                                             const float *columns) {
@@ -73,15 +76,16 @@ __device__ static inline uint32_t kp_hidden(const kp_hopper_problem &p, const kp
     for (int e = 0; e < 4; e++) {
       const int other = first + 8 * j + threadIdx.x % 4 * 2 + e % 2, own = rows.position[e / 2];
       const bool later = KEYS ? own > other : other > own;
-      const bool strange = p.documents != NULL && rows.document[e / 2] != __float_as_int(e % 2 ? document.y : document.x);
+      const bool strange =
+          p.documents != NULL && rows.document[e / 2] != __float_as_int(e % 2 ? document.y : document.x);
       if (other >= p.length || (p.causal && later) || strange) hidden |= 1u << (4 * j + e);
     }
   }
   return hidden;
 }
 
-/* From raw products s and the weights' gradients d: the weights (words of pairs) and what multiplies the other
- * side's rows in the gradient. */
+/* From raw products s and the weights' gradients d: the weights (words of pairs) and what multiplies the
+ * other side's rows in the gradient. */
 template <int SCORE, int SIGN, bool CENTROID, bool KEYS, bool MASKED>
 __device__ static inline void kp_slopes_of(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
                                            const kp_slope_head &head, const float *columns, uint32_t hidden,
@@ -155,16 +159,14 @@ __device__ static inline void kp_plain_sums(const uint32_t (&words)[16], float (
 }
 
 /* A sign as a type. */
-template <int SIGN> struct kp_sign {
-  static constexpr int value = SIGN;
-};
+template <int SIGN> struct kp_sign { static constexpr int value = SIGN; };
 
 /* One tile: weights, slopes, and the rows' sums.  `scalars`: κ or β want a gradient. */
 template <int SCORE, bool CENTROID, bool KEYS>
 __device__ static inline void kp_tile_slopes(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
-                                             const kp_slope_head &head, int sign, bool masked, uint32_t hidden,
-                                             bool scalars, const float *columns, uint32_t (&weights)[16],
-                                             uint32_t (&slopes)[16]) {
+                                             const kp_slope_head &head, int sign, bool masked,
+                                             uint32_t hidden, bool scalars, const float *columns,
+                                             uint32_t (&weights)[16], uint32_t (&slopes)[16]) {
   constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   const auto run = [&](auto of_sign) {
     constexpr int SIGN = decltype(of_sign)::value;

@@ -1,5 +1,6 @@
 /* Tiles of scores in the registers of a warpgroup: 64 rows by N columns, thread t of 128 holding the rows
- * 16·(t/32) + t%32/4 (elements 4j, 4j+1) and 8 below (4j+2, 4j+3) at the columns 8j + 2·(t%4) and the next. */
+ * 16·(t/32) + t%32/4 (elements 4j, 4j+1) and 8 below (4j+2, 4j+3) at the columns 8j + 2·(t%4) and the next.
+ */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_TILE_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_TILE_CUH
 
@@ -42,7 +43,8 @@ __device__ static inline float kp_quad_max(float x) {
 
 /* d = A Bᵀ over D channels: rows of A from its row `a_row`, of A_ROWS in a panel; B with N rows a panel. */
 template <int D, int A_ROWS, int N>
-__device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *a, int a_row, const kp_half *b) {
+__device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *a, int a_row,
+                                              const kp_half *b) {
 #pragma unroll
   for (int step = 0; step < D / 16; step++) {
     const int panel = step / 4, within = step % 4 * 16;
@@ -53,8 +55,8 @@ __device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *
 
 /* d += A B: A in registers as words of pairs, 64 by N; B with N rows a panel, D channels. */
 template <int D, int N>
-__device__ static inline void kp_tile_accumulate(float (&d)[D / 2], const uint32_t (&a)[N / 4], const kp_half *b,
-                                                 bool first) {
+__device__ static inline void kp_tile_accumulate(float (&d)[D / 2], const uint32_t (&a)[N / 4],
+                                                 const kp_half *b, bool first) {
 #pragma unroll
   for (int step = 0; step < N / 16; step++) {
     const uint32_t words[4] = {a[4 * step], a[4 * step + 1], a[4 * step + 2], a[4 * step + 3]};
@@ -174,7 +176,8 @@ __device__ static inline void kp_quad_transpose(uint32_t (&a)[4]) {
 
 /* Row r (0, 1) of a thread's part of d, times scale, to D channels at `to`; all lanes of a warp call it. */
 template <int D>
-__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to, bool inside) {
+__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to,
+                                           bool inside) {
 #pragma unroll
   for (int j = 0; j < D / 8; j += 4) {
     uint32_t words[4];
@@ -182,7 +185,8 @@ __device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float
     for (int i = 0; i < 4; i++)
       words[i] = kp_pair(d[4 * (j + i) + 2 * r] * scale, d[4 * (j + i) + 2 * r + 1] * scale);
     kp_quad_transpose(words);
-    if (inside) *(uint4 *)(to + 8 * (j + threadIdx.x % 4)) = make_uint4(words[0], words[1], words[2], words[3]);
+    if (inside)
+      *(uint4 *)(to + 8 * (j + threadIdx.x % 4)) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
 

@@ -166,18 +166,16 @@ size_t kp_attention_tensor_prepare(kp_tensor_work *work, char *scratch, bool bac
   return used;
 }
 
-/* A block's shared memory at the largest sizes, by which devices are told apart. */
-static size_t shared_bytes(int size, int value_size) {
-  const bool narrow = size <= 128 && value_size <= 128;
-  return size <= 64 && value_size <= 64     ? 64 << 10
-         : narrow                           ? 112 << 10
-         : size <= 192 && value_size <= 128 ? 80 << 10
-                                            : 104 << 10;
+/* The most shared memory that a block takes, forward or backward. */
+static size_t most_shared(int size, int value_size) {
+  if (size <= 64 && value_size <= 64) return 80 << 10;
+  if (size <= 128 && value_size <= 128) return 112 << 10;
+  return 140 << 10;
 }
 
 bool kp_attention_tensor_fits(const kp_attention_problem &p, size_t shared) {
   return p.size <= 256 && p.value_size <= 256 && (int64_t)p.batch * p.heads <= 65535 &&
-         shared_bytes(p.size, p.value_size) <= shared;
+         most_shared(p.size, p.value_size) <= shared;
 }
 
 kp_status kp_attention_tensor(const kp_call *call, const kp_attention_problem &p, kp_error *error) {
