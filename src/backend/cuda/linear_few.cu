@@ -6,7 +6,7 @@
  * of x, and gives them to the units as if they were the columns that it should hold. */
 #include "backend/cuda/linear.cuh"
 
-enum { TILE_OUTPUTS = 16, STEP = 64, WARPS = 8 };
+enum { TILE_OUTPUTS = 16, STEP = 64, WARPS = 8, MOST_WARPS = 16, AHEAD = 3 };
 
 bool kp_few_rows_fit(const kp_few_rows *f) {
   return f->rows <= KP_FEW_ROWS && f->depth % 8 == 0 && f->x_pitch % 8 == 0 && f->w_pitch % 8 == 0 &&
@@ -36,9 +36,23 @@ __device__ static void finish(const kp_few_rows &f, int64_t column, int row, flo
     y[column] = kp_from_float<T>(0);
 }
 
-/* A block computes `outputs` (4, 8 or 16) columns of y; its warps share the depth. */
-static __global__ void __launch_bounds__(32 * WARPS) few_half_kernel(kp_few_rows f, int outputs) {
-  __shared__ float sums[WARPS][TILE_OUTPUTS][KP_FEW_ROWS];
+/* What a thread holds of STEP elements of the depth: rows r and r + 8 of 16 outputs, and a row of x. */
+struct fragment {
+  uint4 low[2], high[2], x[2];
+};
+
+__device__ static inline void multiply_fragment(float *c, const fragment &f) {
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    multiply_16(c, f.low[i].x, f.high[i].x, f.low[i].y, f.high[i].y, f.x[i].x, f.x[i].y);
+    multiply_16(c, f.low[i].z, f.high[i].z, f.low[i].w, f.high[i].w, f.x[i].z, f.x[i].w);
+  }
+}
+
+/* A block computes `outputs` (4, 8 or 16) columns of y; its warps share the depth, and have AHEAD steps of it
+ * on their way at a time. */
+static __global__ void __launch_bounds__(32 * MOST_WARPS) few_half_kernel(kp_few_rows f, int outputs) {
+  __shared__ float sums[MOST_WARPS][TILE_OUTPUTS][KP_FEW_ROWS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int row = lane / 4, part = lane % 4 * 8;
   const int64_t first = (int64_t)blockIdx.x * outputs;
@@ -47,16 +61,20 @@ static __global__ void __launch_bounds__(32 * WARPS) few_half_kernel(kp_few_rows
   const kp_half *w = (const kp_half *)f.w + (first + row) * f.w_pitch + part;
   const kp_half *w_high = w + 8 * f.w_pitch, *x = (const kp_half *)f.x + row * f.x_pitch + part;
   float c[4] = {};
-#pragma unroll 2
-  for (int64_t k = warp * STEP; k < f.depth; k += warps * STEP) {
-    const bool inside = k + part < f.depth, inside_too = k + part + 32 < f.depth;
-    const uint4 a = read_16(w + k, inside && low), b = read_16(w_high + k, inside && high);
-    const uint4 d = read_16(w + k + 32, inside_too && low), e = read_16(w_high + k + 32, inside_too && high);
-    const uint4 u = read_16(x + k, inside && present), v = read_16(x + k + 32, inside_too && present);
-    multiply_16(c, a.x, b.x, a.y, b.y, u.x, u.y);
-    multiply_16(c, a.z, b.z, a.w, b.w, u.z, u.w);
-    multiply_16(c, d.x, e.x, d.y, e.y, v.x, v.y);
-    multiply_16(c, d.z, e.z, d.w, e.w, v.z, v.w);
+  for (int64_t begin = warp * STEP; begin < f.depth; begin += warps * STEP * AHEAD) {
+    fragment ahead[AHEAD];
+#pragma unroll
+    for (int s = 0; s < AHEAD; s++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int64_t k = begin + s * warps * STEP + 32 * i;
+        const bool inside = k + part < f.depth;
+        ahead[s].low[i] = read_16(w + k, inside && low);
+        ahead[s].high[i] = read_16(w_high + k, inside && high);
+        ahead[s].x[i] = read_16(x + k, inside && present);
+      }
+#pragma unroll
+    for (int s = 0; s < AHEAD; s++) multiply_fragment(c, ahead[s]);
   }
   const int n = lane % 4 * 2;
   sums[warp][row][n] = c[0], sums[warp][row][n + 1] = c[1];
@@ -101,11 +119,11 @@ kp_status kp_linear_few(const kp_call *call, const kp_few_rows *f, kp_error *err
     few_float_kernel<<<kp_blocks(f->y_pitch, WARPS), 32 * WARPS, 0, cuda->stream>>>(*f);
     return kp_launched(call, error);
   }
-  /* Enough blocks for all processors, and enough depth for a block's warps. */
-  int outputs = TILE_OUTPUTS, warps = WARPS;
+  /* Enough blocks for all processors, and all of a block's depth on its way at once where that is possible. */
+  int outputs = TILE_OUTPUTS, warps = 4;
   while (outputs > 4 && f->y_pitch / outputs < 2 * cuda->processors) outputs /= 2;
-  while (warps > 1 && warps * STEP > f->depth) warps /= 2;
-  if (outputs == TILE_OUTPUTS && warps == WARPS && f->depth < 4 * WARPS * STEP) warps /= 2;
+  while (warps < MOST_WARPS && warps * STEP * AHEAD < f->depth) warps *= 2;
+  if (outputs < TILE_OUTPUTS && warps < MOST_WARPS) warps *= 2;
   few_half_kernel<<<kp_blocks(f->y_pitch, outputs), 32 * warps, 0, cuda->stream>>>(*f, outputs);
   return kp_launched(call, error);
 }
