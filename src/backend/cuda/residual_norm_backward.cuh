@@ -63,10 +63,11 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   kp_seam_backward_memory<S> memory;
   kp_seam_tile<T, V, P, R> tile;
   int64_t own_end; /* rows from this on are computed for their neighbour alone */
-  vector u[R][P], direct[R][P], gy[R][P];
+  vector u[R][P];
+  vector direct[R][P]; /* g x', and then s in its place */
+  vector gy[R][P];     /* and then what joins g x, or g r */
   float weight[P][V], gweight[P][V], gbias[P][V];
-  float whole[R][P][V], extra[R][P][V]; /* s; what joins g x, or g r */
-  float next[P][V];                     /* what the row behind gives to its reference */
+  float next[P][V]; /* what the row behind gives to its reference */
 
   __device__ kp_seam_backward(const kp_seam &seam, const kp_seam_gradients &gradients, S *shared)
       : s(seam), g(gradients), c(seam) {
@@ -301,30 +302,31 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
           for (int k = 0; k < V; k++) stream[k] = reference[k] = 0;
         }
+        float whole[V], extra[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          whole[i][p][k] = stream[k] + direct[i][p][k] + (s.own ? next[p][k] : 0.0f);
-          extra[i][p][k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
+          whole[k] = stream[k] + direct[i][p][k] + (s.own ? next[p][k] : 0.0f);
+          extra[k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
           next[p][k] = reached && !tile.starts_sequence(i) ? reference[k] : 0.0f;
         }
+        direct[i][p] = kp_to_vector<T, V>(whole), gy[i][p] = kp_to_vector<T, V>(extra);
       }
     }
   }
 
   /* ---- step 3 ---- */
 
-  __device__ void store(void *rows, int64_t n, int p, const float value[V]) const {
-    if (rows != NULL && c.there[p]) *(vector *)((T *)rows + n * s.pitch + c.at[p]) = kp_to_vector<T, V>(value);
+  __device__ void store(void *rows, int64_t n, int p, const vector &value) const {
+    if (rows != NULL && c.there[p]) *(vector *)((T *)rows + n * s.pitch + c.at[p]) = value;
   }
 
   /* Row i's gradient of the given reference, and zeros for a row that is no row's reference. */
-  __device__ void store_given(int i, int p, const float value[V]) const {
+  __device__ void store_given(int i, int p, const vector &value) const {
     const int64_t n = tile.first + i;
     if (g.gr == NULL) return;
     if (g.same_row) return store(g.gr, n, p, value);
     if (!tile.starts_sequence(i)) store(g.gr, n - 1, p, value);
-    const float zero[V] = {};
-    if ((n + 1) % s.T == 0) store(g.gr, n, p, zero);
+    if ((n + 1) % s.T == 0) store(g.gr, n, p, kp_zero_vector<T, V>());
   }
 
   __device__ void update_flat() {
@@ -335,10 +337,10 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       for (int p = 0; p < P; p++) {
         float gx[V];
 #pragma unroll
-        for (int k = 0; k < V; k++) gx[k] = whole[i][p][k] + (g.to_stream ? extra[i][p][k] : 0.0f);
-        store(g.gu, tile.first + i, p, whole[i][p]);
-        store_given(i, p, extra[i][p]);
-        store(g.gx, tile.first + i, p, gx);
+        for (int k = 0; k < V; k++) gx[k] = direct[i][p][k] + (g.to_stream ? gy[i][p][k] : 0.0f);
+        store(g.gu, tile.first + i, p, direct[i][p]);
+        store_given(i, p, gy[i][p]);
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
       }
     }
   }
@@ -352,7 +354,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
         S part[KP_SEAM_PAIR_SUMS] = {};
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S a = tile.x[i][p][k], b = u[i][p][k], w = whole[i][p][k];
+          const S a = tile.x[i][p][k], b = u[i][p][k], w = direct[i][p][k];
           part[0] += a * a, part[1] += a * b, part[2] += b * b, part[3] += w * a, part[4] += w * b;
         }
 #pragma unroll
@@ -372,7 +374,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
         S part[KP_SEAM_TRIPLE_SUMS] = {};
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S a = tile.x[i][p][k], b = r[k], d = u[i][p][k], w = whole[i][p][k];
+          const S a = tile.x[i][p][k], b = r[k], d = u[i][p][k], w = direct[i][p][k];
           part[0] += a * a, part[1] += a * b, part[2] += a * d, part[3] += b * b, part[4] += b * d;
           part[5] += d * d, part[6] += w * a, part[7] += w * b, part[8] += w * d;
         }
@@ -424,13 +426,13 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
         float gx[V], gu[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = whole[i][p][k], a = tile.x[i][p][k], b = u[i][p][k];
-          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? extra[i][p][k] : 0.0f);
+          const S w = direct[i][p][k], a = tile.x[i][p][k], b = u[i][p][k];
+          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? gy[i][p][k] : 0.0f);
           gu[k] = (float)(f[3] * w + f[4] * a + f[5] * b);
         }
-        store(g.gx, tile.first + i, p, gx);
-        store(g.gu, tile.first + i, p, gu);
-        store_given(i, p, extra[i][p]);
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, gy[i][p]);
       }
     }
   }
@@ -450,14 +452,14 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
         float gx[V], gr[V], gu[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = whole[i][p][k], a = tile.x[i][p][k], b = from[k], d = u[i][p][k];
+          const S w = direct[i][p][k], a = tile.x[i][p][k], b = from[k], d = u[i][p][k];
           gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b + f[3] * d);
-          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + extra[i][p][k];
+          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + gy[i][p][k];
           gu[k] = (float)(f[8] * w + f[9] * a + f[10] * b + f[11] * d);
         }
-        store(g.gx, tile.first + i, p, gx);
-        store(g.gu, tile.first + i, p, gu);
-        store_given(i, p, gr);
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, kp_to_vector<T, V>(gr));
       }
     }
   }
@@ -487,7 +489,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 };
 
 template <typename T, int V, int P, int R, int THREADS, bool CURVED>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 512 / THREADS)
     kp_seam_backward_kernel(const kp_seam s, const kp_seam_gradients gradients) {
   extern __shared__ __align__(16) unsigned char shared[];
   using backward = kp_seam_backward<T, V, P, R>;
@@ -563,8 +565,8 @@ static kp_status kp_seam_backward_by_width(const kp_call *call, const kp_seam &s
                      kp_rows_of_vectors(s.pitch, s.C, s.tangent_kappa.groups, V);
   if (whole && kp_seam_threads(s, V, 1) <= MOST)
     return kp_seam_backward_launch<T, V, 1, R, MOST, CURVED>(call, s, g, error);
-  if (kp_seam_threads(s, 1, 8) <= 1024)
-    return kp_seam_backward_launch<T, 1, 8, 1, 1024, CURVED>(call, s, g, error);
+  if (kp_seam_threads(s, 1, 16) <= 512)
+    return kp_seam_backward_launch<T, 1, 16, 1, 512, CURVED>(call, s, g, error);
   return kp_fail(error, KP_ERR_UNSUPPORTED, "residual_norm_backward: rows of %d channels are too long", s.C);
 }
 

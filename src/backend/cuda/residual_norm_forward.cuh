@@ -236,12 +236,12 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     __syncthreads();
     if (threadIdx.x < R) {
       const int i = threadIdx.x;
-      const double sum = (double)kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i);
-      const double squares = (double)kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1);
-      const double mean = s.layer ? sum / s.C : 0;
-      double variance = squares / s.C - mean * mean;
+      const S sum = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i);
+      const S squares = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1);
+      const S mean = s.layer ? sum / (S)s.C : S(0);
+      S variance = squares / (S)s.C - mean * mean;
       if (variance < 0) variance = 0;
-      const float scale = (float)(1 / sqrt(variance + s.epsilon));
+      const float scale = (float)(1 / kp_sqrt((kp_real)variance + (kp_real)s.epsilon));
       memory.moments[2 * i] = (S)(float)mean, memory.moments[2 * i + 1] = (S)scale;
       if (writes(i)) *(float2 *)(statistics + 2 * (tile.first + i)) = make_float2((float)mean, scale);
     }
