@@ -1,8 +1,8 @@
 /* Rows spread over a block, and their sums: what the kernels of row programs share.
  *
  * A thread holds a pack of V successive channels of each of R successive rows (P such packs, a block apart).
- * So the row before is in the same registers, and sums over rows are a thread's own; sums over channels go
- * through shuffles and shared memory, all numbers of a tile at once.
+ * So the row before is its own too, and so are sums over rows; sums over channels go through shuffles and
+ * shared memory.
  *
  * Channels fall into groups.  A segment is the largest power of two of lanes that lie in one group for every
  * segment; its sum is one chunk in shared memory, and a group's chunks are added in their order. */
@@ -112,11 +112,12 @@ __device__ static inline void kp_segment_sums(S *v, int offset, int first, int k
   }
 }
 
-/* One pack's sums into its segment's chunk. */
-template <int COUNT, typename S>
-__device__ static inline void kp_chunk_sums(S *v, const kp_groups &groups, int pack, S *chunks) {
+/* The COUNT sums of one pack of row `row` of ROWS into its segment's chunk. */
+template <int COUNT, int ROWS, typename S>
+__device__ static inline void kp_chunk_sums(S *v, const kp_groups &groups, int pack, int row, S *chunks) {
   const int thread = pack * blockDim.x + threadIdx.x;
-  kp_segment_sums<COUNT>(v, groups.segment / 2, 0, COUNT, chunks + thread / groups.segment * COUNT);
+  kp_segment_sums<COUNT>(v, groups.segment / 2, 0, COUNT,
+                         chunks + (thread / groups.segment * ROWS + row) * COUNT);
 }
 
 /* Number `i` of COUNT summed over one group. */
