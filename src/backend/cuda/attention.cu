@@ -1,5 +1,15 @@
 /* The attention operators: reads a call's arguments, and chooses the kernels. */
-#include "backend/cuda/attention.cuh"
+#include "backend/cuda/attention_tensor.cuh"
+
+/* Kernels of one architecture, which a program may have been built without. */
+extern "C" {
+bool kp_hopper_attention_fits(const kp_call *call) __attribute__((weak));
+bool kp_hopper_attention_backward_fits(const kp_call *call) __attribute__((weak));
+size_t kp_hopper_attention_scratch(const kp_node *node) __attribute__((weak));
+size_t kp_hopper_attention_backward_scratch(const kp_node *node) __attribute__((weak));
+kp_status kp_hopper_attention(const kp_call *call, kp_error *error) __attribute__((weak));
+kp_status kp_hopper_attention_backward(const kp_call *call, kp_error *error) __attribute__((weak));
+}
 
 static kp_head_rows head_rows(void *base, const kp_tensor *tensor, int step) {
   return kp_head_rows{base, tensor == NULL ? 0 : kp_pitch(tensor), step};
@@ -52,24 +62,55 @@ static void zero_pads(const kp_call *call, int output) {
                          kp_tensor_columns(tensor), kp_pitch(tensor), kp_cuda_of(call)->stream);
 }
 
+static size_t larger(size_t a, size_t b) {
+  return a > b ? a : b;
+}
+
+/* As much of a problem as scratch memory depends on. */
+static kp_attention_problem sizes_of(const kp_node *node) {
+  const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
+  kp_attention_problem p = {};
+  p.batch = (int)a->batch, p.length = (int)a->length, p.heads = a->heads, p.kv_heads = a->kv_heads;
+  p.size = a->head_size, p.value_size = kp_attention_value_size(a);
+  p.score = a->score, p.values = a->values;
+  static const int32_t present = 0;
+  p.documents = node->input[5] == NULL ? NULL : &present;
+  return p;
+}
+
+static bool tensor_fits(const kp_call *call, const kp_attention_problem &p) {
+  return p.half && kp_attention_tensor_fits(p, kp_cuda_of(call)->shared_bytes);
+}
+
 extern "C" size_t kp_cuda_scratch_attention(const kp_node *node, int threads) {
   (void)threads;
-  return kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, false);
+  kp_tensor_work work = {};
+  work.p = sizes_of(node);
+  const size_t own =
+      larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, false),
+             kp_attention_tensor_prepare(&work, NULL, false, NULL));
+  return kp_hopper_attention_scratch == NULL ? own : larger(own, kp_hopper_attention_scratch(node));
 }
 
 extern "C" kp_status kp_cuda_attention(const kp_call *call, kp_error *error) {
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
+  if (kp_hopper_attention_fits != NULL && kp_hopper_attention_fits(call))
+    return kp_hopper_attention(call, error);
   p.o = head_rows(call->output[0], call->node->output[0], p.value_size);
   p.logsumexp = (float *)call->output[1];
   p.time = (float *)call->output[2], p.norms = (float *)call->output[3];
   zero_pads(call, 0);
-  return kp_attention_plain(call, p, error);
+  return tensor_fits(call, p) ? kp_attention_tensor(call, p, error) : kp_attention_plain(call, p, error);
 }
 
 extern "C" size_t kp_cuda_scratch_attention_backward(const kp_node *node, int threads) {
   (void)threads;
-  return kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, true);
+  const size_t own = larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, true),
+                            kp_attention_tensor_backward_scratch(sizes_of(node)));
+  return kp_hopper_attention_backward_scratch == NULL
+             ? own
+             : larger(own, kp_hopper_attention_backward_scratch(node));
 }
 
 /* Inputs after those of the forward pass: o, logsumexp, norms, g o, g o_time. */
@@ -78,6 +119,8 @@ extern "C" kp_status kp_cuda_attention_backward(const kp_call *call, kp_error *e
   const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
+  if (kp_hopper_attention_backward_fits != NULL && kp_hopper_attention_backward_fits(call))
+    return kp_hopper_attention_backward(call, error);
   p.o = head_rows(call->input[6], node->input[6], p.value_size);
   p.logsumexp = (float *)call->input[7], p.norms = (float *)call->input[8];
   kp_attention_gradients g = {};
@@ -85,5 +128,8 @@ extern "C" kp_status kp_cuda_attention_backward(const kp_call *call, kp_error *e
   g.time = (const float *)call->input[10];
   lay_out(call, a, call->output, node->output, &g.q, &g.k, &g.v);
   for (int i = 0; i < 3; i++) zero_pads(call, i);
-  return kp_attention_plain_backward(call, p, g, error);
+  /* A plain mean without a gradient of its own has nothing to multiply. */
+  const bool tensor = tensor_fits(call, p) && (g.o.base != NULL || p.values != KP_VALUES_MEAN);
+  return tensor ? kp_attention_tensor_backward(call, p, g, error)
+                : kp_attention_plain_backward(call, p, g, error);
 }

@@ -24,7 +24,8 @@ static int splits_of(const kp_attention_arguments *a, int64_t capacity) {
   int64_t splits = (KP_CACHED_BLOCKS + blocks - 1) / blocks;
   const int64_t most = (capacity + KP_CACHED_LEAST_KEYS - 1) / KP_CACHED_LEAST_KEYS;
   splits = splits > most ? most : splits;
-  return (int)(splits > KP_CACHED_MOST_SPLITS ? KP_CACHED_MOST_SPLITS : splits < 1 ? 1 : splits);
+  if (splits > KP_CACHED_MOST_SPLITS) splits = KP_CACHED_MOST_SPLITS;
+  return splits < 1 ? 1 : (int)splits;
 }
 
 static size_t state_bytes(const kp_attention_arguments *a, int64_t capacity) {
@@ -131,7 +132,8 @@ template <typename T> static void combine(const kp_call *call, const kp_cached_h
 
 kp_status kp_cached_attend(const kp_call *call, const kp_cached_heads *heads, kp_error *error) {
   if (heads->batch * heads->length == 0) return KP_OK;
-  KP_TRY(kp_cached_tiles(call, heads, error));
+  KP_TRY(kp_cached_rows_can(call, heads) ? kp_cached_rows(call, heads, error)
+                                         : kp_cached_tiles(call, heads, error));
   if (kp_is_half(call))
     combine<kp_half>(call, heads);
   else

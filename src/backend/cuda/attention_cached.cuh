@@ -6,8 +6,9 @@
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_CACHED_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_CACHED_CUH
 
-#include "backend/attention_values.h"
 #include "backend/cuda/kernel.cuh"
+
+#include "backend/attention_values.h"
 #include "geometry/geodesic_score.h"
 
 enum { KP_CACHED_MOST_SPLITS = 64, KP_CACHED_LEAST_KEYS = 128, KP_CACHED_BLOCKS = 528 };
@@ -44,6 +45,9 @@ __host__ __device__ static inline bool kp_sums_are_wide(kp_values values) {
   return values != KP_VALUES_MEAN;
 }
 
+template <bool WIDE> struct kp_sum_type { using type = float; };
+template <> struct kp_sum_type<true> { using type = double; };
+
 /* The position of the first new row; one that leaves no room for them is reported and read as 0. */
 __device__ static inline int kp_cached_start(const int32_t *start, int64_t length, int64_t capacity,
                                              kp_device_step *step, int node) {
@@ -70,12 +74,13 @@ struct kp_score_row {
   double scale, cosine, alpha; /* geodesic; or `alpha` the time of a lifted row */
 };
 
-/* square = |scale · u|² */
+/* square = |scale · u|²; without GEODESIC there is no distance among the scores. */
+template <bool GEODESIC>
 __device__ static inline kp_score_row kp_score_row_of(kp_score score, double square, double kappa) {
   kp_score_row row = {1, 0, 0};
   if (score == KP_SCORE_LORENTZ) {
     row.alpha = kp_lorentz_time(square, kp_lorentz_radius(kappa));
-  } else if (score != KP_SCORE_DOT) {
+  } else if (GEODESIC && score != KP_SCORE_DOT) {
     const kp_geodesic_row geodesic = kp_geodesic_row_of(square, kappa);
     row = {geodesic.scale, geodesic.cosine, geodesic.alpha};
   }
@@ -105,6 +110,10 @@ kp_cached_heads kp_cached_heads_of(const kp_call *call, const kp_attention_argum
 
 /* Attends all new rows and writes the outputs. */
 kp_status kp_cached_attend(const kp_call *call, const kp_cached_heads *heads, kp_error *error);
+
+/* A few query rows of whole packs. */
+bool kp_cached_rows_can(const kp_call *call, const kp_cached_heads *heads);
+kp_status kp_cached_rows(const kp_call *call, const kp_cached_heads *heads, kp_error *error);
 
 /* Blocks of 16 query rows: any sizes. */
 kp_status kp_cached_tiles(const kp_call *call, const kp_cached_heads *heads, kp_error *error);

@@ -9,9 +9,6 @@
 
 enum { WARPS = 4, OWN = 4, ROWS = WARPS * OWN, KEYS = 32, THREADS = 32 * WARPS };
 
-template <bool WIDE> struct sum_type { using type = float; };
-template <> struct sum_type<true> { using type = double; };
-
 /* A block's part of the problem, and its shared memory. */
 template <typename Sum> struct tile {
   int b, head, first_row, rows; /* of query heads `head` on; rows t · together + g */
@@ -74,7 +71,7 @@ __device__ static inline void square_rows(const float *rows, int pitch, int step
   if (part == 0 && i < count) take(i, square);
 }
 
-template <typename T, typename Sum>
+template <typename T, bool GEODESIC, typename Sum>
 __device__ static void load_queries(const tile<Sum> &s, const kp_cached_heads &a) {
   for (int i = threadIdx.x / 32; i < ROWS; i += WARPS)
     for (int d = threadIdx.x % 32; d < a.size; d += 32) {
@@ -97,7 +94,8 @@ __device__ static void load_queries(const tile<Sum> &s, const kp_cached_heads &a
   square += __shfl_xor_sync(0xffffffffu, square, 1);
   square += __shfl_xor_sync(0xffffffffu, square, 2);
   if (part == 0 && i < s.rows)
-    s.query[i] = kp_score_row_of(a.score, a.scale * a.scale * square, kp_kappa_of(a, head_of(s, a, i)));
+    s.query[i] =
+        kp_score_row_of<GEODESIC>(a.score, a.scale * a.scale * square, kp_kappa_of(a, head_of(s, a, i)));
 }
 
 /* `count` rows of the cache from position `first` on; the rest of the tile is zero. */
@@ -108,7 +106,7 @@ __device__ static void load_rows(float *to, int to_pitch, const T *from, int64_t
       to[j * to_pitch + d] = j < count ? kp_to_float(from[j * pitch + d]) : 0;
 }
 
-template <typename T, typename Sum>
+template <typename T, bool GEODESIC, bool WIDE, typename Sum>
 __device__ static void load_keys(const tile<Sum> &s, const kp_cached_heads &a, int first, int count) {
   const int kv = s.head / (a.heads / a.kv_heads);
   const int64_t row = (s.b * (int64_t)a.kv_heads + kv) * a.capacity + first;
@@ -116,12 +114,13 @@ __device__ static void load_keys(const tile<Sum> &s, const kp_cached_heads &a, i
   load_rows(s.k, a.size + 1, (const T *)a.k + row * a.k_pitch, a.k_pitch, a.size, count);
   load_rows(s.v, a.value_size, (const T *)a.v + row * a.v_pitch, a.v_pitch, a.value_size, count);
   __syncthreads();
-  if (a.score == KP_SCORE_DOT && a.values == KP_VALUES_MEAN) return;
+  if (a.score == KP_SCORE_DOT && !WIDE) return;
   const double kappa = kp_kappa_of(a, s.head), scale = a.scale * a.scale;
   if (a.score != KP_SCORE_DOT)
-    square_rows(s.k, a.size + 1, 1, a.size, KEYS,
-                [&](int j, double square) { s.key[j] = kp_score_row_of(a.score, scale * square, kappa); });
-  if (a.values != KP_VALUES_MEAN)
+    square_rows(s.k, a.size + 1, 1, a.size, KEYS, [&](int j, double square) {
+      s.key[j] = kp_score_row_of<GEODESIC>(a.score, scale * square, kappa);
+    });
+  if (WIDE)
     square_rows(s.v, a.value_size, 1, a.value_size, KEYS,
                 [&](int j, double square) { s.value[j] = kp_value_row_of(a.values, square, kappa); });
   __syncthreads();
@@ -138,7 +137,7 @@ struct row_states {
 template <bool GEODESIC, typename Sum>
 __device__ static float4 weigh(const tile<Sum> &s, const kp_cached_heads &a, int start, int first, int count,
                                row_states *state) {
-  using Product = typename sum_type<GEODESIC>::type;
+  using Product = typename kp_sum_type<GEODESIC>::type;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const float4 *q = (const float4 *)s.q + warp * a.size;
   const float *k = s.k + lane * (a.size + 1);
@@ -219,7 +218,7 @@ __device__ static void leave(const tile<Sum> &s, const kp_cached_heads &a, const
 
 template <typename T, bool GEODESIC, bool WIDE>
 static __global__ void __launch_bounds__(THREADS) tiles_kernel(kp_cached_heads a) {
-  using Sum = typename sum_type<WIDE>::type;
+  using Sum = typename kp_sum_type<WIDE>::type;
   extern __shared__ double2 memory[];
   const tile<Sum> s = tile_of<Sum>(a, (char *)memory);
   const int start = kp_cached_start(a), end = start + (int)a.length;
@@ -228,10 +227,10 @@ static __global__ void __launch_bounds__(THREADS) tiles_kernel(kp_cached_heads a
   row_states state;
 #pragma unroll
   for (int r = 0; r < OWN; r++) state.largest[r] = -FLT_MAX, state.sum[r] = 0, state.extra[r] = 0;
-  load_queries<T>(s, a);
+  load_queries<T, GEODESIC>(s, a);
   for (int first = blockIdx.x * share; first < last; first += KEYS) {
     const int count = min(KEYS, last - first);
-    load_keys<T>(s, a, first, count);
+    load_keys<T, GEODESIC, WIDE>(s, a, first, count);
     add_values(s, a, count, weigh<GEODESIC>(s, a, start, first, count, &state));
   }
   leave(s, a, state);
@@ -239,7 +238,7 @@ static __global__ void __launch_bounds__(THREADS) tiles_kernel(kp_cached_heads a
 
 template <typename T, bool GEODESIC, bool WIDE>
 static kp_status launch(const kp_call *call, const kp_cached_heads *a, kp_error *error) {
-  const size_t bytes = tile_bytes(a, sizeof(typename sum_type<WIDE>::type));
+  const size_t bytes = tile_bytes(a, sizeof(typename kp_sum_type<WIDE>::type));
   const kp_cuda *cuda = kp_cuda_of(call);
   if (bytes > cuda->shared_bytes)
     return kp_fail(error, KP_ERR_UNSUPPORTED, "heads of %d and %d channels are too large for this GPU",

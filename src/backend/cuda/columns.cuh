@@ -30,7 +30,8 @@ static inline int64_t kp_column_parts(int64_t columns) {
 
 /* Bytes: parts · columns · 4 once; bound by latency, a few microseconds.  A block has a strip of `width`
  * columns; its threads stand in lines of that width, each of which has every lines-th part. */
-static __global__ void __launch_bounds__(1024) kp_column_kernel(kp_column_sums sums, int64_t columns, int width) {
+static __global__ void __launch_bounds__(1024)
+    kp_column_kernel(kp_column_sums sums, int64_t columns, int width) {
   __shared__ double shared[1024];
   const int lines = blockDim.x / width, line = threadIdx.x / width;
   const int64_t column = (int64_t)blockIdx.x * width + threadIdx.x % width;

@@ -3,7 +3,7 @@
 
 static kp_status multiply(const kp_call *call, const kp_grouped *g, kp_error *error) {
   if (g->rows == 0 || g->experts == 0 || g->M == 0 || g->K == 0) return KP_OK;
-  return kp_grouped_half_fits(g) && kp_is_half(call) ? kp_grouped_half(call, g, error)
+  return kp_grouped_half_fits(g) && kp_is_half(call) ? kp_grouped_half(kp_cuda_of(call), g, error)
                                                      : kp_grouped_plain(call, g, error);
 }
 
@@ -23,8 +23,9 @@ extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error
   g.a = call->input[0], g.b = call->input[2], g.c = call->output[0];
   g.a_pitch = kp_pitch(node->input[0]);
   g.b_pitch = kp_pitch(node->input[2]);
-  g.c_pitch = kp_pitch(node->output[0]);
+  g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
   g.expert_stride = g.M * g.b_pitch;
+  g.factor = 1;
   g.bias = kp_input_numbers(call, 3);
   g.time = kp_input_numbers(call, 4);
   g.time_weight = kp_input_numbers(call, 5);
@@ -64,8 +65,9 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_input(const kp_call *call, 
   g.a = call->input[0], g.b = call->input[2], g.c = call->output[0];
   g.a_pitch = kp_pitch(node->input[0]);
   g.b_pitch = kp_pitch(node->input[2]);
-  g.c_pitch = kp_pitch(node->output[0]);
+  g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
   g.expert_stride = g.M * g.b_pitch;
+  g.factor = 1;
   g.in = kp_input_numbers(call, 4);
   g.out = kp_input_numbers(call, 5);
   KP_TRY(multiply(call, &g, error));
@@ -121,6 +123,7 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_weight(const kp_call *call,
     g.b_pitch = kp_pitch(node->input[2]);
     g.c_pitch = kp_pitch(node->output[0]);
     g.expert_stride = g.M * g.c_pitch;
+    g.factor = 1;
     g.in = kp_input_numbers(call, 5);
     g.out = kp_input_numbers(call, 6);
     KP_TRY(multiply(call, &g, error));

@@ -15,12 +15,14 @@ enum kp_grouped_kind { KP_GROUPED_FORWARD, KP_GROUPED_INPUT, KP_GROUPED_WEIGHT }
 /* C = A B of every expert.  With the matrices' names of above: A is x, gy, gyᵀ; B is Wᵀ, W, x. */
 struct kp_grouped {
   kp_grouped_kind kind;
-  const int32_t *offsets; /* (E+1) */
+  const int32_t *offsets; /* (E+1); NULL: one expert has all rows */
   int experts;            /* E */
   int64_t rows, M, K;     /* R; the columns of y and of x */
   const void *a, *b;
   void *c;
   int64_t a_pitch, b_pitch, c_pitch, expert_stride; /* from W, or gW, of an expert to the next one's */
+  int64_t c_columns; /* of y or gx that are written: zeros behind M or K */
+  float factor;      /* of all products */
   kp_numbers bias, time, time_weight, in, out;      /* (E, M), (R), (E, M), (E), (E); NULL: absent */
   int64_t bias_pitch, time_weight_pitch;
 };
@@ -31,6 +33,7 @@ struct kp_expert_rows {
 };
 
 __device__ static inline kp_expert_rows kp_rows_of_expert(const int32_t *offsets, int expert, int64_t rows) {
+  if (offsets == NULL) return {0, rows};
   const int64_t first = max((int64_t)0, min((int64_t)offsets[expert], rows));
   const int64_t last = max(first, min((int64_t)offsets[expert + 1], rows));
   return {first, last - first};
@@ -89,7 +92,7 @@ static inline size_t kp_tile_numbers_bytes(int experts) {
 
 /* bfloat16 by the matrix units, where rows start at multiples of 16 bytes. */
 bool kp_grouped_half_fits(const kp_grouped *g);
-kp_status kp_grouped_half(const kp_call *call, const kp_grouped *g, kp_error *error);
+kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error);
 /* Anything, by float multiplications. */
 kp_status kp_grouped_plain(const kp_call *call, const kp_grouped *g, kp_error *error);
 

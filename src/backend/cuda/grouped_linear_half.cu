@@ -9,16 +9,9 @@
  *
  * in which the 16-byte chunk c of row r stands at c xor (r mod 8): eight rows of one chunk touch all banks. */
 #include "backend/cuda/grouped_linear.cuh"
+#include "backend/cuda/grouped_linear_units.cuh"
 
-enum {
-  TILE = 128,
-  DEPTH = 64,
-  STAGES = 3,
-  THREADS = 256,
-  OPERAND_BYTES = TILE * DEPTH * 2,
-  STAGE_BYTES = 2 * OPERAND_BYTES,
-  PANEL_BYTES = 64 * 128,
-};
+enum { TILE = KP_TILE, DEPTH = KP_TILE_DEPTH, THREADS = KP_TILE_THREADS, STAGES = 3 };
 
 /* ---- copies to shared memory ---- */
 
@@ -40,10 +33,6 @@ template <int PENDING> __device__ static inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
 }
 
-__device__ static inline uint32_t place_of(int row, int chunk) {
-  return (uint32_t)(row * 128 + ((chunk ^ (row & 7)) << 4));
-}
-
 /* An operand of one tile: element (i, d) is at[i · pitch + d], or at[d · pitch + i] where rows are contiguous.
  * Copies stop at `rows` and `depth`, both counted from the tile's origin. */
 struct operand {
@@ -61,70 +50,13 @@ __device__ static inline void copy_operand(const operand &o, int depth, uint32_t
       const int d = i / 16, chunk = i % 16;
       const bool inside = depth + d < o.depth && chunk * 8 < o.rows;
       const kp_half *from = inside ? o.at + (int64_t)(depth + d) * o.pitch + chunk * 8 : o.at;
-      copy_16(to + chunk / 8 * PANEL_BYTES + place_of(d, chunk % 8), from, inside);
+      copy_16(to + chunk / 8 * KP_PANEL_BYTES + kp_chunk_place(d, chunk % 8), from, inside);
     } else {
       const int row = i / 8, chunk = i % 8;
       const bool inside = row < o.rows && depth + chunk * 8 < o.depth;
       const kp_half *from = inside ? o.at + (int64_t)row * o.pitch + depth + chunk * 8 : o.at;
-      copy_16(to + place_of(row, chunk), from, inside);
+      copy_16(to + kp_chunk_place(row, chunk), from, inside);
     }
-  }
-}
-
-/* ---- the matrix units ---- */
-
-__device__ static inline void load_fragments(uint32_t *r, uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-
-__device__ static inline void load_transposed(uint32_t *r, uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-
-__device__ static inline void multiply_16(float *c, const uint32_t *a, const uint32_t *b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-/* 16 rows from `row` on by 16 of the depth.  Of the four 8 by 8 matrices, bit `low` of their number tells the
- * half of the rows for A and the half of the depth for B. */
-template <bool ROWS_CONTIGUOUS, bool IS_A>
-__device__ static inline void load_16(uint32_t *r, uint32_t stage, int row, int step) {
-  const int lane = threadIdx.x % 32, matrix = lane / 8;
-  const int row_half = IS_A ? matrix & 1 : matrix >> 1, depth_half = IS_A ? matrix >> 1 : matrix & 1;
-  if (ROWS_CONTIGUOUS) {
-    const int chunk = row / 8 + row_half, d = step * 16 + depth_half * 8 + lane % 8;
-    load_transposed(r, stage + chunk / 8 * PANEL_BYTES + place_of(d, chunk % 8));
-  } else {
-    load_fragments(r, stage + place_of(row + row_half * 8 + lane % 8, step * 2 + depth_half));
-  }
-}
-
-/* A warp's 64 by 32 results. */
-struct results {
-  float c[4][4][4];
-};
-
-template <bool A_ROWS, bool B_ROWS>
-__device__ static inline void multiply_stage(results &r, uint32_t stage, int row, int column) {
-#pragma unroll
-  for (int step = 0; step < DEPTH / 16; step++) {
-    uint32_t a[4][4], b[2][4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) load_16<A_ROWS, true>(a[i], stage, row + 16 * i, step);
-#pragma unroll
-    for (int j = 0; j < 2; j++) load_16<B_ROWS, false>(b[j], stage + OPERAND_BYTES, column + 16 * j, step);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-      for (int j = 0; j < 4; j++) multiply_16(r.c[i][j], a[i], &b[j / 2][j % 2 * 2]);
   }
 }
 
@@ -141,7 +73,7 @@ __device__ static inline int limit(int64_t count) {
   return (int)min(count, (int64_t)0x40000000);
 }
 
-/* Depths include padding, which is zero, where both operands have it. */
+/* Chunks of 8 elements are copied whole: with padding, which is zero in one of the operands. */
 template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, const int *first, int tile) {
   tile_work w;
   w.expert = kp_expert_of_tile(first, g.experts, tile);
@@ -153,112 +85,152 @@ template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, con
   const kp_half *a = (const kp_half *)g.a + w.rows.first * g.a_pitch, *b = (const kp_half *)g.b;
   if (KIND != KP_GROUPED_WEIGHT) a += w.row * g.a_pitch, b += w.expert * g.expert_stride;
   if (KIND == KP_GROUPED_FORWARD) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.b_pitch};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.K};
+    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.K};
   } else if (KIND == KP_GROUPED_INPUT) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column, g.b_pitch, limit(g.b_pitch - w.column), (int)g.M};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.M};
+    w.b = {b + w.column, g.b_pitch, limit(g.K - w.column), (int)g.M};
   } else {
-    w.a = {a + w.row, g.a_pitch, limit(g.a_pitch - w.row), limit(w.rows.count)};
-    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.b_pitch - w.column),
-           limit(w.rows.count)};
+    w.a = {a + w.row, g.a_pitch, limit(g.M - w.row), limit(w.rows.count)};
+    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.K - w.column), limit(w.rows.count)};
   }
   return w;
 }
 
-/* Two results side by side.  The padding's are zero: so is that of the weights. */
-template <int KIND>
-__device__ static inline void write_pair(const kp_grouped &g, const tile_work &w, int64_t row, int64_t column,
-                                         float2 sum, float in, float out) {
-  const float scale = in * out;
-  if (KIND == KP_GROUPED_WEIGHT) {
-    if (row >= g.M) return;
-    float *c = (float *)g.c + w.expert * g.expert_stride + row * g.c_pitch + column;
-    if (column < g.K) c[0] += scale * sum.x;
-    if (column + 1 < g.K) c[1] += scale * sum.y;
-    return;
+/* ---- results ---- */
+
+/* gW += o a sum for some pairs of a run.  All that is added to is read first: nothing waits for a store. */
+template <int FIRST, int COUNT>
+__device__ static inline void add_pairs(float *c, int64_t left, bool even, const kp_tile_results &r, int run,
+                                        float scale) {
+  float2 before[COUNT];
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) {
+    const float *from = c + 8 * (FIRST + i);
+    const int64_t here = left - 8 * (FIRST + i);
+    before[i] = make_float2(0, 0);
+    if (here >= 2 && even)
+      before[i] = *(const float2 *)from;
+    else if (here >= 1)
+      before[i] = make_float2(from[0], here >= 2 ? from[1] : 0);
   }
-  if (row >= w.rows.count || column >= g.c_pitch) return;
-  const int64_t at = w.rows.first + row;
-  float2 result = make_float2(scale * sum.x, scale * sum.y);
-  if (KIND == KP_GROUPED_FORWARD) {
-    const float time = g.time.at == NULL ? 0 : g.time[at];
-    for (int i = 0; i < 2; i++) {
-      float *y = i == 0 ? &result.x : &result.y;
-      if (column + i >= g.M) {
-        *y = 0;
-        continue;
-      }
-      if (g.time.at != NULL)
-        *y += scale * time * g.time_weight[w.expert * g.time_weight_pitch + column + i];
-      if (g.bias.at != NULL) *y += out * g.bias[w.expert * g.bias_pitch + column + i];
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) {
+    float *to = c + 8 * (FIRST + i);
+    const int64_t here = left - 8 * (FIRST + i);
+    const float2 sum = kp_pair(r, run, FIRST + i);
+    const float2 after = make_float2(before[i].x + scale * sum.x, before[i].y + scale * sum.y);
+    if (here >= 2 && even) {
+      *(float2 *)to = after;
+    } else if (here >= 1) {
+      to[0] = after.x;
+      if (here >= 2) to[1] = after.y;
     }
   }
-  *(__nv_bfloat162 *)((kp_half *)g.c + at * g.c_pitch + column) = __floats2bfloat162_rn(result.x, result.y);
+}
+
+__device__ static inline void add_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r, int run,
+                                      float scale) {
+  const int64_t row = w.row + kp_run_row(run), column = w.column + kp_run_column();
+  float *c = (float *)g.c + w.expert * g.expert_stride + row * g.c_pitch + column;
+  const bool even = g.c_pitch % 2 == 0 && (uintptr_t)g.c % 8 == 0;
+  if (row >= g.M) return;
+  add_pairs<0, KP_PAIRS / 2>(c, g.K - column, even, r, run, scale);
+  add_pairs<KP_PAIRS / 2, KP_PAIRS / 2>(c, g.K - column, even, r, run, scale);
+}
+
+/* What is added to o a sum in a column of y. */
+__device__ static inline float term_of(const kp_grouped &g, int expert, int64_t column, float time, float out) {
+  float term = 0;
+  if (g.bias.at != NULL) term = out * g.bias[expert * g.bias_pitch + column];
+  if (g.time.at != NULL) term += time * g.time_weight[expert * g.time_weight_pitch + column];
+  return term;
+}
+
+/* y or gx, and zeros in their padding. */
+template <int KIND>
+__device__ static inline void write_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
+                                        int run, float scale, float out) {
+  const int64_t row = w.row + kp_run_row(run), column = w.column + kp_run_column();
+  const int64_t width = KIND == KP_GROUPED_FORWARD ? g.M : g.K, at = w.rows.first + row;
+  const bool terms = KIND == KP_GROUPED_FORWARD && (g.bias.at != NULL || g.time.at != NULL);
+  kp_half *c = (kp_half *)g.c + at * g.c_pitch + column;
+  if (row >= w.rows.count) return;
+  const float time = KIND == KP_GROUPED_FORWARD && g.time.at != NULL ? scale * g.time[at] : 0;
+#pragma unroll
+  for (int i = 0; i < KP_PAIRS; i++) {
+    const int64_t here = column + 8 * i;
+    if (here >= g.c_columns) continue;
+    float2 sum = kp_pair(r, run, i);
+    sum.x = here < width ? scale * sum.x : 0;
+    sum.y = here + 1 < width ? scale * sum.y : 0;
+    if (terms && here < width) sum.x += term_of(g, w.expert, here, time, out);
+    if (terms && here + 1 < width) sum.y += term_of(g, w.expert, here + 1, time, out);
+    if (here + 1 < g.c_columns)
+      *(__nv_bfloat162 *)(c + 8 * i) = __floats2bfloat162_rn(sum.x, sum.y);
+    else
+      c[8 * i] = __float2bfloat16_rn(sum.x);
+  }
 }
 
 template <int KIND>
-__device__ static inline void write_tile(const kp_grouped &g, const tile_work &w, const results &r, int row,
-                                         int column) {
-  const int lane = threadIdx.x % 32;
-  const float in = kp_scale_of(g.in, w.expert), out = kp_scale_of(g.out, w.expert);
+__device__ static inline void write_tile(const kp_grouped &g, const tile_work &w, const kp_tile_results &r) {
+  const float in = g.factor * kp_scale_of(g.in, w.expert), out = kp_scale_of(g.out, w.expert);
 #pragma unroll
-  for (int i = 0; i < 4; i++)
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-#pragma unroll
-      for (int j = 0; j < 4; j++)
-        write_pair<KIND>(g, w, w.row + row + 16 * i + 8 * half + lane / 4,
-                         w.column + column + 8 * j + lane % 4 * 2,
-                         make_float2(r.c[i][j][2 * half], r.c[i][j][2 * half + 1]), in, out);
+  for (int run = 0; run < KP_RUNS; run++)
+    if (KIND == KP_GROUPED_WEIGHT)
+      add_run(g, w, r, run, in * out);
+    else
+      write_run<KIND>(g, w, r, run, in * out, out);
 }
 
+/* ---- the pipeline ---- */
+
+template <bool A_ROWS, bool B_ROWS>
+__device__ static inline void copy_stage(const tile_work &w, int step, uint32_t ring) {
+  const uint32_t to = ring + step % STAGES * KP_STAGE_BYTES;
+  copy_operand<A_ROWS>(w.a, step * DEPTH, to);
+  copy_operand<B_ROWS>(w.b, step * DEPTH, to + KP_OPERAND_BYTES);
+}
+
+/* Stage s is multiplied while stage s+1 is on its way and stage s+2 is asked for, in the place of s-1. */
 template <int KIND> static __global__ void __launch_bounds__(THREADS, 2) grouped_kernel(kp_grouped g) {
   constexpr bool A_ROWS = KIND == KP_GROUPED_WEIGHT, B_ROWS = KIND != KP_GROUPED_FORWARD;
   extern __shared__ __align__(1024) char memory[];
-  int *first = (int *)(memory + STAGES * STAGE_BYTES);
+  int *first = (int *)(memory + STAGES * KP_STAGE_BYTES);
   const uint32_t ring = shared_address(memory);
-  const int warp = threadIdx.x / 32, row = warp % 2 * 64, column = warp / 2 * 32;
   kp_number_tiles(g, TILE, TILE, first);
   for (int tile = blockIdx.x; tile < first[g.experts]; tile += gridDim.x) {
     const tile_work w = work_of<KIND>(g, first, tile);
-    const int depth = min(w.a.depth, w.b.depth) > 0 ? max(w.a.depth, w.b.depth) : 0;
-    const int steps = (depth + DEPTH - 1) / DEPTH;
-    results r = {};
+    const int steps = (w.a.depth + DEPTH - 1) / DEPTH;
+    kp_tile_results r = {};
     __syncthreads(); /* the last tile's stages are read */
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
-      if (s < steps) {
-        copy_operand<A_ROWS>(w.a, s * DEPTH, ring + s * STAGE_BYTES);
-        copy_operand<B_ROWS>(w.b, s * DEPTH, ring + s * STAGE_BYTES + OPERAND_BYTES);
-      }
+      if (s < steps) copy_stage<A_ROWS, B_ROWS>(w, s, ring);
       commit_copies();
     }
     for (int s = 0; s < steps; s++) {
       wait_copies<STAGES - 2>();
+      kp_show_units();
       __syncthreads();
-      const int next = s + STAGES - 1;
-      if (next < steps) {
-        const uint32_t to = ring + next % STAGES * STAGE_BYTES;
-        copy_operand<A_ROWS>(w.a, next * DEPTH, to);
-        copy_operand<B_ROWS>(w.b, next * DEPTH, to + OPERAND_BYTES);
-      }
+      kp_multiply_stage<A_ROWS, B_ROWS>(r, ring + s % STAGES * KP_STAGE_BYTES);
+      if (s + STAGES - 1 < steps) copy_stage<A_ROWS, B_ROWS>(w, s + STAGES - 1, ring);
       commit_copies();
-      multiply_stage<A_ROWS, B_ROWS>(r, ring + s % STAGES * STAGE_BYTES, row, column);
+      kp_finish_stage(r);
     }
-    write_tile<KIND>(g, w, r, row, column);
+    write_tile<KIND>(g, w, r);
   }
 }
 
 bool kp_grouped_half_fits(const kp_grouped *g) {
   const bool weight = g->kind == KP_GROUPED_WEIGHT;
   return g->a_pitch % 8 == 0 && g->b_pitch % 8 == 0 && (weight || g->c_pitch % 8 == 0) &&
-         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0;
+         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0 && (uintptr_t)g->c % 4 == 0;
 }
 
-template <int KIND> static kp_status launch(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  const kp_cuda *cuda = kp_cuda_of(call);
-  const int bytes = STAGES * STAGE_BYTES + (int)kp_tile_numbers_bytes(g->experts);
+template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  const int bytes = STAGES * KP_STAGE_BYTES + (int)kp_tile_numbers_bytes(g->experts);
   KP_TRY(kp_cuda_check(
       cudaFuncSetAttribute(grouped_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
       "shared memory for experts", error));
@@ -267,11 +239,11 @@ template <int KIND> static kp_status launch(const kp_call *call, const kp_groupe
                                                  : g->experts + g->rows / TILE;
   const int blocks = kp_blocks(down * ((width + TILE - 1) / TILE), 1, 2 * cuda->processors);
   grouped_kernel<KIND><<<blocks, THREADS, bytes, cuda->stream>>>(*g);
-  return kp_launched(call, error);
+  return kp_cuda_check(cudaGetLastError(), "a product of experts", error);
 }
 
-kp_status kp_grouped_half(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(call, g, error);
-  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(call, g, error);
-  return launch<KP_GROUPED_WEIGHT>(call, g, error);
+kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(cuda, g, error);
+  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(cuda, g, error);
+  return launch<KP_GROUPED_WEIGHT>(cuda, g, error);
 }

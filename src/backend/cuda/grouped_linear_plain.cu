@@ -55,16 +55,16 @@ __device__ static void write_result(const kp_grouped &g, const tile_work<T> &w, 
                                     float sum, float in, float out) {
   if (g.kind == KP_GROUPED_WEIGHT) {
     if (row < g.M && column < g.K)
-      ((float *)g.c)[w.expert * g.expert_stride + row * g.c_pitch + column] += in * out * sum;
+      ((float *)g.c)[w.expert * g.expert_stride + row * g.c_pitch + column] += g.factor * in * out * sum;
     return;
   }
-  if (row >= w.rows.count || column >= g.c_pitch) return;
+  if (row >= w.rows.count || column >= g.c_columns) return;
   const int64_t width = g.kind == KP_GROUPED_FORWARD ? g.M : g.K, at = w.rows.first + row;
   float result = 0;
-  if (column < width && g.kind == KP_GROUPED_INPUT) result = in * out * sum;
+  if (column < width && g.kind == KP_GROUPED_INPUT) result = g.factor * in * out * sum;
   if (column < width && g.kind == KP_GROUPED_FORWARD) {
     if (g.time.at != NULL) sum += g.time[at] * g.time_weight[w.expert * g.time_weight_pitch + column];
-    result = out * (in * sum + (g.bias.at == NULL ? 0 : g.bias[w.expert * g.bias_pitch + column]));
+    result = out * (g.factor * in * sum + (g.bias.at == NULL ? 0 : g.bias[w.expert * g.bias_pitch + column]));
   }
   ((T *)g.c)[at * g.c_pitch + column] = kp_from_float<T>(result);
 }

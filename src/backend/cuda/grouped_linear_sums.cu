@@ -5,23 +5,29 @@
  * the slices in their order. */
 #include "backend/cuda/grouped_linear.cuh"
 
-enum { WARPS = 8, MOST_SLICES = 64, SLICES_OF_ALL = 256, NARROWEST = 32, UNROLL = 2 };
+enum { WARPS = 8, MOST_SLICES = 64, SLICES_OF_ALL = 256, NARROWEST = 32, UNROLL = 4 };
 
 static int slices_of(int64_t experts) {
   const int64_t each = SLICES_OF_ALL / (experts < 1 ? 1 : experts);
   return each < 1 ? 1 : each > MOST_SLICES ? (int)MOST_SLICES : (int)each;
 }
 
-/* (E, slices, M) twice, and (E, slices, tiles). */
+/* (E, slices, M) twice, (E, slices, tiles), and (E, parts): parts of 32 columns. */
 struct partial_sums {
   float *plain, *with_time, *with_output;
-  int slices;
+  double *with_bias;
+  int slices, parts;
   int64_t tiles;
 };
 
+static int64_t parts_of(int64_t M) {
+  return (M + NARROWEST - 1) / NARROWEST;
+}
+
 size_t kp_grouped_sums_scratch(int64_t experts, int64_t M) {
-  const int64_t tiles = (M + NARROWEST - 1) / NARROWEST;
-  return (size_t)(experts * slices_of(experts) * (2 * M + tiles)) * sizeof(float);
+  const int64_t parts = parts_of(M);
+  return (size_t)(experts * slices_of(experts) * (2 * M + parts)) * sizeof(float) +
+         (size_t)(experts * parts) * sizeof(double);
 }
 
 template <typename T, int V> __device__ static void load_columns(const T *at, bool inside, float *to) {
@@ -59,18 +65,24 @@ template <typename T, int V> static __global__ void slice_kernel(kp_grouped_sums
   const bool inside = column < s.M, timed = p.with_time != NULL, scaled = p.with_output != NULL;
   const T *gy = (const T *)s.gy + column, *y = (const T *)s.y + column;
   float plain[V] = {}, with_time[V] = {}, output = 0;
-#pragma unroll UNROLL
-  for (int64_t row = rows.first + begin + warp; row < rows.first + end; row += WARPS) {
-    float g[V], u[V];
-    load_columns<T, V>(gy + row * s.pitch, inside, g);
-    const float time = timed ? s.time[row] : 0;
-    for (int i = 0; i < V; i++) {
-      plain[i] += g[i];
-      if (timed) with_time[i] += time * g[i];
+  for (int64_t row = begin + warp; row < end; row += WARPS * UNROLL) {
+    float g[UNROLL][V], u[UNROLL][V];
+#pragma unroll
+    for (int i = 0; i < UNROLL; i++) {
+      const int64_t r = row + i * WARPS, at = rows.first + r;
+      load_columns<T, V>(gy + at * s.pitch, inside && r < end, g[i]);
+      load_columns<T, V>(y + at * s.y_pitch, inside && scaled && r < end, u[i]);
     }
-    if (!scaled) continue;
-    load_columns<T, V>(y + row * s.y_pitch, inside, u);
-    for (int i = 0; i < V; i++) output += g[i] * u[i];
+#pragma unroll
+    for (int i = 0; i < UNROLL; i++) {
+      const int64_t r = row + i * WARPS;
+      const float time = timed && r < end ? s.time[rows.first + r] : 0;
+      for (int j = 0; j < V; j++) {
+        plain[j] += g[i][j];
+        with_time[j] += time * g[i][j];
+        output += g[i][j] * u[i][j];
+      }
+    }
   }
   const int64_t place = (int64_t)expert * p.slices + slice;
   sum_warps<V>(plain, p.plain + place * s.M, first_column, s.M, shared);
@@ -84,33 +96,52 @@ template <typename T, int V> static __global__ void slice_kernel(kp_grouped_sums
   p.with_output[place * p.tiles + blockIdx.x] = output;
 }
 
-/* One block an expert: adds its slices, and g_o = Σ <gy, y>/o and g_a = (Σ <gy, y> - o Σ <gy, b>)/a. */
+/* The sums over an expert's slices, added to the gradients: 32 columns a block, whose WARPS parts of slices
+ * are added in order.  What columns have of <gy, b> goes to scratch memory. */
 static __global__ void add_slices(kp_grouped_sums s, partial_sums p) {
-  __shared__ double shared[2][32];
-  const int expert = blockIdx.x;
+  __shared__ float shared[2][WARPS][32];
+  const int lane = threadIdx.x, part = threadIdx.y, expert = blockIdx.y;
   const float a = kp_scale_of(s.in, expert), o = kp_scale_of(s.out, expert);
-  double with_bias = 0, with_output = 0;
-  for (int64_t m = threadIdx.x; m < s.M; m += blockDim.x) {
-    const int64_t from = (int64_t)expert * p.slices * s.M + m;
-    float sum = 0, timed = 0;
+  const int64_t m = (int64_t)blockIdx.x * 32 + lane, from = (int64_t)expert * p.slices * s.M + m;
+  float sum = 0, timed = 0;
 #pragma unroll 4
-    for (int i = 0; i < p.slices; i++) sum += p.plain[from + i * s.M];
-#pragma unroll 4
-    for (int i = 0; i < p.slices && p.with_time != NULL; i++) timed += p.with_time[from + i * s.M];
+  for (int i = part; i < p.slices && m < s.M; i += WARPS) {
+    sum += p.plain[from + i * s.M];
+    if (p.with_time != NULL) timed += p.with_time[from + i * s.M];
+  }
+  shared[0][part][lane] = sum;
+  shared[1][part][lane] = timed;
+  __syncthreads();
+  if (part > 0) return;
+  for (int i = 1; i < WARPS; i++) {
+    sum += shared[0][i][lane];
+    timed += shared[1][i][lane];
+  }
+  double with_bias = 0;
+  if (m < s.M) {
     if (s.bias_gradient.at != NULL) s.bias_gradient.add(expert * s.bias_gradient_pitch + m, o * sum);
     if (s.time_weight.at != NULL) s.time_weight.add(expert * s.time_weight_pitch + m, o * a * timed);
-    if (s.bias.at != NULL) with_bias += (double)s.bias[expert * s.bias_pitch + m] * (double)sum;
+    if (s.bias.at != NULL) with_bias = (double)s.bias[expert * s.bias_pitch + m] * (double)sum;
   }
-  if (p.with_output == NULL) return;
+  with_bias = kp_warp_sum(with_bias);
+  if (lane == 0 && p.with_bias != NULL) p.with_bias[expert * p.parts + blockIdx.x] = with_bias;
+}
+
+/* One block an expert: g_o = Σ <gy, y>/o and g_a = (Σ <gy, y> - o Σ <gy, b>)/a. */
+static __global__ void add_scales(kp_grouped_sums s, partial_sums p) {
+  __shared__ double shared[2][32];
+  const int expert = blockIdx.x;
+  const double a = (double)kp_scale_of(s.in, expert), o = (double)kp_scale_of(s.out, expert);
   const int64_t count = p.slices * p.tiles;
+  double with_bias = 0, with_output = 0;
+  for (int64_t i = threadIdx.x; i < p.parts; i += blockDim.x) with_bias += p.with_bias[expert * p.parts + i];
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x)
     with_output += (double)p.with_output[expert * count + i];
   with_bias = kp_block_sum(with_bias, shared[0]);
   with_output = kp_block_sum(with_output, shared[1]);
   if (threadIdx.x > 0) return;
-  const double in = (double)a, out = (double)o;
-  if (s.in_gradient.at != NULL) s.in_gradient.add(expert, (float)((with_output - out * with_bias) / in));
-  if (s.out_gradient.at != NULL) s.out_gradient.add(expert, (float)(with_output / out));
+  if (s.in_gradient.at != NULL) s.in_gradient.add(expert, (float)((with_output - o * with_bias) / a));
+  if (s.out_gradient.at != NULL) s.out_gradient.add(expert, (float)(with_output / o));
 }
 
 template <typename T, int V>
@@ -122,18 +153,22 @@ static void launch(const kp_call *call, const kp_grouped_sums *s, partial_sums *
 
 kp_status kp_grouped_sum(const kp_call *call, const kp_grouped_sums *s, void *scratch, kp_error *error) {
   const bool whole = s->pitch % KP_CUDA_ROW_MULTIPLE == 0;
+  const bool scales = s->y != NULL && (s->in_gradient.at != NULL || s->out_gradient.at != NULL);
+  cudaStream_t stream = kp_cuda_of(call)->stream;
   partial_sums p = {};
   p.slices = slices_of(s->experts);
+  p.parts = (int)parts_of(s->M);
   const int64_t sums = (int64_t)s->experts * p.slices * s->M;
-  p.plain = (float *)scratch;
+  p.with_bias = scales ? (double *)scratch : NULL;
+  p.plain = (float *)((double *)scratch + s->experts * p.parts);
   p.with_time = s->time_weight.at == NULL || s->time.at == NULL ? NULL : p.plain + sums;
-  p.with_output = s->in_gradient.at == NULL && s->out_gradient.at == NULL ? NULL : p.plain + 2 * sums;
-  if (s->y == NULL) p.with_output = NULL;
+  p.with_output = scales ? p.plain + 2 * sums : NULL;
   if (kp_is_half(call))
     whole ? launch<kp_half, 8>(call, s, &p) : launch<kp_half, 1>(call, s, &p);
   else
     whole ? launch<float, 4>(call, s, &p) : launch<float, 1>(call, s, &p);
-  add_slices<<<s->experts, 512, 0, kp_cuda_of(call)->stream>>>(*s, p);
+  add_slices<<<dim3((unsigned)p.parts, (unsigned)s->experts), dim3(32, WARPS), 0, stream>>>(*s, p);
+  if (scales) add_scales<<<s->experts, 128, 0, stream>>>(*s, p);
   return kp_launched(call, error);
 }
 

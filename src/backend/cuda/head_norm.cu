@@ -1,9 +1,9 @@
 /* Unit vectors by group of channels, with a gain.
  *
- * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of `lanes`
- * neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row: its gains
- * and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in memory.  A block
- * has `groups` groups of `lines` rows. */
+ * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of
+ * `lanes` neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row:
+ * its gains and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in
+ * memory.  A block has `groups` groups of `lines` rows. */
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/row_chunks.cuh"
 #include "geometry/sphere.h"
@@ -12,13 +12,13 @@ enum { MOST_THREADS = 512 };
 
 struct kp_head_plan {
   int64_t rows, pitch;
-  int row_chunks;   /* of a whole row, padding included */
-  int heads, D;     /* groups that are normalised, and their channels */
-  int chunks;       /* of a group */
-  int all_groups;   /* with those that are copied */
+  int row_chunks;                            /* of a whole row, padding included */
+  int heads, D;                              /* groups that are normalised, and their channels */
+  int chunks;                                /* of a group */
+  int all_groups;                            /* with those that are copied */
   int lanes, lines, groups, threads, blocks; /* blocks along the rows */
-  int gains;        /* G */
-  kp_vector gain;   /* (G · D) */
+  int gains;                                 /* G */
+  kp_vector gain;                            /* (G · D) */
   float factor;
   bool wide, half;
 };
@@ -69,7 +69,8 @@ template <int W> struct kp_head_place {
   }
 };
 
-template <typename T, int W> __device__ static kp_chunk<T, W> chunk_or_zeros(const T *row, int chunk, bool there) {
+template <typename T, int W>
+__device__ static kp_chunk<T, W> chunk_or_zeros(const T *row, int chunk, bool there) {
   kp_chunk<T, W> zeros;
 #pragma unroll
   for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
@@ -81,15 +82,18 @@ __device__ static double team_sum(double x, int lanes) {
   return x;
 }
 
-template <int W> __device__ static void get_gain(const kp_head_plan &p, const kp_head_place<W> &at, int chunk,
-                                                 float (&gain)[W]) {
+template <int W>
+__device__ static void get_gain(const kp_head_plan &p, const kp_head_place<W> &at, int chunk,
+                                float (&gain)[W]) {
   const int64_t offset = (int64_t)(at.group % p.gains) * p.D;
   kp_get_columns<W>(p.gain, offset + (int64_t)chunk * W, offset + p.D, gain);
 }
 
-/* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by memory. */
+/* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by
+ * memory. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS) kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
+__global__ void __launch_bounds__(MOST_THREADS)
+    kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
   for (int64_t base = (int64_t)blockIdx.x * p.lines; base < p.rows; base += at.stride) {
@@ -187,7 +191,8 @@ template <int W, int HELD> struct kp_gain_sums {
  * be g. */
 template <typename T, int W, int HELD>
 __global__ void __launch_bounds__(MOST_THREADS)
-    kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx, const kp_head_parts parts) {
+    kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx,
+                                 const kp_head_parts parts) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
   kp_gain_sums<W, HELD> bar(p, at, parts);
@@ -221,7 +226,8 @@ __global__ void __launch_bounds__(MOST_THREADS)
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
       if (chunk >= at.count) continue;
-      const kp_chunk<T, W> xs = HELD > 0 ? held_x[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(x + offset, chunk, at.unit);
+      const kp_chunk<T, W> xs =
+          HELD > 0 ? held_x[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(x + offset, chunk, at.unit);
       kp_chunk<T, W> gs = HELD > 0 ? held_g[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(g + offset, chunk, true);
       if (at.unit) {
         float gain[W];
@@ -256,8 +262,9 @@ static void launch_backward(const kp_call *call, kp_head_plan &p, const kp_head_
   const int ranges = (p.all_groups + p.groups - 1) / p.groups;
   p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_backward_kernel<T, W, HELD>, p.threads,
                                 (p.rows + p.lines - 1) / p.lines, kp_column_parts(parts.pitch));
-  kp_head_norm_backward_kernel<T, W, HELD><<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
-      p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
+  kp_head_norm_backward_kernel<T, W, HELD>
+      <<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
+          p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
 }
 
 extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
@@ -266,15 +273,24 @@ extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
   if (!kp_row_fits(call, rows, call->node->output[0]) || kp_tensor_is_half(call, call->node->input[1]))
     return kp_row_misfit(call, error);
   const int held = held_chunks(p);
-  if (p.half && held == 1) launch<kp_half, 8, 1>(call, p);
-  else if (p.half && held == 4) launch<kp_half, 8, 4>(call, p);
-  else if (p.half && p.wide) launch<kp_half, 8, 0>(call, p);
-  else if (p.half) launch<kp_half, 1, 0>(call, p);
-  else if (held == 1) launch<float, 4, 1>(call, p);
-  else if (held == 4) launch<float, 4, 4>(call, p);
-  else if (held == 8) launch<float, 4, 8>(call, p);
-  else if (p.wide) launch<float, 4, 0>(call, p);
-  else launch<float, 1, 0>(call, p);
+  if (p.half && held == 1)
+    launch<kp_half, 8, 1>(call, p);
+  else if (p.half && held == 4)
+    launch<kp_half, 8, 4>(call, p);
+  else if (p.half && p.wide)
+    launch<kp_half, 8, 0>(call, p);
+  else if (p.half)
+    launch<kp_half, 1, 0>(call, p);
+  else if (held == 1)
+    launch<float, 4, 1>(call, p);
+  else if (held == 4)
+    launch<float, 4, 4>(call, p);
+  else if (held == 8)
+    launch<float, 4, 8>(call, p);
+  else if (p.wide)
+    launch<float, 4, 0>(call, p);
+  else
+    launch<float, 1, 0>(call, p);
   return kp_launched(call, error);
 }
 
@@ -307,15 +323,24 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
                                          (size_t)(kp_column_parts(parts.pitch) * parts.pitch) * sizeof(float),
                                          kp_cuda_of(call)->stream),
                          "head_norm", error));
-  if (p.half && held == 1) launch_backward<kp_half, 8, 1>(call, p, parts);
-  else if (p.half && held == 4) launch_backward<kp_half, 8, 4>(call, p, parts);
-  else if (p.half && p.wide) launch_backward<kp_half, 8, 0>(call, p, parts);
-  else if (p.half) launch_backward<kp_half, 1, 0>(call, p, parts);
-  else if (held == 1) launch_backward<float, 4, 1>(call, p, parts);
-  else if (held == 4) launch_backward<float, 4, 4>(call, p, parts);
-  else if (held == 8) launch_backward<float, 4, 8>(call, p, parts);
-  else if (p.wide) launch_backward<float, 4, 0>(call, p, parts);
-  else launch_backward<float, 1, 0>(call, p, parts);
+  if (p.half && held == 1)
+    launch_backward<kp_half, 8, 1>(call, p, parts);
+  else if (p.half && held == 4)
+    launch_backward<kp_half, 8, 4>(call, p, parts);
+  else if (p.half && p.wide)
+    launch_backward<kp_half, 8, 0>(call, p, parts);
+  else if (p.half)
+    launch_backward<kp_half, 1, 0>(call, p, parts);
+  else if (held == 1)
+    launch_backward<float, 4, 1>(call, p, parts);
+  else if (held == 4)
+    launch_backward<float, 4, 4>(call, p, parts);
+  else if (held == 8)
+    launch_backward<float, 4, 8>(call, p, parts);
+  else if (p.wide)
+    launch_backward<float, 4, 0>(call, p, parts);
+  else
+    launch_backward<float, 1, 0>(call, p, parts);
   KP_TRY(kp_launched(call, error));
   const int64_t columns = (int64_t)p.gains * p.D;
   const kp_column_sums sums = {

@@ -13,8 +13,15 @@ static kp_lift_plan plan_of(const kp_call *call, const kp_tensor *space, const k
   const kp_row_plan rows = kp_row_plan_of(call, space);
   const int64_t groups = kp_tensor_columns(time), D = rows.C / groups;
   const int size = rows.half ? 8 : 4;
-  kp_lift_plan plan = {rows.rows * groups, rows.pitch, kp_pitch(time), (unsigned)groups, (int)D, 0, 1,
-                       rows.wide && (groups == 1 || D % size == 0), rows.half};
+  kp_lift_plan plan = {rows.rows * groups,
+                       rows.pitch,
+                       kp_pitch(time),
+                       (unsigned)groups,
+                       (int)D,
+                       0,
+                       1,
+                       rows.wide && (groups == 1 || D % size == 0),
+                       rows.half};
   plan.chunks = groups == 1 && plan.wide ? rows.chunks : plan.wide ? (int)(D / size) : (int)D;
   while (plan.lanes < 32 && plan.lanes < plan.chunks) plan.lanes *= 2;
   return plan;
@@ -24,9 +31,7 @@ static kp_lift_plan plan_of(const kp_call *call, const kp_tensor *space, const k
 struct kp_radii {
   kp_numbers c;
   bool one;
-  __device__ double operator[](int64_t group) const {
-    return c.at == NULL ? 1 : (double)c[one ? 0 : group];
-  }
+  __device__ double operator[](int64_t group) const { return c.at == NULL ? 1 : (double)c[one ? 0 : group]; }
 };
 
 /* Bytes: space read, N · C · size, and 4 a time written: bound by memory. */
@@ -89,7 +94,8 @@ struct kp_lift_gradients {
 
 /* Bytes: space and direct read, g space written, 3 · N · C · size: bound by memory. */
 template <typename T, int W>
-__global__ void __launch_bounds__(256) kp_lift_backward_kernel(const kp_lift_plan plan, const kp_lift_gradients g) {
+__global__ void __launch_bounds__(256)
+    kp_lift_backward_kernel(const kp_lift_plan plan, const kp_lift_gradients g) {
   const int lane = threadIdx.x % plan.lanes;
   const int64_t item = ((int64_t)blockIdx.x * 256 + threadIdx.x) / plan.lanes;
   const int64_t row = item / plan.groups, group = item - row * plan.groups;
@@ -103,7 +109,8 @@ __global__ void __launch_bounds__(256) kp_lift_backward_kernel(const kp_lift_pla
     if (g.direct != NULL) direct = *(const kp_chunk<T, W> *)((const T *)g.direct + at);
 #pragma unroll
     for (int e = 0; e < W; e++) {
-      const float sum = (g.direct == NULL ? 0 : kp_to_float(direct.value[e])) + along * kp_to_float(out.value[e]);
+      const float sum =
+          (g.direct == NULL ? 0 : kp_to_float(direct.value[e])) + along * kp_to_float(out.value[e]);
       out.value[e] = kp_from_float<T>(W > 1 && i * W + e >= plan.D ? 0 : sum);
     }
     *(kp_chunk<T, W> *)((T *)g.g_space + at) = out;
@@ -111,7 +118,8 @@ __global__ void __launch_bounds__(256) kp_lift_backward_kernel(const kp_lift_pla
 }
 
 /* The padding of rows whose groups do not fill them. */
-template <typename T> __global__ void kp_lift_padding_kernel(T *rows, int64_t count, int64_t C, int64_t pitch) {
+template <typename T>
+__global__ void kp_lift_padding_kernel(T *rows, int64_t count, int64_t C, int64_t pitch) {
   const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count * (pitch - C)) return;
   rows[i / (pitch - C) * pitch + C + i % (pitch - C)] = T(0.0f);
@@ -149,8 +157,12 @@ extern "C" kp_status kp_cuda_lift_backward(const kp_call *call, kp_error *error)
   const kp_row_plan rows = kp_row_plan_of(call, node->input[0]);
   if (!kp_row_fits(call, rows, node->input[4]) || !kp_row_fits(call, rows, node->output[0]))
     return kp_row_misfit(call, error);
-  const kp_lift_gradients g = {call->input[0],           call->input[4], call->output[0],
-                               kp_input_numbers(call, 2), kp_input_numbers(call, 3), kp_pitch(node->input[3])};
+  const kp_lift_gradients g = {call->input[0],
+                               call->input[4],
+                               call->output[0],
+                               kp_input_numbers(call, 2),
+                               kp_input_numbers(call, 3),
+                               kp_pitch(node->input[3])};
   if (plan.half && plan.wide)
     launch_backward<kp_half, 8>(call, plan, g);
   else if (plan.half)
@@ -162,7 +174,7 @@ extern "C" kp_status kp_cuda_lift_backward(const kp_call *call, kp_error *error)
   if (call->output[1] != NULL) {
     const int64_t count = kp_tensor_count(node->output[1]);
     kp_lift_radius_kernel<<<(int)count, 1024, 0, kp_cuda_of(call)->stream>>>(plan, g, count == 1,
-                                                                            (float *)call->output[1]);
+                                                                             (float *)call->output[1]);
   }
   return kp_launched(call, error);
 }

@@ -2,6 +2,7 @@
  *
  * Rows are padded with zeros on both sides of a product, so its depth may include the padding: that keeps
  * depths at multiples of 8, which the matrix units like. */
+#include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/products.h"
 
@@ -104,6 +105,21 @@ static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *e
   return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
+/* A map of points in bfloat16 is the map of one expert, whose kernel adds the times as it writes. */
+static kp_grouped one_expert(const kp_call *call, const kp_few_rows *f) {
+  kp_grouped g = {};
+  g.kind = KP_GROUPED_FORWARD;
+  g.experts = 1;
+  g.rows = f->rows, g.M = f->columns, g.K = call->node->input[1]->shape[1];
+  g.a = f->x, g.b = f->w, g.c = f->y;
+  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = g.c_columns = f->y_pitch;
+  g.factor = 1;
+  g.bias = f->terms.bias;
+  g.time = f->terms.time;
+  g.time_weight = f->terms.time_weight;
+  return g;
+}
+
 extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   kp_few_rows f = {};
@@ -117,6 +133,9 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   f.terms = terms_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
+  const kp_grouped one = one_expert(call, &f);
+  if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
+    return kp_grouped_half(kp_cuda_of(call), &one, error);
   const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
   const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
   if (f.terms.groups == 0)

@@ -194,6 +194,25 @@ static __device__ void read_group(group_rows *g, const kp_loss_rows &r, const kp
   __syncthreads();
 }
 
+/* A block's sums over its rows, and over its columns. */
+template <int SIZE>
+static __device__ void leave_sums(const group_rows *group, const kp_loss_rows &r, const gradient_parts &to,
+                                  int64_t v, int count, const float (&by_scale)[SIZE],
+                                  const float (&by_weight)[SIZE]) {
+#pragma unroll
+  for (int j = 0; j < SIZE; j++)
+    if (v + j < r.columns) {
+      to.by_scale[blockIdx.y * r.pitch + v + j] = by_scale[j];
+      to.by_weight[blockIdx.y * r.pitch + v + j] = by_weight[j];
+    }
+  __syncthreads();
+  if (threadIdx.x >= count) return;
+  float sum = 0;
+  for (int w = 0; w < STRIP_THREADS / 32; w++) sum += group->by_time[threadIdx.x][w];
+  const int64_t n = (int64_t)blockIdx.y * GROUP_ROWS + threadIdx.x;
+  to.by_time[n * gridDim.x + blockIdx.x] = sum;
+}
+
 /* One pass over the chunk, in place: each block a strip of columns of a group of rows.  A thread keeps what
  * belongs to its columns in registers, and reads four rows before it overwrites them.  2 bytes read and 2
  * written a logit bound it. */
@@ -246,18 +265,8 @@ static __global__ void __launch_bounds__(STRIP_THREADS)
       if (threadIdx.x % 32 == 0) group.by_time[i + k][threadIdx.x / 32] = by_time;
     }
   }
-  if (!SCALED || to.by_time == NULL) return;
-#pragma unroll
-  for (int j = 0; j < SIZE; j++)
-    if (v + j < r.columns) {
-      to.by_scale[blockIdx.y * r.pitch + v + j] = by_scale[j];
-      to.by_weight[blockIdx.y * r.pitch + v + j] = by_weight[j];
-    }
-  __syncthreads();
-  if (threadIdx.x >= count) return;
-  float sum = 0;
-  for (int w = 0; w < STRIP_THREADS / 32; w++) sum += group.by_time[threadIdx.x][w];
-  to.by_time[(first + threadIdx.x) * gridDim.x + blockIdx.x] = sum;
+  if constexpr (SCALED)
+    if (to.by_time != NULL) leave_sums<SIZE>(&group, r, to, v, count, by_scale, by_weight);
 }
 
 /* Adds the groups' sums of each column. */

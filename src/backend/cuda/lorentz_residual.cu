@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(KP_ROW_THREADS)
   const kp_row_shape<W, CHUNKS> shape = {k.C, k.chunks};
   const int64_t n = team.index, at = n * k.pitch;
   if (n >= k.rows) return;
-  const kp_row<T, W, CHUNKS> x((const T *)k.x + at, shape, team.thread);
-  const kp_row<T, W, CHUNKS> u(k.u == NULL ? NULL : (const T *)k.u + at, shape, team.thread);
+  kp_row<T, W, CHUNKS> x((const T *)k.x + at, shape, team.thread);
+  kp_row<T, W, CHUNKS> u(k.u == NULL ? NULL : (const T *)k.u + at, shape, team.thread);
   const float w = k.branch_weight(n);
   double sum[SUMS] = {0, 0, 0, 0};
 #pragma unroll
@@ -77,6 +77,8 @@ __global__ void __launch_bounds__(KP_ROW_THREADS)
   }
   kp_team_sums<CHUNKS>(sum);
   const kp_lorentz_scalars s = row_scalars(k, out, n, w, sum, team.thread == 0);
+  x.keep(), u.keep();
+  const kp_vector again = kp_again(k.weight);
   T *const stream = out.stream == NULL ? NULL : (T *)out.stream + at, *const y = (T *)out.y + at;
 #pragma unroll
   for (int j = 0; j < shape.steps(); j++) {
@@ -86,7 +88,7 @@ __global__ void __launch_bounds__(KP_ROW_THREADS)
     for (int e = 0; e < W; e++) xs[e] = s.factor * (xs[e] + s.w * us[e]);
     kp_put(stream, shape, j, team.thread, xs);
     if (out.y == NULL) continue;
-    kp_get_columns<W>(k.weight, (int64_t)shape.chunk(j, team.thread) * W, k.C, weight);
+    kp_get_columns<W>(again, (int64_t)shape.chunk(j, team.thread) * W, k.C, weight);
 #pragma unroll
     for (int e = 0; e < W; e++) xs[e] = s.inverse * weight[e] * xs[e];
     kp_put(y, shape, j, team.thread, xs);

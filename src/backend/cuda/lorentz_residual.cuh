@@ -14,12 +14,8 @@ struct kp_lorentz_operands {
   bool norm;
   double epsilon, floor, scale;
 
-  __device__ float branch_weight(int64_t n) const {
-    return w.at == NULL ? 1 : w[one_w ? 0 : n];
-  }
-  __device__ double radius() const {
-    return c.at == NULL ? 1 : (double)c[0];
-  }
+  __device__ float branch_weight(int64_t n) const { return w.at == NULL ? 1 : w[one_w ? 0 : n]; }
+  __device__ double radius() const { return c.at == NULL ? 1 : (double)c[0]; }
   __device__ double factor() const { /* s */
     return s.at == NULL ? scale : (double)s[0];
   }
@@ -42,11 +38,12 @@ static inline kp_lorentz_operands kp_lorentz_operands_of(const kp_call *call, co
 }
 
 /* Whether the tensors of rows among the first `inputs` inputs and the outputs are laid out alike. */
-static inline bool kp_lorentz_fits(const kp_call *call, const kp_row_plan &plan, const int *inputs, int input_count,
-                                   const int *outputs, int output_count) {
+static inline bool kp_lorentz_fits(const kp_call *call, const kp_row_plan &plan, const int *inputs,
+                                   int input_count, const int *outputs, int output_count) {
   bool fits = !kp_tensor_is_half(call, call->node->input[6]);
   for (int i = 0; i < input_count; i++) fits = fits && kp_row_fits(call, plan, call->node->input[inputs[i]]);
-  for (int i = 0; i < output_count; i++) fits = fits && kp_row_fits(call, plan, call->node->output[outputs[i]]);
+  for (int i = 0; i < output_count; i++)
+    fits = fits && kp_row_fits(call, plan, call->node->output[outputs[i]]);
   return fits;
 }
 

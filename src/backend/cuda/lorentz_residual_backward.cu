@@ -18,8 +18,8 @@ struct kp_lorentz_gradients {
   kp_numbers gz_time, gy_time, statistics;
   void *gx, *gu; /* gx may be gz; gu may be NULL */
   kp_results gx_time, gu_time;
-  float *gw;     /* one a row, or NULL */
-  float *parts;  /* of every block: C of the weight, then w, s, c; NULL: none is wanted */
+  float *gw;    /* one a row, or NULL */
+  float *parts; /* of every block: C of the weight, then w, s, c; NULL: none is wanted */
   int64_t part_pitch;
   bool weight_wanted;
 };
@@ -63,8 +63,8 @@ __device__ static kp_lorentz_factors row_factors(const kp_lorentz_operands &k, c
   const double y_along = gradient_along(g.gy_time, n, sqrt(y_squares + c));
   const double part = y_along * r * kappa, P = p[HA] + part * p[WEIGHTED_AA]; /* <weight G, a> */
   const double common = r * r * r * kappa * P / channels;
-  kp_lorentz_factors f = {1, (float)part, (float)(kappa * r), (float)(kappa * kappa * (z_along - common)),
-                          (float)kappa, 0, 0, 0};
+  kp_lorentz_factors f = {
+      1, (float)part, (float)(kappa * r), (float)(kappa * kappa * (z_along - common)), (float)kappa, 0, 0, 0};
   bars[BAR_W] = bars[BAR_S] = 0, bars[BAR_C] = 0.5 * (z_along + y_along);
   if (k.u == NULL) return f;
   const double w = (double)k.branch_weight(n), inverse_square = g.statistics[at + KP_LORENTZ_INVERSE_SQUARE];
@@ -95,6 +95,9 @@ template <typename T, int W, int CHUNKS> struct kp_lorentz_rows {
                              const kp_row_shape<W, CHUNKS> &shape, int thread)
       : x(row(k.x, n * k.pitch), shape, thread), u(row(k.u, n * k.pitch), shape, thread),
         gz(row(g.gz, n * k.pitch), shape, thread), gy(row(g.gy, n * k.pitch), shape, thread) {}
+  __device__ void keep() {
+    x.keep(), u.keep(), gz.keep(), gy.keep();
+  }
 };
 
 template <typename T, int W, int CHUNKS>
@@ -124,16 +127,17 @@ __device__ static void row_products(const kp_lorentz_operands &k, const kp_loren
 }
 
 template <typename T, int W, int CHUNKS>
-__device__ static void row_gradients(const kp_lorentz_operands &k, const kp_lorentz_gradients &g, int64_t n,
-                                     const kp_lorentz_rows<T, W, CHUNKS> &rows,
-                                     const kp_row_shape<W, CHUNKS> &shape, int thread,
-                                     const kp_lorentz_factors &f, kp_column_accumulator<W, CHUNKS> &weight_bar) {
+__device__ static void
+row_gradients(const kp_lorentz_operands &k, const kp_lorentz_gradients &g, int64_t n,
+              const kp_lorentz_rows<T, W, CHUNKS> &rows, const kp_row_shape<W, CHUNKS> &shape, int thread,
+              const kp_lorentz_factors &f, kp_column_accumulator<W, CHUNKS> &weight_bar) {
+  const kp_vector again = kp_again(k.weight);
   T *const gx = (T *)g.gx + n * k.pitch, *const gu = g.gu == NULL ? NULL : (T *)g.gu + n * k.pitch;
 #pragma unroll
   for (int j = 0; j < shape.steps(); j++) {
     float x[W], u[W], gz[W], gy[W], weight[W];
     rows.x.get(j, x), rows.u.get(j, u), rows.gz.get(j, gz), rows.gy.get(j, gy);
-    kp_get_columns<W>(k.weight, (int64_t)shape.chunk(j, thread) * W, k.C, weight);
+    kp_get_columns<W>(again, (int64_t)shape.chunk(j, thread) * W, k.C, weight);
 #pragma unroll
     for (int e = 0; e < W; e++) {
       const float a = x[e] + f.w * u[e], G = gy[e] + f.y_part * (weight[e] * a);
@@ -159,11 +163,12 @@ __global__ void __launch_bounds__(KP_ROW_THREADS)
   kp_column_accumulator<W, CHUNKS> weight_bar(g.weight_wanted ? part : NULL, shape);
   double total[BARS] = {0, 0, 0};
   for (int64_t n = team.index; n < k.rows; n += team.count) {
-    const kp_lorentz_rows<T, W, CHUNKS> rows(k, g, n, shape, team.thread);
+    kp_lorentz_rows<T, W, CHUNKS> rows(k, g, n, shape, team.thread);
     double products[PRODUCTS], bars[BARS];
     row_products(k, rows, shape, team.thread, k.u == NULL ? 0 : k.branch_weight(n), products);
     kp_team_sums<CHUNKS>(products);
     const kp_lorentz_factors f = row_factors(k, g, n, products, team.thread == 0, bars);
+    rows.keep();
     row_gradients(k, g, n, rows, shape, team.thread, f, weight_bar);
     if (g.gw != NULL && team.thread == 0) g.gw[n] += (float)bars[BAR_W];
 #pragma unroll
@@ -184,8 +189,7 @@ template <typename T, int W, int CHUNKS> struct kp_lorentz_backward {
     const int64_t wanted = (plan.rows + kp_team<CHUNKS>::per_block - 1) / kp_team<CHUNKS>::per_block;
     *blocks = kp_resident_blocks(call, (const void *)kp_lorentz_backward_kernel<T, W, CHUNKS>, KP_ROW_THREADS,
                                  wanted, kp_column_parts(plan.C + BARS));
-    kp_lorentz_backward_kernel<T, W, CHUNKS>
-        <<<*blocks, KP_ROW_THREADS, 0, kp_cuda_of(call)->stream>>>(k, g);
+    kp_lorentz_backward_kernel<T, W, CHUNKS><<<*blocks, KP_ROW_THREADS, 0, kp_cuda_of(call)->stream>>>(k, g);
     return kp_launched(call, error);
   }
 };

@@ -1,9 +1,11 @@
 /* The driver of a step on the device: its memory, and the order of its work. */
-#include "backend/cuda/optimizer.h"
-
 #include <new>
 
-#include "backend/cuda/optimizer.cuh"
+#include "backend/cuda/optimizer_matrices.cuh"
+
+extern "C" {
+#include "backend/cuda/optimizer.h"
+}
 
 /* ---- memory: one block, laid out twice, first to learn its size ---- */
 
@@ -53,7 +55,7 @@ static size_t lay_out(kp_cuda_optimizer *o, char *base) {
   const size_t groups = larger(o->adamw_units.groups.host.size(), o->muon_units.groups.host.size());
   o->column_sums = take<double>(&l, tiles * KP_TILE_COLUMNS);
   o->column_factors = take<float>(&l, groups * KP_TILE_COLUMNS);
-  o->matrix_sums = take<double>(&l, 2 * matrix_parts);
+  o->matrix_sums = take<double>(&l, KP_MATRIX_SUMS * matrix_parts);
   o->products = take<char>(&l, product_bytes);
   return l.bytes;
 }
@@ -104,19 +106,9 @@ static kp_status check_points(const kp_cuda_optimizer *o, kp_error *error) {
   const int most = kp_optimizer_most_coordinates(o->cuda);
   for (const kp_points &p : o->points)
     if (p.columns > most)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "points of %d coordinates: a step on this GPU takes at most %d",
-                     p.columns, most);
+      return kp_fail(error, KP_ERR_UNSUPPORTED,
+                     "points of %d coordinates: a step on this GPU takes at most %d", p.columns, most);
   return KP_OK;
-}
-
-/* How many moments each parameter has, as kp_optimizer_create says it. */
-static void tell_moments(kp_parameters *parameters, const kp_optimizer_options *options) {
-  for (int i = 0; i < parameters->count; i++) {
-    const kp_update_rule rule = kp_optimizer_update(options, &parameters->list[i]).rule;
-    parameters->list[i].moments = rule == KP_UPDATE_NONE ? 0 : rule == KP_UPDATE_MUON ? 1 : 2;
-  }
-  for (int i = 0; i < parameters->count; i++)
-    if (parameters->list[i].counter > 0) parameters->list[parameters->list[i].counter - 1].moments = 1;
 }
 
 static kp_status prepare_memory(kp_cuda_optimizer *o, kp_error *error) {
@@ -134,16 +126,14 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
   *driver = NULL;
   if (o == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for an optimizer");
   o->cuda = (kp_cuda *)parameters->backend->device;
-  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients,
-                    (float *)parameters->moment1, (float *)parameters->moment2,
-                    (kp_half *)parameters->working};
+  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients, (float *)parameters->moment1,
+                    (float *)parameters->moment2, (kp_half *)parameters->working};
   describe(o, parameters, options);
   const kp_status status = prepare_memory(o, error);
   if (status != KP_OK) {
     destroy(o);
     return status;
   }
-  tell_moments(parameters, options);
   *driver = o;
   return KP_OK;
 }
@@ -153,6 +143,7 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
 static __global__ void prepare_kernel(kp_optimizer_state *state, double rate_factor, double clip) {
   state->rate_factor = rate_factor;
   state->clip = clip;
+  state->loss = 0;
 }
 
 /* A launch carries its numbers with it: nothing on the host has to stay. */
@@ -197,5 +188,5 @@ static kp_status outcome(void *driver, kp_step_outcome *outcome, kp_error *error
   return o->cuda->base.read(&o->cuda->base, outcome, &o->state->outcome, sizeof *outcome, error);
 }
 
-extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,  destroy, scratch_bytes, prepare,
+extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,   destroy, scratch_bytes, prepare,
                                                                  add_loss, submit,  resume,        outcome};

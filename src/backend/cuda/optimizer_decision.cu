@@ -54,6 +54,12 @@ static __device__ kp_adamw_numbers numbers_of(const kp_adamw_step &step, bool ac
   return numbers;
 }
 
+/* kp_clip_factor of optim/gradients.h. */
+static __device__ double clip_factor(double clip, double norm) {
+  const double factor = clip / (norm + 1e-6);
+  return clip > 0 && factor < 1 ? factor : 1;
+}
+
 /* Counts the step, and clips it. */
 static __device__ void decide(kp_optimizer_state *state, double norm) {
   kp_step_outcome *outcome = &state->outcome;
@@ -61,7 +67,7 @@ static __device__ void decide(kp_optimizer_state *state, double norm) {
   outcome->loss = state->loss;
   state->loss = 0;
   state->take = isfinite(outcome->loss) && isfinite(norm);
-  state->gradient_scale = state->clip > 0 && norm > state->clip ? state->clip / norm : 1;
+  state->gradient_scale = clip_factor(state->clip, norm);
   if (state->take) {
     outcome->taken++;
     outcome->skipped_in_a_row = 0;
@@ -95,8 +101,8 @@ kp_status kp_optimizer_submit_decision(kp_cuda_optimizer *o, kp_error *error) {
 
 /* ---- slices ---- */
 
-/* Blocks of a slice look at its parts, and no further than to the first element that is not zero.  Writing the
- * same 1 from several of them is no race. */
+/* Blocks of a slice look at its parts, and no further than to the first element that is not zero.  Writing
+ * the same 1 from several of them is no race. */
 static __global__ void has_gradient_kernel(const float *gradients, const kp_slice *slices, int *flags) {
   const kp_slice slice = slices[blockIdx.y];
   const int64_t stride = (int64_t)gridDim.x * blockDim.x;

@@ -1,9 +1,9 @@
 /* Riemannian Adam on tables of points (optim/riemannian_adam.h has the mathematics).
  *
- * A step's results, the next point and the carried moment, are combinations of the row's three vectors: point x,
- * gradient e and moment m.  Their coefficients hang on the inner products of the three alone.  So a row is read
- * once, its six inner products are summed in double, the coefficients are found in double, and it is written
- * once: 26 bytes an element (there is one second moment a row), and bound by them.
+ * A step's results, the next point and the carried moment, are combinations of the row's three vectors: point
+ * x, gradient e and moment m.  Their coefficients hang on the inner products of the three alone.  So a row is
+ * read once, its six inner products are summed in double, the coefficients are found in double, and it is
+ * written once: 26 bytes an element (there is one second moment a row), and bound by them.
  *
  * A warp has a row, or the block where it is long; it waits in shared memory. */
 #include "backend/cuda/optimizer.cuh"
@@ -119,8 +119,8 @@ static __device__ point_step stereographic_step(const point_products &p, double 
   const double y_square = product(p, y, y);
   kp_project_forward(&y_square, kappa, KP_BALL_MARGIN, &inside);
   y = times(inside, y);
-  const double gram[6] = {p.xx,             product(p, x, y), product(p, x, m),
-                          product(p, y, y), product(p, y, m), product(p, m, m)};
+  const double gram[6] = {
+      p.xx, product(p, x, y), product(p, x, m), product(p, y, y), product(p, y, m), product(p, m, m)};
   kp_transport_forward(gram, kappa, 0, c);
   step.point = y;
   step.moment = add(add(times(c[0], x), c[1], y), c[2], m);
@@ -243,8 +243,7 @@ static __global__ void __launch_bounds__(THREADS, 3)
     step_row<LORENTZ, 1>(flat, points, at, row, team, state->group[points.group], shared);
 }
 
-template <bool LORENTZ>
-static kp_status launch(kp_cuda_optimizer *o, const kp_points &p, kp_error *error) {
+template <bool LORENTZ> static kp_status launch(kp_cuda_optimizer *o, const kp_points &p, kp_error *error) {
   const int teams = p.columns > LONG_ROW ? 1 : THREADS / 32;
   const size_t bytes = (size_t)(3 * teams * room_of(p.columns)) * sizeof(float);
   KP_TRY(kp_cuda_check(

@@ -109,7 +109,8 @@ static bool bias_fits(const kp_product *p) {
 static kp_status multiply(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, kp_error *error) {
   kp_product_choice choice;
   KP_TRY(kp_product_choose(cuda, p, plan, &choice, error));
-  if (choice.plain) return kp_multiply_plain(cuda, p, error);
+  if (choice.maker == KP_MAKER_PLAIN) return kp_multiply_plain(cuda, p, error);
+  if (choice.maker == KP_MAKER_TILES) return kp_multiply_tiles(cuda, p, error);
   return kp_cublas_check(cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a, p->a,
                                         plan->b, &p->beta, p->c, plan->c, p->c, plan->c, &choice.algorithm,
                                         cuda->products->workspace, KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream),

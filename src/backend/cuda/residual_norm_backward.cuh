@@ -74,7 +74,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     memory.terms = memory.combinations + KP_SEAM_COMBINATIONS * R * s.tangent_groups.count;
     memory.factors = memory.terms + 2 * R * s.tangent_groups.count;
     memory.chunks = memory.factors + KP_SEAM_UPDATE_FACTORS * R * s.update_groups.count;
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++)
 #pragma unroll
       for (int k = 0; k < V; k++) gweight[p][k] = gbias[p][k] = next[p][k] = 0;
@@ -95,7 +95,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED;
 #pragma unroll
     for (int i = 0; i < R; i++) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
         const bool there = c.there[p] && tile.has(i), mine = c.there[p] && writes(i);
@@ -108,7 +108,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       }
     }
     const bool before = tile.first > 0 && g.gy != NULL;
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       const int64_t at = (tile.first - 1) * s.pitch + c.at[p];
       tile.before_h[p] = kp_load_vector<T, V>(g.h, at, c.there[p] && before && s.own);
@@ -131,7 +131,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* ---- step 1 ---- */
 
   __device__ void flat_sums() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[2 * R];
 #pragma unroll
@@ -177,7 +177,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   __device__ void curved_sums() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[KP_SEAM_TANGENT_SUMS * R];
 #pragma unroll
@@ -292,7 +292,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     const bool given = s.tangent != KP_SEAM_NONE && !s.own && !g.to_stream;
 #pragma unroll
     for (int i = R - 1; i >= 0; i--) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         float stream[V], reference[V];
         if (g.gy != NULL && tile.has(i)) {
@@ -331,7 +331,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
     for (int i = 0; i < R; i++) {
       if (!writes(i)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         float gx[V];
 #pragma unroll
@@ -344,7 +344,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   __device__ void pair_sums() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[KP_SEAM_PAIR_SUMS * R];
 #pragma unroll
@@ -363,7 +363,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   __device__ void triple_sums() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[KP_SEAM_TRIPLE_SUMS * R];
 #pragma unroll
@@ -418,7 +418,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
     for (int i = 0; i < R; i++) {
       if (!writes(i)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
         float gx[V], gu[V];
@@ -443,7 +443,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
     for (int i = 0; i < R; i++) {
       if (!writes(i)) continue;
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const vector from = tile.given(s, i, p, c.at[p], c.there[p]);
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
@@ -476,7 +476,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ void store_columns() const {
     if (g.columns == NULL) return;
     float *to = g.columns + (int64_t)blockIdx.x * 2 * s.C;
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++)
 #pragma unroll
       for (int k = 0; k < V; k++) {

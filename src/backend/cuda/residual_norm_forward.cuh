@@ -57,7 +57,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   __device__ void load() {
 #pragma unroll
     for (int i = 0; i < R; i++) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
         tile.x[i][p] = kp_load_vector<T, V>(s.x, at, c.there[p] && tile.has(i));
@@ -88,7 +88,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   }
 
   __device__ void update_pair() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[3 * R];
 #pragma unroll
@@ -106,7 +106,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     run<3>(s.update_program, s.update_groups, s.update_kappa);
 #pragma unroll
     for (int i = 0; i < R; i++) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = memory.coefficients + 3 * (i * s.update_groups.count + c.update[p]);
         const S first = f[0], second = f[1];
@@ -120,7 +120,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   }
 
   __device__ void update_triple() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[6 * R];
 #pragma unroll
@@ -140,7 +140,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     run<6>(s.update_program, s.update_groups, s.update_kappa);
 #pragma unroll
     for (int i = 0; i < R; i++) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
         const S *f = memory.coefficients + 3 * (i * s.update_groups.count + c.update[p]);
@@ -162,7 +162,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     }
 #pragma unroll
     for (int i = 0; i < R; i++) {
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         if (s.update == KP_SEAM_NONE) tile.h[i][p] = tile.x[i][p];
         if (s.update == KP_SEAM_FLAT) {
@@ -178,7 +178,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   }
 
   __device__ void tangent() {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[3 * R];
 #pragma unroll
@@ -219,7 +219,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 
   /* Means and reciprocal deviations of the tile's rows. */
   template <bool CURVED> __device__ void moments(float *statistics) {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       S sums[2 * R];
 #pragma unroll
@@ -253,7 +253,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     for (int i = 0; i < R; i++) {
       if (!writes(i)) continue;
       const float mean = (float)memory.moments[2 * i], scale = (float)memory.moments[2 * i + 1];
-#pragma unroll
+#pragma unroll 1
       for (int p = 0; p < P; p++) {
         float z[V];
         tangent_vector<CURVED>(i, p, z);
@@ -276,7 +276,7 @@ __global__ void __launch_bounds__(THREADS) kp_seam_forward_kernel(const kp_seam 
   f.own_first = blockIdx.x * s.run;
   f.tile.begin = f.own_first - (s.own && f.own_first % s.T != 0 ? 1 : 0);
   f.tile.end = f.own_first + s.run < s.rows ? f.own_first + s.run : s.rows;
-#pragma unroll
+#pragma unroll 1
   for (int p = 0; p < P; p++) {
     const bool before = f.c.there[p] && s.given == KP_SEAM_STREAM && f.tile.begin > 0;
     f.tile.before[p] = kp_load_vector<T, V>(s.x, (f.tile.begin - 1) * s.pitch + f.c.at[p], before);
@@ -291,7 +291,7 @@ __global__ void __launch_bounds__(THREADS) kp_seam_forward_kernel(const kp_seam 
       f.template moments<CURVED>(out.statistics);
       f.template normalise<CURVED>((T *)out.y, weight, bias);
     }
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       f.tile.before[p] = f.tile.x[R - 1][p];
       f.tile.before_h[p] = f.tile.h[R - 1][p];

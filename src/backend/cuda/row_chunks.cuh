@@ -10,9 +10,7 @@
 #include "backend/cuda/kernel.cuh"
 
 /* W numbers of T that move at once. */
-template <typename T, int W> struct alignas(W * sizeof(T)) kp_chunk {
-  T value[W];
-};
+template <typename T, int W> struct alignas(W * sizeof(T)) kp_chunk { T value[W]; };
 
 /* ---- teams ---- */
 
@@ -75,9 +73,7 @@ template <int W, int CHUNKS> struct kp_row_shape {
     return CHUNKS > 0 ? CHUNKS : (chunks + KP_ROW_THREADS - 1) / KP_ROW_THREADS;
   }
   /* The chunk of a thread's step, and whether there is one. */
-  __device__ int chunk(int step, int thread) const {
-    return step * kp_team<CHUNKS>::size + thread;
-  }
+  __device__ int chunk(int step, int thread) const { return step * kp_team<CHUNKS>::size + thread; }
 };
 
 /* A row of a tensor, or of zeros where there is none. */
@@ -98,6 +94,16 @@ template <typename T, int W, int CHUNKS> struct kp_row {
 #pragma unroll
     for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
     return at == NULL || chunk >= shape.chunks ? zeros : *(const kp_chunk<T, W> *)(at + (int64_t)chunk * W);
+  }
+  /* Between passes: what is kept is as narrow as it came.  Without this the compiler keeps the numbers of the
+   * first pass as floats, twice the registers in bfloat16. */
+  __device__ void keep() {
+#pragma unroll
+    for (int j = 0; j < CHUNKS; j++)
+      if constexpr (CHUNKS > 0 && sizeof(held[0]) == 16) {
+        uint4 &words = *(uint4 *)&held[j];
+        asm volatile("" : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w));
+      }
   }
   __device__ void get(int step, float (&value)[W]) const {
     const kp_chunk<T, W> chunk = CHUNKS > 0 ? held[CHUNKS > 0 ? step : 0] : read(step);
@@ -134,6 +140,12 @@ struct kp_vector {
 
 static inline kp_vector kp_vector_of(const void *at, float absent) {
   return kp_vector{(const float *)at, absent, (uintptr_t)at % 16 == 0};
+}
+
+/* The same vector, to be read again: not kept in registers since the last pass. */
+__device__ static inline kp_vector kp_again(kp_vector vector) {
+  asm volatile("" : "+l"(vector.at));
+  return vector;
 }
 
 /* Elements first … first+W-1, zeros beyond C. */
@@ -184,7 +196,8 @@ template <int W, int CHUNKS> struct kp_column_accumulator {
       for (int e = 0; e < W && first + e < shape.C; e++) part[first + e] += value[e];
     }
   }
-  /* All threads of the block call this once, at the end: the teams' sums, one after the other, to the part. */
+  /* All threads of the block call this once, at the end: the teams' sums, one after the other, to the part.
+   */
   __device__ void finish() {
     if constexpr (CHUNKS > 0) {
       __shared__ float total[CHUNKS * 32 * W];
@@ -244,12 +257,12 @@ static inline kp_row_plan kp_row_plan_of(const kp_call *call, const kp_tensor *t
 
 /* Whether a tensor's rows stand in memory as the plan's do; an absent one's do. */
 static inline bool kp_row_fits(const kp_call *call, const kp_row_plan &plan, const kp_tensor *tensor) {
-  return tensor == NULL ||
-         (kp_pitch(tensor) == plan.pitch && kp_tensor_is_half(call, tensor) == plan.half);
+  return tensor == NULL || (kp_pitch(tensor) == plan.pitch && kp_tensor_is_half(call, tensor) == plan.half);
 }
 
 static inline kp_status kp_row_misfit(const kp_call *call, kp_error *error) {
-  return kp_fail(error, KP_ERR_UNSUPPORTED, "%s: its tensors differ in type or layout", call->node->row->name);
+  return kp_fail(error, KP_ERR_UNSUPPORTED, "%s: its tensors differ in type or layout",
+                 call->node->row->name);
 }
 
 /* Calls what<T, W, CHUNKS>(arguments …) of the narrowest width that holds a row; `what` is a template of a

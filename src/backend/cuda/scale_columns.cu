@@ -1,7 +1,7 @@
 /* The scaling of columns.
  *
- * A block has a strip of columns, a chunk of 16 bytes a thread, and every so-many-th line of rows; the factors
- * of its columns stay in registers. */
+ * A block has a strip of columns, a chunk of 16 bytes a thread, and every so-many-th line of rows; the
+ * factors of its columns stay in registers. */
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/row_chunks.cuh"
 
@@ -62,7 +62,8 @@ __global__ void __launch_bounds__(MOST_THREADS)
 
 /* The strips' own columns of the block's part: the lines' sums, one after the other. */
 template <int W>
-__device__ static void write_part(const kp_strips &s, const kp_strip_place &at, const float (&sum)[W], float *part) {
+__device__ static void write_part(const kp_strips &s, const kp_strip_place &at, const float (&sum)[W],
+                                  float *part) {
   __shared__ float shared[MOST_THREADS * W];
   for (int line = 0; line < s.lines; line++) {
     if (at.line == line)
@@ -81,8 +82,8 @@ __device__ static void write_part(const kp_strips &s, const kp_strip_place &at, 
 /* Bytes: x and g read, g x written, 3 · N · C · size: bound by memory.  g x may be g. */
 template <typename T, int W>
 __global__ void __launch_bounds__(MOST_THREADS)
-    kp_scale_columns_backward_kernel(const kp_strips s, const T *x, const T *g, T *gx, const kp_vector columns,
-                                     float scale, float *parts) {
+    kp_scale_columns_backward_kernel(const kp_strips s, const T *x, const T *g, T *gx,
+                                     const kp_vector columns, float scale, float *parts) {
   const kp_strip_place at(s);
   float factor[W], sum[W];
 #pragma unroll
@@ -115,9 +116,10 @@ template <typename T, int W> static void launch(const kp_call *call, const kp_st
 template <typename T, int W> static void launch_backward(const kp_call *call, const kp_strips &s) {
   const float scale = (float)((const kp_scale_arguments *)call->node->arguments)->scale;
   float *parts = call->output[1] == NULL ? NULL : (float *)call->scratch;
-  kp_scale_columns_backward_kernel<T, W><<<dim3(s.strips, s.blocks), MOST_THREADS, 0, kp_cuda_of(call)->stream>>>(
-      s, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0],
-      kp_vector_of(call->input[1], 1), scale, parts);
+  kp_scale_columns_backward_kernel<T, W>
+      <<<dim3(s.strips, s.blocks), MOST_THREADS, 0, kp_cuda_of(call)->stream>>>(
+          s, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0],
+          kp_vector_of(call->input[1], 1), scale, parts);
 }
 
 extern "C" kp_status kp_cuda_scale_columns(const kp_call *call, kp_error *error) {

@@ -42,7 +42,8 @@ struct kp_seam {
 };
 
 static inline kp_seam_map kp_seam_map_of(int program, int flat) {
-  return program < 0 ? KP_SEAM_NONE : program == flat ? KP_SEAM_FLAT : KP_SEAM_CURVED;
+  if (program < 0) return KP_SEAM_NONE;
+  return program == flat ? KP_SEAM_FLAT : KP_SEAM_CURVED;
 }
 
 static inline kp_seam_reference kp_seam_reference_of(const kp_call *call) {
@@ -97,7 +98,7 @@ static inline void kp_seam_set_groups(kp_seam *s, int vector, int threads, int p
 
 /* Floats of scratch memory for the partial gradients of weight and bias. */
 static inline size_t kp_seam_columns_size(const kp_seam &s) {
-  const int64_t blocks = s.rows < KP_SEAM_MOST_PARTIALS ? s.rows : KP_SEAM_MOST_PARTIALS;
+  const int64_t blocks = kp_blocks(s.rows, 1, KP_SEAM_MOST_PARTIALS);
   return ((size_t)blocks * 2 * (size_t)s.C + 15) / 16 * 16;
 }
 
@@ -121,7 +122,7 @@ template <int V, int P> struct kp_seam_channels {
   int at[P], update[P], tangent[P];
   bool there[P];
   __device__ kp_seam_channels(const kp_seam &s) {
-#pragma unroll
+#pragma unroll 1
     for (int p = 0; p < P; p++) {
       at[p] = (p * (int)blockDim.x + (int)threadIdx.x) * V;
       there[p] = at[p] < s.pitch;
@@ -184,7 +185,7 @@ template <typename T, int V, int P, int R> struct kp_seam_tile {
 template <int V, int P>
 __device__ static inline void kp_seam_weights(const kp_numbers &from, const kp_seam_channels<V, P> &c, int C,
                                               float absent, float to[P][V]) {
-#pragma unroll
+#pragma unroll 1
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < V; k++) {

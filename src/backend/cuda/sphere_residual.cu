@@ -11,7 +11,7 @@ template <typename T, int W, int CHUNKS> struct kp_sphere_row {
 
 /* r = A + λ (B - A), h' = r/|r| */
 template <typename T, int W, int CHUNKS>
-__device__ static void lerp(const kp_sphere_operands &k, const kp_sphere_row<T, W, CHUNKS> &row) {
+__device__ static void lerp(kp_sphere_operands k, kp_sphere_row<T, W, CHUNKS> &row) {
   double sum[1] = {0};
   float inverse = 1;
   for (int pass = 0; pass < 2; pass++) {
@@ -31,6 +31,7 @@ __device__ static void lerp(const kp_sphere_operands &k, const kp_sphere_row<T, 
       if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
     }
     if (pass == 1) return;
+    row.h.keep(), row.u.keep(), k.rate = kp_again(k.rate);
     kp_team_sums<CHUNKS>(sum);
     inverse = (float)kp_sphere_inverse_length(sum[0]);
   }
@@ -38,7 +39,7 @@ __device__ static void lerp(const kp_sphere_operands &k, const kp_sphere_row<T, 
 
 /* h' = cos|p| A + S p, p = s - <A,s> A, s = ρ λ w, w = B - <A,B> A */
 template <typename T, int W, int CHUNKS>
-__device__ static void slerp(const kp_sphere_operands &k, const kp_sphere_row<T, W, CHUNKS> &row) {
+__device__ static void slerp(kp_sphere_operands k, kp_sphere_row<T, W, CHUNKS> &row) {
   enum { WW, MA, MM };
   const float cosine = (float)row.units.cosine;
   double sum[4] = {0, 0, 0, 0};
@@ -61,6 +62,7 @@ __device__ static void slerp(const kp_sphere_operands &k, const kp_sphere_row<T,
       if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
     }
     if (pass == 1) return;
+    row.h.keep(), row.u.keep(), k.rate = kp_again(k.rate);
     kp_team_sums<CHUNKS>(sum);
     const double ratio = kp_sphere_log_of(sum[WW], row.units.cosine).ratio, normal = ratio * sum[MA];
     const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
@@ -83,6 +85,7 @@ __global__ void __launch_bounds__(KP_ROW_THREADS) kp_sphere_kernel(const kp_sphe
                                      (T *)out + at,
                                      team.thread};
   row.units = kp_sphere_units_of(row.h, row.u, shape);
+  row.h.keep(), row.u.keep();
   if (SLERP)
     slerp(k, row);
   else
@@ -90,8 +93,8 @@ __global__ void __launch_bounds__(KP_ROW_THREADS) kp_sphere_kernel(const kp_sphe
 }
 
 template <typename T, int W, int CHUNKS> struct kp_sphere_forward {
-  static kp_status run(const kp_row_plan &plan, const kp_call *call, const kp_sphere_operands &k, bool is_slerp,
-                       kp_error *error) {
+  static kp_status run(const kp_row_plan &plan, const kp_call *call, const kp_sphere_operands &k,
+                       bool is_slerp, kp_error *error) {
     const int blocks = kp_blocks(plan.rows, kp_team<CHUNKS>::per_block);
     cudaStream_t stream = kp_cuda_of(call)->stream;
     if (is_slerp)

@@ -1,4 +1,5 @@
-/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands and a row's unit vectors. */
+/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands and a row's unit vectors.
+ */
 #ifndef KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 
@@ -15,9 +16,14 @@ struct kp_sphere_operands {
 
 static inline kp_sphere_operands kp_sphere_operands_of(const kp_call *call, const kp_row_plan &plan) {
   const kp_sphere_arguments *arguments = (const kp_sphere_arguments *)call->node->arguments;
-  return kp_sphere_operands{plan.rows,      plan.pitch,     plan.C,
-                            plan.chunks,    call->input[0], call->input[1],
-                            kp_vector_of(call->input[2], 0), (float)arguments->factor};
+  return kp_sphere_operands{plan.rows,
+                            plan.pitch,
+                            plan.C,
+                            plan.chunks,
+                            call->input[0],
+                            call->input[1],
+                            kp_vector_of(call->input[2], 0),
+                            (float)arguments->factor};
 }
 
 /* 1/|h|, 1/|u| and <A,B>. */
@@ -36,8 +42,7 @@ __device__ static inline kp_sphere_units kp_sphere_units_of(const kp_row<T, W, C
     float hs[W], us[W], part[3] = {0, 0, 0};
     h.get(j, hs), u.get(j, us);
 #pragma unroll
-    for (int e = 0; e < W; e++)
-      part[0] += hs[e] * hs[e], part[1] += us[e] * us[e], part[2] += hs[e] * us[e];
+    for (int e = 0; e < W; e++) part[0] += hs[e] * hs[e], part[1] += us[e] * us[e], part[2] += hs[e] * us[e];
 #pragma unroll
     for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
   }

@@ -18,6 +18,10 @@ template <typename T, int W, int CHUNKS> struct kp_sphere_back_row {
   kp_sphere_units units;
   T *gh, *gu;
   int thread;
+
+  __device__ void keep() {
+    h.keep(), u.keep(), g.keep();
+  }
 };
 
 /* The gradient of α has the sign of α · factor, and the factor. */
@@ -60,14 +64,16 @@ __device__ static kp_lerp_scalars lerp_scalars_of(const kp_sphere_operands &k,
 }
 
 template <typename T, int W, int CHUNKS>
-__device__ static void lerp_row(const kp_sphere_operands &k, const kp_sphere_back_row<T, W, CHUNKS> &row,
+__device__ static void lerp_row(const kp_sphere_operands &k, kp_sphere_back_row<T, W, CHUNKS> &row,
                                 kp_column_accumulator<W, CHUNKS> &rate_bar) {
   const kp_lerp_scalars s = lerp_scalars_of(k, row);
+  const kp_vector again = kp_again(k.rate);
+  row.keep();
 #pragma unroll
   for (int j = 0; j < row.shape.steps(); j++) {
     float h[W], u[W], g[W], rate[W];
     row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_columns<W>(k.rate, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
+    kp_get_columns<W>(again, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
 #pragma unroll
     for (int e = 0; e < W; e++) {
       const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e];
@@ -108,7 +114,8 @@ __device__ static kp_slerp_scalars slerp_scalars_of(const double (&sum)[SLERP_SU
   const double ratio_bar = of_g * sum[MG] + of_m * sum[MM] + of_a * sum[MA];
   const double w_bar_a = ratio * (of_g * sum[LAG] + of_m * sum[LMA] + of_a * sum[LAA]);
   const double of_w = 2 * ratio_bar * log.by_square, cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
-  const double a = exp.cosine.value * sum[AG] + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
+  const double a =
+      exp.cosine.value * sum[AG] + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
   const double b = ratio * ratio_bar + of_w * sum[WW] + cosine * w_bar_a + cosine_bar * cosine;
   return kp_slerp_scalars{(float)ratio,
                           (float)cosine,
@@ -149,21 +156,22 @@ __device__ static kp_slerp_scalars slerp_products(const kp_sphere_operands &k,
 }
 
 template <typename T, int W, int CHUNKS>
-__device__ static void slerp_row(const kp_sphere_operands &k, const kp_sphere_back_row<T, W, CHUNKS> &row,
+__device__ static void slerp_row(const kp_sphere_operands &k, kp_sphere_back_row<T, W, CHUNKS> &row,
                                  kp_column_accumulator<W, CHUNKS> &rate_bar) {
   const kp_slerp_scalars s = slerp_products(k, row);
+  const kp_vector again = kp_again(k.rate);
+  row.keep();
 #pragma unroll
   for (int j = 0; j < row.shape.steps(); j++) {
     float h[W], u[W], g[W], rate[W];
     row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_columns<W>(k.rate, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
+    kp_get_columns<W>(again, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
 #pragma unroll
     for (int e = 0; e < W; e++) {
       const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e], w = b - s.cosine * a;
       const float l = fabsf(rate[e] * k.factor), m = l * w;
       const float s_bar = s.ratio * (s.of_g * g[e] + s.of_m * m + s.of_a * a), w_bar = l * s_bar + s.of_w * w;
-      const float a_bar =
-          s.a_of_g * g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
+      const float a_bar = s.a_of_g * g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
       rate[e] = rate_slope(rate[e], k.factor) * (s_bar * w);
       h[e] = row.units.inverse_h * (a_bar - s.a * a);
       u[e] = row.units.inverse_u * (w_bar + s.cosine_bar * a - s.b * b);
@@ -193,6 +201,7 @@ __global__ void __launch_bounds__(KP_ROW_THREADS)
                                             (T *)to.gu + at,
                                             team.thread};
     row.units = kp_sphere_units_of(row.h, row.u, shape);
+    row.keep();
     if (SLERP)
       slerp_row(k, row, rate_bar);
     else
@@ -207,8 +216,7 @@ template <typename T, int W, int CHUNKS> struct kp_sphere_backward {
     const auto kernel = is_slerp ? kp_sphere_backward_kernel<T, W, CHUNKS, true>
                                  : kp_sphere_backward_kernel<T, W, CHUNKS, false>;
     const int64_t wanted = (plan.rows + kp_team<CHUNKS>::per_block - 1) / kp_team<CHUNKS>::per_block;
-    *blocks =
-        kp_resident_blocks(call, (const void *)kernel, KP_ROW_THREADS, wanted, kp_column_parts(plan.C));
+    *blocks = kp_resident_blocks(call, (const void *)kernel, KP_ROW_THREADS, wanted, kp_column_parts(plan.C));
     kernel<<<*blocks, KP_ROW_THREADS, 0, kp_cuda_of(call)->stream>>>(k, to);
     return kp_launched(call, error);
   }

@@ -1,0 +1,235 @@
+/* The numbers that attention for compute capability 9.0 keeps for each row, and its host side.
+ *
+ * The kernel reads every query and key (value, output, gradient) once: bound by memory.  For 16 sequences of
+ * 1024 rows with 12 heads of 64 it reads 50 MB and writes 9 MB. */
+#define KP_GEOMETRY_FLOAT
+#include "backend/cuda/attention_hopper.cuh"
+#include "geometry/geodesic_score.h"
+
+enum { ROWS_THREADS = 256 };
+
+/* ---- device ---- */
+
+__device__ static float group_sum(float x, int lanes) {
+  for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
+}
+
+__device__ static float pack_dot(const kp_pack<kp_half> &a, const kp_pack<kp_half> &b) {
+  float sum = 0;
+  for (int i = 0; i < 8; i++) sum = fmaf(kp_to_float(a.value[i]), kp_to_float(b.value[i]), sum);
+  return sum;
+}
+
+/* A row's eight channels of a lane; zero behind the end. */
+__device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int column,
+                                             bool inside) {
+  kp_pack<kp_half> pack;
+  if (inside && m.at != NULL) return kp_load(m.at + row * m.pitch + m.column + column);
+  for (int i = 0; i < 8; i++) pack.value[i] = kp_from_float<kp_half>(0);
+  return pack;
+}
+
+/* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for
+ * raw rows.  Rows longer than `limit` / √|κ| stop growing, so that z(1 + z) stays in the range of float. */
+__device__ static void geodesic_numbers(const kp_hopper_problem &p, const kp_hopper_head &head, float square,
+                                        float *to) {
+  const float limit = 10.5f, root2 = 1.4142135623730951f, s = p.scale;
+  const float kappa = head.sign == 0 ? 0.0f : head.kappa;
+  const float norm = s * s * square;
+  float z = kappa * norm, shrink = 1;
+  const bool clamped = z < -limit * limit;
+  if (clamped) {
+    shrink = limit * rsqrtf(-z);
+    z = -limit * limit;
+  }
+  kp_sine_cosine both = kp_sine_cosine_of(z);
+  if (clamped) { /* S falls as 1/|u|, C stays */
+    both.sine_ratio.value *= shrink;
+    both.cosine.derivative = 0;
+    z = kappa * norm;
+    both.sine_ratio.derivative = -both.sine_ratio.value / (2 * z);
+  }
+  const float S = both.sine_ratio.value, C = both.cosine.value, dS = both.sine_ratio.derivative;
+  const float alpha = S * S * norm, level = head.level;
+  const float slope = root2 * s * (both.cosine.derivative * S + C * dS);
+  float E = root2 * s * C * S;
+  if (fabsf(E) < 1e-18f) E = 1e-18f;
+  to[KP_ROW_LEVEL * KP_ROW_BLOCK] = level * alpha;
+  to[KP_ROW_FACTOR * KP_ROW_BLOCK] = E;
+  to[KP_ROW_RATIO * KP_ROW_BLOCK] = (1 - 2 * kappa * alpha) / E;
+  if (p.row_numbers <= KP_ROW_COPIED) return;
+  to[KP_ROW_LEVEL_SLOPE * KP_ROW_BLOCK] = level * s * s * S * (S + 2 * z * dS);
+  to[KP_ROW_FACTOR_SLOPE * KP_ROW_BLOCK] = level * kappa * s * s * slope;
+  to[KP_ROW_LEVEL_KAPPA * KP_ROW_BLOCK] = level * 2 * norm * norm * S * dS;
+  to[KP_ROW_FACTOR_KAPPA * KP_ROW_BLOCK] = level * norm * slope;
+}
+
+__device__ static void side_numbers(const kp_hopper_problem &p, const kp_hopper_head &head, float square,
+                                    float *to) {
+  if (p.score == KP_SCORE_LORENTZ) {
+    const float time = sqrtf(square + head.c / (p.scale * p.scale));
+    to[KP_ROW_LEVEL * KP_ROW_BLOCK] = time;
+    to[KP_ROW_FACTOR * KP_ROW_BLOCK] = 1 / time;
+  } else if (p.score != KP_SCORE_DOT) {
+    geodesic_numbers(p, head, square, to);
+  }
+}
+
+/* A centroid's row: its space's gradient to `bar`, rounded, and as return value its time's, orthogonal to the
+ * output as the true gradient is (backend/attention_values.h). */
+__device__ static float centroid_bar(const kp_hopper_problem &p, const kp_hopper_head &head,
+                                     const kp_hopper_rows &rows, const kp_pack<kp_half> &o,
+                                     const kp_pack<kp_half> &g, int64_t number, kp_half *bar, bool inside,
+                                     int lanes, float *kappa_bar) {
+  const float c = head.c, square = group_sum(pack_dot(o, o), lanes),
+              product = group_sum(pack_dot(g, o), lanes);
+  const float time = sqrtf(square + c), norm = inside ? rows.norms[number] : 1.0f;
+  const float time_bar = inside && rows.g_times != NULL ? rows.g_times[number] : 0.0f;
+  const float along = product + time_bar * time, gradient = sqrtf(c) / norm;
+  const float along_space = gradient * along / c;
+  kp_pack<kp_half> result;
+  for (int i = 0; i < 8; i++)
+    result.value[i] =
+        kp_from_float<kp_half>(gradient * kp_to_float(g.value[i]) + along_space * kp_to_float(o.value[i]));
+  if (inside) kp_store(bar, result);
+  *kappa_bar = inside ? c / 2 * along : 0;
+  return -group_sum(pack_dot(result, o), lanes) / time;
+}
+
+/* One block of 64 rows of one head: D/8 lanes a row. */
+__global__ static void __launch_bounds__(ROWS_THREADS)
+    rows_kernel(const kp_hopper_problem p, const kp_hopper_rows rows) {
+  __shared__ float sums[5][KP_ROW_BLOCK]; /* |q|², |k|², |v|², <g, o> or the time's gradient, κ's gradient */
+  const int lanes = p.size / 8, lane = threadIdx.x % lanes, step = ROWS_THREADS / lanes;
+  const int block = blockIdx.x, h = blockIdx.y, b = blockIdx.z, kv = h / (p.heads / p.kv_heads);
+  const bool backward = rows.logsumexp != NULL;
+  const kp_hopper_head head = kp_hopper_head_of(p, h);
+  for (int i = threadIdx.x / lanes; i < KP_ROW_BLOCK; i += step) {
+    const int t = block * KP_ROW_BLOCK + i;
+    const bool inside = t < p.length;
+    const int64_t row = (int64_t)b * p.length + t;
+    const kp_pack<kp_half> q = lane_pack(rows.q, row, h * p.size + 8 * lane, inside);
+    const kp_pack<kp_half> k = lane_pack(rows.k, row, kv * p.size + 8 * lane, inside);
+    const kp_pack<kp_half> v = lane_pack(rows.v, row, kv * p.size + 8 * lane, inside);
+    const float qq = group_sum(pack_dot(q, q), lanes), kk = group_sum(pack_dot(k, k), lanes);
+    const float vv = group_sum(pack_dot(v, v), lanes);
+    float product = 0, kappa_bar = 0;
+    if (backward) {
+      const kp_pack<kp_half> o = lane_pack(rows.o, row, h * p.size + 8 * lane, inside);
+      const kp_pack<kp_half> g = lane_pack(rows.g, row, h * p.size + 8 * lane, inside);
+      if (p.centroid)
+        product = centroid_bar(p, head, rows, o, g, row * p.heads + h,
+                               rows.bar + (row * p.heads + h) * p.size + 8 * lane, inside, lanes, &kappa_bar);
+      else
+        product = group_sum(pack_dot(g, o), lanes);
+    }
+    if (lane == 0) {
+      sums[0][i] = qq;
+      sums[1][i] = kk;
+      sums[2][i] = vv;
+      sums[3][i] = product;
+      sums[4][i] = kappa_bar;
+    }
+  }
+  __syncthreads();
+  const int i = threadIdx.x % KP_ROW_BLOCK, side = threadIdx.x / KP_ROW_BLOCK, t = block * KP_ROW_BLOCK + i;
+  const bool inside = t < p.length;
+  if (side == 2 && backward && p.centroid && i == 0) {
+    float sum = 0;
+    for (int j = 0; j < KP_ROW_BLOCK; j++) sum += sums[4][j];
+    rows.kappa_parts[((int64_t)b * p.heads + h) * p.row_blocks + block] = sum;
+  }
+  if (side >= 2) return;
+  float *to = (side == 0 ? p.q_rows : p.k_rows) + kp_row_block_at(p, b, h, block) + i;
+  for (int n = 0; n < p.row_numbers; n++) to[n * KP_ROW_BLOCK] = 0;
+  to[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK] = side == 0 ? INFINITY : 0;
+  if (!inside) return;
+  side_numbers(p, head, sums[side][i], to);
+  const int64_t row = (int64_t)b * p.length + t;
+  if (p.documents != NULL) to[KP_ROW_DOCUMENT * KP_ROW_BLOCK] = __int_as_float(p.documents[row]);
+  if (side == 1) {
+    if (p.centroid) to[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK] = sqrtf(sums[2][i] + head.c);
+  } else if (backward) {
+    const float logsumexp = rows.logsumexp[((int64_t)b * p.heads + h) * p.length + t] - head.constant;
+    to[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK] = logsumexp * 1.4426950408889634f;
+    if (p.centroid) {
+      to[KP_ROW_RATIO * KP_ROW_BLOCK] = sums[3][i];
+    } else {
+      to[KP_ROW_PRODUCT * KP_ROW_BLOCK] = sums[3][i] * head.slope;
+      to[KP_ROW_PLAIN_PRODUCT * KP_ROW_BLOCK] = sums[3][i];
+    }
+  }
+}
+
+void kp_hopper_rows_run(const kp_hopper_problem &p, const kp_hopper_rows &rows, cudaStream_t stream) {
+  rows_kernel<<<dim3(p.row_blocks, p.heads, p.batch), ROWS_THREADS, 0, stream>>>(p, rows);
+}
+
+/* ---- host ---- */
+
+size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers) {
+  const int64_t blocks = (a->length + 127) / 128 * 2;
+  return (size_t)(2 * a->batch * a->heads * blocks * numbers * KP_ROW_BLOCK);
+}
+
+static bool is_one(const kp_tensor *tensor) {
+  return tensor != NULL && kp_tensor_count(tensor) == 1;
+}
+
+kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *memory) {
+  const kp_node *node = call->node;
+  const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
+  kp_hopper_problem p = {};
+  p.batch = (int)a->batch;
+  p.length = (int)a->length;
+  p.heads = a->heads;
+  p.kv_heads = a->kv_heads;
+  p.size = a->head_size;
+  p.k_column = a->packed ? a->heads * a->head_size : 0;
+  p.v_column = a->packed ? (a->heads + a->kv_heads) * a->head_size : 0;
+  p.row_blocks = (int)((a->length + 127) / 128 * 2);
+  p.row_numbers = numbers;
+  /* Keys and values of a section take at most 16 MB. */
+  const int64_t most = 16777216 / (4 * a->length * a->head_size), all = a->batch * a->heads;
+  p.section = (int)(most < 1 ? 1 : most > all ? all : most);
+  p.score = a->score;
+  p.causal = a->causal;
+  p.centroid = a->values == KP_VALUES_LORENTZ;
+  p.scale = (float)kp_attention_scale(a);
+  p.default_curvature = (float)kp_attention_curvature(a);
+  p.curvature = kp_input_numbers(call, 3);
+  p.temperature = kp_input_numbers(call, 4);
+  p.one_curvature = is_one(node->input[3]);
+  p.one_temperature = is_one(node->input[4]);
+  p.documents = (const int32_t *)call->input[5];
+  p.q_rows = memory;
+  p.k_rows = memory == NULL ? NULL : memory + kp_hopper_rows_size(a, numbers) / 2;
+  return p;
+}
+
+/* The driver's function for tensor maps, without linking the driver. */
+typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                    const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
+                        int64_t pitch, int rows, kp_error *error) {
+  void *encode = NULL;
+  cudaDriverEntryPointQueryResult found;
+  KP_TRY(kp_cuda_check(
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
+      "the driver's tensor maps", error));
+  const cuuint64_t shape[3] = {(cuuint64_t)columns, (cuuint64_t)length, (cuuint64_t)batch};
+  const cuuint64_t strides[2] = {(cuuint64_t)pitch * 2, (cuuint64_t)(pitch * length) * 2};
+  const cuuint32_t box[3] = {64, (cuuint32_t)rows, 1}, step[3] = {1, 1, 1};
+  if (encode == NULL ||
+      ((encode_function)encode)(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)matrix, shape, strides, box,
+                                step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+    return kp_fail(error, KP_ERR_IO, "attention: the driver makes no tensor map of %lld rows of %lld",
+                   (long long)(batch * length), (long long)columns);
+  return KP_OK;
+}
