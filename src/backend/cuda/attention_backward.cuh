@@ -52,9 +52,8 @@ template <int D, int DV, kp_tensor_pass PASS> struct kp_backward_memory {
  * y), and of P with M̄'s extra coordinate. */
 template <int BLOCKS> struct kp_own_rows {
   kp_row_numbers numbers[BLOCKS][2];
-  kp_query_bars bars[BLOCKS][2];
-  kp_value_numbers values[BLOCKS][2];
-  int document[BLOCKS][2];
+  float level[BLOCKS][2], mean[BLOCKS][2], mean_extra[BLOCKS][2]; /* of a query (kp_query_bars) */
+  kp_value_numbers values[BLOCKS][2];                             /* of a value */
   float x[BLOCKS][2], y[BLOCKS][2], extra[BLOCKS][2];
   float bar[BLOCKS][2], score[BLOCKS][2]; /* of queries: the sums of S̄ and of P · score */
 };
@@ -157,7 +156,8 @@ __device__ static void kp_backward_accumulate(float (&sum)[BLOCKS][M][4],
 
 /* Where a tile has hidden pairs. */
 struct kp_backward_mask {
-  bool any, causal, documents;
+  bool any, causal;
+  const int *documents;   /* of the sequence; NULL: the tile is of one document */
   int length, own, first; /* position of the thread's first own row, of the first other row */
 };
 
@@ -171,7 +171,9 @@ kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows
   constexpr bool query = PASS == KP_TENSOR_QUERIES,
                  values = PASS == KP_TENSOR_BOTH || PASS == KP_TENSOR_VALUES;
   const kp_row_numbers &mine = own.numbers[m][r];
-  const kp_query_bars &bars = query ? own.bars[m][r] : other_bars;
+  const float level = query ? own.level[m][r] : other_bars.level;
+  const float mean = query ? own.mean[m][r] : other_bars.mean;
+  const float mean_extra = query ? own.mean_extra[m][r] : other_bars.extra;
   const kp_value_numbers &value = query ? other_value : own.values[m][r];
   const float G = s;
   float unit, by_z = 0, by_kappa = 0; /* the score with β = 1: log 2 for distances */
@@ -183,15 +185,15 @@ kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows
     unit = FAMILY == KP_FAMILY_LORENTZ ? fmaf(-mine.x, other.x, G) : G;
     scale = head.score.factor * head.beta;
   }
-  float p = kp_fast_exp2(fmaf(unit, scale, -bars.level));
+  float p = kp_fast_exp2(fmaf(unit, scale, -level));
   if (hidden) p = 0;
   float score_bar = 0;
   if (PASS != KP_TENSOR_VALUES) {
-    if (head.curved) bar = value.a * fmaf(value.x, bars.extra, bar);
-    score_bar = p * (bar - bars.mean);
+    if (head.curved) bar = value.a * fmaf(value.x, mean_extra, bar);
+    score_bar = p * (bar - mean);
   }
   if (values) {
-    if (head.curved) own.extra[m][r] = fmaf(p, bars.extra, own.extra[m][r]), p *= value.a;
+    if (head.curved) own.extra[m][r] = fmaf(p, mean_extra, own.extra[m][r]), p *= value.a;
     s = p;
   }
   if (PASS == KP_TENSOR_VALUES) return;
@@ -222,7 +224,7 @@ kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows
 /* Which pairs of a thread are not hidden: bit 4 n + i of block m. */
 template <bool QUERY, int N, int BLOCKS>
 __device__ static void kp_backward_visible(uint32_t (&visible)[BLOCKS], const kp_backward_mask &mask,
-                                           const kp_own_rows<BLOCKS> &own, const int *documents) {
+                                           const int *documents) {
 #pragma unroll
   for (int m = 0; m < BLOCKS; m++) visible[m] = mask.any ? 0 : 0xffffffffu;
   if (!mask.any) return;
@@ -233,6 +235,7 @@ __device__ static void kp_backward_visible(uint32_t (&visible)[BLOCKS], const kp
     for (int r = 0; r < 2; r++) {
       /* The first position on the other side that the row meets, and the one behind the last. */
       const int row = mask.own + 16 * m + 8 * r, end = row < mask.length ? mask.length : 0;
+      const int own = mask.documents == NULL ? 0 : mask.documents[min(row, mask.length - 1)];
       const int from = !QUERY && mask.causal ? row : 0, to = QUERY && mask.causal ? min(end, row + 1) : end;
 #pragma unroll
       for (int n = 0; n < N; n++)
@@ -240,7 +243,7 @@ __device__ static void kp_backward_visible(uint32_t (&visible)[BLOCKS], const kp
         for (int c = 0; c < 2; c++) {
           const int at = 8 * n + column + c, position = mask.first + at;
           bool sees = (position >= from) & (position < to);
-          if (mask.documents) sees &= documents[at] == own.document[m][r];
+          if (mask.documents != NULL) sees &= documents[at] == own;
           visible[m] |= (uint32_t)sees << (4 * n + 2 * r + c);
         }
     }
@@ -387,9 +390,9 @@ __device__ static void kp_backward_rows(const kp_tensor_work &work, kp_own_rows<
       const int i = min(row + 16 * m + 8 * r, p.length - 1);
       const int64_t at = ((int64_t)b * p.heads + h) * p.length + i;
       own.numbers[m][r] = numbers == NULL ? kp_row_numbers{0, 0, 0, 0} : numbers[at];
-      own.bars[m][r] = QUERY ? work.bars[at] : kp_query_bars{0, 0, 0, 0};
+      const kp_query_bars bars = QUERY ? work.bars[at] : kp_query_bars{0, 0, 0, 0};
+      own.level[m][r] = bars.level, own.mean[m][r] = bars.mean, own.mean_extra[m][r] = bars.extra;
       own.values[m][r] = QUERY || work.v == NULL ? kp_value_numbers{1, 0} : work.v[at];
-      own.document[m][r] = p.documents == NULL ? 0 : p.documents[(int64_t)b * p.length + i];
       own.x[m][r] = own.y[m][r] = own.extra[m][r] = own.bar[m][r] = own.score[m][r] = 0;
     }
 }
@@ -448,7 +451,7 @@ __device__ static void kp_finish_means(const kp_tensor_work &work, const kp_own_
       const int i = row + 16 * m + 8 * r;
       if (threadIdx.x % 4 != 0 || i >= work.p.length) continue;
       sums.beta -= bar * score;
-      work.bars[((int64_t)b * work.p.heads + h) * work.p.length + i].mean = own.bars[m][r].mean + bar;
+      work.bars[((int64_t)b * work.p.heads + h) * work.p.length + i].mean = own.mean[m][r] + bar;
     }
 }
 
@@ -506,13 +509,15 @@ __global__ static void __launch_bounds__(128, 2)
       kp_backward_products<D>(s, memory.score + warp_row * shape::stride, at.score);
       if (PASS != KP_TENSOR_VALUES)
         kp_backward_products<DV>(bar, memory.value + warp_row * shape::value_stride, at.value);
-      kp_backward_mask mask = {false, false, false, p.length, row, first};
+      kp_backward_mask mask = {false, false, NULL, p.length, row, first};
       mask.causal = p.causal && (shape::query ? first + others > begin + warp_row
                                               : begin + warp_row + 16 * blocks > first);
-      if (work.spans != NULL) mask.documents = kp_spans_mixed(span, kp_span_of(work, b, first, others));
-      mask.any = mask.causal || mask.documents || first + others > p.length || begin + shape::own > p.length;
+      if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, others)))
+        mask.documents = p.documents + n;
+      mask.any =
+          mask.causal || mask.documents != NULL || first + others > p.length || begin + shape::own > p.length;
       uint32_t visible[blocks];
-      kp_backward_visible<shape::query, others / 8>(visible, mask, own, at.documents);
+      kp_backward_visible<shape::query, others / 8>(visible, mask, at.documents);
       kp_backward_tile<PASS, FAMILY>(s, bar, head, own, at, visible, sums);
       if constexpr (shape::values) kp_backward_accumulate<shape::value_stride>(value_sum, s, at.value);
       if constexpr (shape::keys) kp_backward_accumulate<shape::stride>(score_sum, bar, at.score);
@@ -545,7 +550,8 @@ __global__ static void __launch_bounds__(128, 2)
             value_before[m][r] = product;
           }
         }
-        if (shape::query) kappa += own.bars[m][r].kappa;
+        if (shape::query && begin + place < p.length)
+          kappa += work.bars[((int64_t)b * p.heads + h) * p.length + begin + place].kappa;
         if (threadIdx.x % 4 == 0 && begin + place < p.length) total.kappa += kappa;
       }
     kp_backward_sums(work, work.sums + ((int64_t)h * p.batch + b) * work.parts + work.first_part + tile,

@@ -37,14 +37,14 @@ template <int D, int DV> struct kp_forward_memory {
 
 /* What a thread knows of its rows: block m, half r is row 16 m + 8 r + lane/4 of its warp. */
 template <int BLOCKS> struct kp_query_rows {
-  kp_row_numbers numbers[BLOCKS][2];
-  int document[BLOCKS][2];
+  float x[BLOCKS][2], y[BLOCKS][2], z[BLOCKS][2];
   float most[BLOCKS][2], sum[BLOCKS][2], extra[BLOCKS][2];
 };
 
-/* Whether a pair is hidden. */
+/* Where a tile has hidden pairs. */
 struct kp_forward_mask {
-  bool causal, documents; /* whether this tile has such hidden pairs */
+  bool causal;
+  const int *documents; /* of the sequence; NULL: the tile is of one document */
   int length;
 };
 
@@ -115,19 +115,18 @@ __device__ static void kp_forward_scores(float (&s)[BLOCKS][N][4], const kp_quer
 #pragma unroll
         for (int r = 0; r < 2; r++) {
           float &at = s[m][n][2 * r + c];
-          const kp_row_numbers &query = rows.numbers[m][r];
           if (FAMILY == KP_FAMILY_LORENTZ)
-            at = fmaf(-query.x, key.x, at);
+            at = fmaf(-rows.x[m][r], key.x, at);
           else
-            at = fmaf(-query.z * key.z, at, fmaf(query.x, key.x, query.y * key.y));
+            at = fmaf(-rows.z[m][r] * key.z, at, fmaf(rows.x[m][r], key.x, rows.y[m][r] * key.y));
         }
     }
   if (FAMILY == KP_FAMILY_GEODESIC) kp_geodesic_scores(*(float(*)[BLOCKS * N * 4]) s, head);
 }
 
 template <int BLOCKS, int N>
-__device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const kp_query_rows<BLOCKS> &rows,
-                                       const int *documents, kp_forward_mask mask, int row, int first) {
+__device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const int *documents,
+                                       const kp_forward_mask &mask, int row, int first) {
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int m = 0; m < BLOCKS; m++)
@@ -141,7 +140,12 @@ __device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const kp_query_
 #pragma unroll
         for (int c = 0; c < 2; c++) s[m][n][2 * r + c] = 8 * n + c < last ? s[m][n][2 * r + c] : -INFINITY;
     }
-  if (!mask.documents) return;
+  if (mask.documents == NULL) return;
+  int own[BLOCKS][2];
+#pragma unroll
+  for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+    for (int r = 0; r < 2; r++) own[m][r] = mask.documents[min(row + 16 * m + 8 * r, mask.length - 1)];
 #pragma unroll
   for (int n = 0; n < N; n++)
 #pragma unroll
@@ -151,7 +155,7 @@ __device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const kp_query_
       for (int m = 0; m < BLOCKS; m++)
 #pragma unroll
         for (int r = 0; r < 2; r++)
-          s[m][n][2 * r + c] = document == rows.document[m][r] ? s[m][n][2 * r + c] : -INFINITY;
+          s[m][n][2 * r + c] = document == own[m][r] ? s[m][n][2 * r + c] : -INFINITY;
     }
 }
 
@@ -273,7 +277,8 @@ __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_sc
       if (threadIdx.x % 4 != 0 || i >= p.length) continue;
       const int64_t number = ((int64_t)b * p.length + i) * p.heads + h;
       p.logsumexp[((int64_t)b * p.heads + h) * p.length + i] =
-          (rows.most[m][r] * head.factor + log2f(sum)) * KP_LN_2 + head.own * rows.numbers[m][r].own;
+          (rows.most[m][r] * head.factor + log2f(sum)) * KP_LN_2 +
+          (work.q == NULL ? 0 : head.own * work.q[((int64_t)b * p.heads + h) * p.length + i].own);
       if (p.time != NULL) p.time[number] = mean.time;
       if (p.norms != NULL) p.norms[number] = mean.norm;
     }
@@ -288,9 +293,9 @@ __device__ static void kp_forward_rows(const kp_tensor_work &work, kp_query_rows
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const int i = min(row + 16 * m + 8 * r, p.length - 1);
-      rows.numbers[m][r] =
-          work.q == NULL ? kp_row_numbers{0, 0, 0, 0} : work.q[((int64_t)b * p.heads + h) * p.length + i];
-      rows.document[m][r] = p.documents == NULL ? 0 : p.documents[(int64_t)b * p.length + i];
+      kp_row_numbers numbers = {0, 0, 0, 0};
+      if (work.q != NULL) numbers = work.q[((int64_t)b * p.heads + h) * p.length + i];
+      rows.x[m][r] = numbers.x, rows.y[m][r] = numbers.y, rows.z[m][r] = numbers.z;
       rows.most[m][r] = -INFINITY;
       rows.sum[m][r] = rows.extra[m][r] = 0;
     }
@@ -341,10 +346,11 @@ __global__ static void __launch_bounds__(128, 2)
     float s[shape::blocks][shape::keys / 8][4];
     kp_forward_products<D, DV>(s, m.q + warp_row * memory::widest, at.k);
     kp_forward_scores<FAMILY>(s, rows, at.k_numbers, head);
-    kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, false, p.length};
-    if (work.spans != NULL) mask.documents = kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys));
-    if (mask.causal || mask.documents || first + shape::keys > p.length)
-      kp_forward_hide(s, rows, at.documents, mask, row, first);
+    kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, NULL, p.length};
+    if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys)))
+      mask.documents = p.documents + n;
+    if (mask.causal || mask.documents != NULL || first + shape::keys > p.length)
+      kp_forward_hide(s, at.documents, mask, row, first);
     kp_forward_softmax(s, o, rows, head.factor);
     if (work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
     kp_forward_means<shape::value_stride>(o, s, at.v);
