@@ -8,7 +8,7 @@
 
 #include "backend/cuda/kernel.cuh"
 
-enum { KP_COLUMN_SEGMENTS = 4, KP_COLUMN_PARTS = 1024 };
+enum { KP_COLUMN_SEGMENTS = 4, KP_COLUMN_PARTS = 528 };
 
 struct kp_column_segment {
   int64_t first, count; /* columns of the matrix of parts */
@@ -37,7 +37,7 @@ static __global__ void __launch_bounds__(1024)
   const int64_t column = (int64_t)blockIdx.x * width + threadIdx.x % width;
   double sum = 0;
   if (line < lines && column < columns) {
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t part = line; part < sums.count; part += lines)
       sum += (double)sums.parts[part * sums.pitch + column];
   }

@@ -38,10 +38,10 @@ __global__ void __launch_bounds__(THREADS)
   const int64_t stride = (int64_t)gridDim.x * THREADS, first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
 #pragma unroll 4
   for (int64_t i = first; i < chunks; i += stride) {
-    kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(space + i * W);
+    kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(space + i * W);
 #pragma unroll
     for (int e = 0; e < W; e++) chunk.value[e] = kp_from_float<T>(factor * kp_to_float(chunk.value[e]));
-    *(kp_chunk<T, W> *)(out + i * W) = chunk;
+    *(kp_row_chunk<T, W> *)(out + i * W) = chunk;
   }
   for (int64_t i = first; i < times.count; i += stride) {
     const int64_t row = i / times.columns, column = i - row * times.columns;
@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(THREADS)
   if (k.g != NULL) {
 #pragma unroll 4
     for (int64_t i = first; i < k.chunks; i += stride) {
-      kp_chunk<T, W> x = *(const kp_chunk<T, W> *)((const T *)k.space + i * W);
-      const kp_chunk<T, W> g = *(const kp_chunk<T, W> *)((const T *)k.g + i * W);
+      kp_row_chunk<T, W> x = *(const kp_row_chunk<T, W> *)((const T *)k.space + i * W);
+      const kp_row_chunk<T, W> g = *(const kp_row_chunk<T, W> *)((const T *)k.g + i * W);
       float part = 0;
 #pragma unroll
       for (int e = 0; e < W; e++) {
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(THREADS)
         x.value[e] = kp_from_float<T>(factor * kp_to_float(g.value[e]));
       }
       sum += (double)part;
-      if (k.g_space != NULL) *(kp_chunk<T, W> *)((T *)k.g_space + i * W) = x;
+      if (k.g_space != NULL) *(kp_row_chunk<T, W> *)((T *)k.g_space + i * W) = x;
     }
   }
   if (k.g_time.at != NULL) {

@@ -53,10 +53,10 @@ __global__ void __launch_bounds__(MOST_THREADS)
 #pragma unroll 4
   for (int64_t n = at.row; n < s.rows; n += at.stride) {
     const int64_t offset = n * s.pitch + (int64_t)at.chunk * W;
-    kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(x + offset);
+    kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(x + offset);
 #pragma unroll
     for (int e = 0; e < W; e++) chunk.value[e] = kp_from_float<T>(factor[e] * kp_to_float(chunk.value[e]));
-    *(kp_chunk<T, W> *)(out + offset) = chunk;
+    *(kp_row_chunk<T, W> *)(out + offset) = chunk;
   }
 }
 
@@ -93,15 +93,15 @@ __global__ void __launch_bounds__(MOST_THREADS)
 #pragma unroll 4
     for (int64_t n = at.row; n < s.rows; n += at.stride) {
       const int64_t offset = n * s.pitch + (int64_t)at.chunk * W;
-      const kp_chunk<T, W> values = *(const kp_chunk<T, W> *)(x + offset);
-      kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(g + offset);
+      const kp_row_chunk<T, W> values = *(const kp_row_chunk<T, W> *)(x + offset);
+      kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(g + offset);
 #pragma unroll
       for (int e = 0; e < W; e++) {
         const float bar = scale * kp_to_float(chunk.value[e]);
         sum[e] += bar * kp_to_float(values.value[e]);
         chunk.value[e] = kp_from_float<T>(factor[e] * bar);
       }
-      *(kp_chunk<T, W> *)(gx + offset) = chunk;
+      *(kp_row_chunk<T, W> *)(gx + offset) = chunk;
     }
   }
   if (parts != NULL) write_part<W>(s, at, sum, parts + blockIdx.y * s.C);

@@ -1,106 +1,89 @@
 /* The residual step on the unit sphere, by lerp and normalisation or along great circles. */
 #include "backend/cuda/sphere_residual.cuh"
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_row {
-  kp_row<T, W, CHUNKS> h, u;
-  kp_row_shape<W, CHUNKS> shape;
-  kp_sphere_units units;
-  T *out;
-  int thread;
+enum { TENSORS = 2 };
+
+/* h' = of_a A + of_m λ w, with w = B - cosine A: both steps are of this form. */
+struct kp_sphere_step_scalars {
+  float cosine, of_a, of_m;
 };
 
-/* r = A + λ (B - A), h' = r/|r| */
-template <typename T, int W, int CHUNKS>
-__device__ static void lerp(kp_sphere_operands k, kp_sphere_row<T, W, CHUNKS> &row) {
-  double sum[1] = {0};
-  float inverse = 1;
-  for (int pass = 0; pass < 2; pass++) {
-#pragma unroll
-    for (int j = 0; j < row.shape.steps(); j++) {
-      float h[W], u[W], rate[W], part = 0;
-      row.h.get(j, h), row.u.get(j, u);
-      kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-      for (int e = 0; e < W; e++) {
-        const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e];
-        const float r = a + rate[e] * (b - a);
-        part += r * r;
-        h[e] = inverse * r;
-      }
-      sum[0] += (double)part;
-      if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
-    }
-    if (pass == 1) return;
-    row.h.keep(), row.u.keep(), k.rate = kp_again(k.rate);
-    kp_team_sums<CHUNKS>(sum);
-    inverse = (float)kp_sphere_inverse_length(sum[0]);
-  }
+/* lerp: r = A + λ (B - A), h' = r/|r|, with w = B - A. */
+__device__ static kp_sphere_step_scalars lerp_scalars(float square) {
+  const float inverse = kp_sphere_inverse_length(square);
+  return kp_sphere_step_scalars{1, inverse, inverse};
 }
 
-/* h' = cos|p| A + S p, p = s - <A,s> A, s = ρ λ w, w = B - <A,B> A */
-template <typename T, int W, int CHUNKS>
-__device__ static void slerp(kp_sphere_operands k, kp_sphere_row<T, W, CHUNKS> &row) {
-  enum { WW, MA, MM };
-  const float cosine = (float)row.units.cosine;
-  double sum[4] = {0, 0, 0, 0};
-  float of_a = 0, of_m = 0;
-  for (int pass = 0; pass < 2; pass++) {
+/* slerp: h' = cos|p| A + S p, p = s - <A,s> A, s = ρ λ w */
+__device__ static kp_sphere_step_scalars slerp_scalars(float cosine, float ww, float ma, float mm) {
+  const float ratio = kp_sphere_log_of(ww, cosine).ratio, normal = ratio * ma;
+  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * mm - normal * normal, 0));
+  return kp_sphere_step_scalars{cosine, exp.cosine.value - exp.sine_ratio.value * normal,
+                                exp.sine_ratio.value * ratio};
+}
+
+template <class K, bool SLERP>
+__device__ static kp_sphere_step_scalars step_scalars(const kp_sphere_operands &k,
+                                                      const kp_ring<K, TENSORS> &ring, int stage,
+                                                      const kp_sphere_units &units) {
+  enum { WW, MA, MM, RR };
+  float sum[4] = {0, 0, 0, 0};
+  const float cosine = SLERP ? units.cosine : 1;
+#pragma unroll 2
+  for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
+    float h[K::W], u[K::W], rate[K::W];
+    ring.get(stage, KP_SPHERE_H, j, h), ring.get(stage, KP_SPHERE_U, j, u);
+    kp_get_rates<K::W>(k, (int64_t)chunk * K::W, ring.shape.C, rate);
 #pragma unroll
-    for (int j = 0; j < row.shape.steps(); j++) {
-      float h[W], u[W], rate[W], part[3] = {0, 0, 0};
-      row.h.get(j, h), row.u.get(j, u);
-      kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-      for (int e = 0; e < W; e++) {
-        const float a = row.units.inverse_h * h[e], w = row.units.inverse_u * u[e] - cosine * a;
-        const float m = rate[e] * w;
-        part[WW] += w * w, part[MA] += m * a, part[MM] += m * m;
-        h[e] = of_a * a + of_m * m;
-      }
-#pragma unroll
-      for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
-      if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
+    for (int e = 0; e < K::W; e++) {
+      const float a = units.inverse_h * h[e], w = units.inverse_u * u[e] - cosine * a, m = rate[e] * w;
+      if (SLERP)
+        sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m;
+      else
+        sum[RR] += (a + m) * (a + m);
     }
-    if (pass == 1) return;
-    row.h.keep(), row.u.keep(), k.rate = kp_again(k.rate);
-    kp_team_sums<CHUNKS>(sum);
-    const double ratio = kp_sphere_log_of(sum[WW], row.units.cosine).ratio, normal = ratio * sum[MA];
-    const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
-    of_a = (float)(exp.cosine.value - exp.sine_ratio.value * normal);
-    of_m = (float)(exp.sine_ratio.value * ratio);
   }
+  kp_team_sums<K>(sum);
+  return SLERP ? slerp_scalars(cosine, sum[WW], sum[MA], sum[MM]) : lerp_scalars(sum[RR]);
 }
 
 /* Bytes: h and u read, h' written, once each: 3 · N · C · size; about 20 FLOPs a channel: bound by memory. */
-template <typename T, int W, int CHUNKS, bool SLERP>
-__global__ void __launch_bounds__(KP_ROW_THREADS) kp_sphere_kernel(const kp_sphere_operands k, void *out) {
-  const kp_team<CHUNKS> team;
-  const kp_row_shape<W, CHUNKS> shape = {k.C, k.chunks};
-  const int64_t at = team.index * k.pitch;
-  if (team.index >= k.rows) return;
-  kp_sphere_row<T, W, CHUNKS> row = {{(const T *)k.h + at, shape, team.thread},
-                                     {(const T *)k.u + at, shape, team.thread},
-                                     shape,
-                                     {},
-                                     (T *)out + at,
-                                     team.thread};
-  row.units = kp_sphere_units_of(row.h, row.u, shape);
-  row.h.keep(), row.u.keep();
-  if (SLERP)
-    slerp(k, row);
-  else
-    lerp(k, row);
+template <class K, bool SLERP>
+__global__ void __launch_bounds__(K::THREADS)
+    kp_sphere_kernel(const kp_ring_shape shape, const kp_sphere_operands k, void *out) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  using T = typename K::T;
+  kp_ring<K, TENSORS> ring(shape, shared);
+  ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
+  int stage = 0;
+  ring.fetch(ring.row, stage);
+  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+    ring.advance(n, stage);
+    const kp_sphere_units units = kp_sphere_units_of(ring, stage);
+    const kp_sphere_step_scalars s = step_scalars<K, SLERP>(k, ring, stage, units);
+#pragma unroll 2
+    for (int j = 0, chunk = ring.thread; chunk < shape.chunks; j++, chunk += K::TEAM) {
+      float h[K::W], u[K::W], rate[K::W];
+      ring.get(stage, KP_SPHERE_H, j, h), ring.get(stage, KP_SPHERE_U, j, u);
+      kp_get_rates<K::W>(k, (int64_t)chunk * K::W, shape.C, rate);
+#pragma unroll
+      for (int e = 0; e < K::W; e++) {
+        const float a = units.inverse_h * h[e], w = units.inverse_u * u[e] - s.cosine * a;
+        h[e] = s.of_a * a + s.of_m * (rate[e] * w);
+      }
+      ring.put((T *)out, n, chunk, h);
+    }
+    if (shape.stages == 2) stage = 1 - stage;
+  }
 }
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_forward {
-  static kp_status run(const kp_row_plan &plan, const kp_call *call, const kp_sphere_operands &k,
-                       bool is_slerp, kp_error *error) {
-    const int blocks = kp_blocks(plan.rows, kp_team<CHUNKS>::per_block);
-    cudaStream_t stream = kp_cuda_of(call)->stream;
-    if (is_slerp)
-      kp_sphere_kernel<T, W, CHUNKS, true><<<blocks, KP_ROW_THREADS, 0, stream>>>(k, call->output[0]);
-    else
-      kp_sphere_kernel<T, W, CHUNKS, false><<<blocks, KP_ROW_THREADS, 0, stream>>>(k, call->output[0]);
+template <class K> struct kp_sphere_forward {
+  static constexpr int TENSORS = ::TENSORS;
+  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+                       const kp_sphere_operands &k, const bool &slerp) {
+    const auto kernel = slerp ? kp_sphere_kernel<K, true> : kp_sphere_kernel<K, false>;
+    const int blocks = kp_ring_blocks<K>(call, (const void *)kernel, shape, bytes, (int64_t)1 << 30);
+    kernel<<<blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, call->output[0]);
     return kp_launched(call, error);
   }
 };
@@ -111,6 +94,6 @@ extern "C" kp_status kp_cuda_sphere_residual(const kp_call *call, kp_error *erro
   if (!kp_row_fits(call, plan, call->node->input[1]) || !kp_row_fits(call, plan, call->node->output[0]) ||
       kp_tensor_is_half(call, call->node->input[2]))
     return kp_row_misfit(call, error);
-  return kp_with_rows<kp_sphere_forward>(plan, call, kp_sphere_operands_of(call, plan),
-                                         arguments->step == KP_SPHERE_SLERP, error);
+  const bool slerp = arguments->step == KP_SPHERE_SLERP;
+  return kp_with_ring<kp_sphere_forward>(call, plan, error, kp_sphere_operands_of(call), slerp);
 }
