@@ -147,8 +147,8 @@ static void set_gradients(kp_parameters *parameters, int step) {
 static void run_step(kp_parameters *parameters, kp_stepper *stepper, void *loss, int step) {
   kp_error error = {0};
   const size_t size = parameters->backend->wide_size;
-  set_gradients(parameters, step);
   check_ok(kp_stepper_begin(stepper, 1 / (double)step, CLIP, &error), &error);
+  set_gradients(parameters, step);
   for (int micro = 0; micro < 2; micro++) {
     double number[1];
     kp_number_set(number, size, 0, step == INFINITE_LOSS_STEP ? (double)INFINITY : step + micro);
