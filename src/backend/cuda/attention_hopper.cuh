@@ -9,11 +9,10 @@
  * factor · x - logsumexp:
  *   dot      x = g
  *   Lorentz  x = g - t̂_i t̂_j
- *   distance x = -L, distance squared x = -L², where √k̂ d = 2 unit L for k̂ = |κ| (1 where κ is nearly 0), and
- *            L comes from z = k̂ w = Â_i + (1 - 2σÂ_i) Â_j - k̂ E_i E_j g;  σ = sign κ, Â = k̂ α, E = √2 s c S
- *            (geometry/geodesic_score.h; c² = 1 - κα):
- *            κ < 0: 2a = acosh(1 + 2z), L its logarithm to base 2;  κ > 0: a = asin √z;  0: a = √z
- * dL/dz is r/√k̂ · 2·½ with r = 1/√(z(1 - σz)): the root that L needs anyway. */
+ *   distance x = -L (κ > 0: π/4 - L), distance squared x = -L², where √k̂ d = 2 unit L for k̂ = |κ| (1 where κ
+ * is nearly 0), and L comes from z = k̂ w = Â_i + (1 - 2σÂ_i) Â_j - k̂ E_i E_j g;  σ = sign κ, Â = k̂ α, E = √2
+ * s c S (geometry/geodesic_score.h; c² = 1 - κα): κ < 0: 2a = acosh(1 + 2z), L its logarithm to base 2;  κ >
+ * 0: a = asin √z;  0: a = √z dL/dz is r/√k̂ · 2·½ with r = 1/√(z(1 - σz)): the root that L needs anyway. */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_CUH
 
@@ -53,6 +52,7 @@ struct kp_hopper_problem {
   kp_numbers curvature, temperature; /* `at` may be NULL */
   bool one_curvature, one_temperature;
   const int32_t *documents; /* (B, T) or NULL */
+  int2 *ranges;             /* (B, row_blocks): the smallest and largest document of a block; NULL without */
   float *q_rows, *k_rows;   /* blocks of numbers; NULL: no kernel reads them */
 };
 
@@ -99,6 +99,7 @@ __device__ static inline kp_hopper_head kp_hopper_head_of(const kp_hopper_proble
   } else if (p.score == KP_SCORE_DISTANCE) {
     factor = 2 * beta * head.unit * rsqrtf(head.level);
     head.slope = -beta * rsqrtf(head.level);
+    if (head.sign > 0) head.constant = -factor * 0.785398163f;
   } else {
     factor = 4 * beta * head.unit * head.unit / head.level;
     head.slope = -4 * beta * head.unit / head.level;
@@ -124,16 +125,51 @@ __device__ static inline kp_hopper_tile kp_hopper_tile_of(const kp_hopper_proble
   return kp_hopper_tile{last_first ? blocks - 1 - block : block, head / heads, head % heads};
 }
 
+/* Steps first … end - 1. */
+struct kp_hopper_span {
+  int first, end;
+};
+
+/* A span of groups of `size` blocks, without those at its ends that share no document with the blocks own …
+ * own+own_size-1 of sequence b, as far as ranges tell; all lanes of a warp call it, and a block always meets
+ * itself. */
+__device__ static inline kp_hopper_span kp_hopper_meets(const kp_hopper_problem &p, int b, int own,
+                                                        int own_size, int size, kp_hopper_span all) {
+  if (p.ranges == NULL) return all;
+  const int2 *ranges = p.ranges + (int64_t)b * p.row_blocks;
+  int low = ranges[own].x, high = ranges[own].y;
+  for (int i = 1; i < own_size; i++) low = min(low, ranges[own + i].x), high = max(high, ranges[own + i].y);
+  kp_hopper_span meets = {all.end, all.first};
+  for (int base = all.first; base < all.end; base += 32) {
+    const int n = base + (int)(threadIdx.x % 32);
+    bool met = false;
+    for (int i = 0; n < all.end && i < size; i++)
+      met = met || (ranges[n * size + i].x <= high && ranges[n * size + i].y >= low);
+    const unsigned found = __ballot_sync(0xffffffffu, met);
+    if (found == 0) continue;
+    meets.first = min(meets.first, base + __ffs((int)found) - 1);
+    meets.end = base + 32 - __clz((int)found);
+  }
+  return meets;
+}
+
 /* ---- host ---- */
 
-/* The problem of a call; `numbers` arrays a block at `memory`, first the queries' blocks. */
+/* The problem of a call; at `memory` the ranges of documents, then `numbers` arrays a block, the queries'
+ * first. */
 kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *memory);
-/* Floats of both sides' blocks. */
+/* Floats of the ranges and of both sides' blocks. */
 size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers);
 
-/* A map over a matrix (B, T, columns) of that pitch, for boxes of `rows` rows of 64 columns. */
-kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
-                        int64_t pitch, int rows, kp_error *error);
+/* A matrix (B, T, columns) of that pitch, to be copied in boxes of `rows` rows of 64 columns. */
+struct kp_hopper_box {
+  const void *matrix;
+  int64_t columns, pitch;
+  int rows;
+};
+
+kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int count, int64_t batch,
+                         int64_t length, kp_error *error);
 
 /* A matrix as kernels index it. */
 struct kp_hopper_matrix {

