@@ -94,7 +94,7 @@ static void test_devices_alternate(void **state) {
 static void test_too_large_is_refused(void **state) {
   fixture *files = *state;
   const kp_backend *backend = gpu_open(KP_CUDA_FLOAT32);
-  const char *const sets[] = {"train.batch=3000000", "model.width=512", "model.layers=8"};
+  const char *const sets[] = {"train.batch=65536", "model.width=2048", "model.layers=64"};
   const kp_train_options options = {.backend = backend, .threads = 1};
   kp_config *config;
   kp_error error = {0};
