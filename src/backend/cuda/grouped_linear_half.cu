@@ -7,7 +7,8 @@
  *   depth-major (x, W):   row i, 64 of its depth          one panel of 128 rows
  *   row-major (gyᵀ, ...): depth d, 64 of its rows         two panels of 64 rows
  *
- * in which the 16-byte chunk c of row r stands at c xor (r mod 8): eight rows of one chunk touch all banks. */
+ * in which the 16-byte chunk c of row r stands at c xor (r mod 8): eight rows of one chunk touch all banks.
+ */
 #include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/grouped_linear_units.cuh"
 
@@ -33,8 +34,8 @@ template <int PENDING> __device__ static inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
 }
 
-/* An operand of one tile: element (i, d) is at[i · pitch + d], or at[d · pitch + i] where rows are contiguous.
- * Copies stop at `rows` and `depth`, both counted from the tile's origin. */
+/* An operand of one tile: element (i, d) is at[i · pitch + d], or at[d · pitch + i] where rows are
+ * contiguous. Copies stop at `rows` and `depth`, both counted from the tile's origin. */
 struct operand {
   const kp_half *at;
   int64_t pitch;
@@ -129,8 +130,8 @@ __device__ static inline void add_pairs(float *c, int64_t left, bool even, const
   }
 }
 
-__device__ static inline void add_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r, int run,
-                                      float scale) {
+__device__ static inline void add_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
+                                      int run, float scale) {
   const int64_t row = w.row + kp_run_row(run), column = w.column + kp_run_column();
   float *c = (float *)g.c + w.expert * g.expert_stride + row * g.c_pitch + column;
   const bool even = g.c_pitch % 2 == 0 && (uintptr_t)g.c % 8 == 0;
@@ -273,8 +274,8 @@ template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_groupe
       cudaFuncSetAttribute(grouped_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
       "shared memory for experts", error));
   const int64_t width = KIND == KP_GROUPED_FORWARD ? g->M : g->K;
-  const int64_t down = KIND == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE)
-                                                 : g->experts + g->rows / TILE;
+  const int64_t down =
+      KIND == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE) : g->experts + g->rows / TILE;
   const int blocks = kp_blocks(down * ((width + TILE - 1) / TILE), 1, 2 * cuda->processors);
   grouped_kernel<KIND><<<blocks, THREADS, bytes, cuda->stream>>>(*g);
   return kp_cuda_check(cudaGetLastError(), "a product of experts", error);

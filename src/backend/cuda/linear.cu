@@ -15,8 +15,8 @@ struct laying {
 
 enum { LAID_ROWS = 32 };
 
-/* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns of
- * LAID_ROWS rows and reads their weights once. */
+/* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns
+ * of LAID_ROWS rows and reads their weights once. */
 template <typename T, int V> static __global__ void lay_kernel(T *y, laying l) {
   const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
   const int64_t first = (int64_t)blockIdx.y * LAID_ROWS;

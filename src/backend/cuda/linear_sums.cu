@@ -35,11 +35,10 @@ struct pass {
 };
 
 /* V columns of a row: as they stand in memory until they are used, which takes fewer registers. */
-template <typename T, int V> struct alignas(V * sizeof(T)) columns_of {
-  T value[V];
-};
+template <typename T, int V> struct alignas(V * sizeof(T)) columns_of { T value[V]; };
 
-template <typename T, int V> __device__ static inline columns_of<T, V> read_columns(const T *at, bool inside) {
+template <typename T, int V>
+__device__ static inline columns_of<T, V> read_columns(const T *at, bool inside) {
   columns_of<T, V> read = {};
   if (!inside) return read;
   if constexpr (V * sizeof(T) == sizeof(uint4))
@@ -197,8 +196,13 @@ kp_status kp_linear_sum(const kp_call *call, const kp_linear_sums *s, void *scra
     }
     if (p.bias == NULL && p.weight == NULL && p.time_sums == NULL) continue;
     launch_any(call, s, &p);
-    const ends e = {s->bias, group_of(s->weight_gradient, g), s->time_gradient, s->weight_gradient_pitch,
-                    s->time_gradient_pitch, g, chunks};
+    const ends e = {s->bias,
+                    group_of(s->weight_gradient, g),
+                    s->time_gradient,
+                    s->weight_gradient_pitch,
+                    s->time_gradient_pitch,
+                    g,
+                    chunks};
     const int rows = p.time_sums == NULL ? 1 : kp_blocks(s->rows, 32 * WARPS);
     const dim3 grid((unsigned)(rows > columns ? rows : columns), s->groups == 0 ? 1 : 3);
     end_kernel<<<grid, dim3(32, WARPS), 0, stream>>>(p, e);

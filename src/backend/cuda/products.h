@@ -17,7 +17,8 @@ void kp_products_destroy(kp_products *products);
  * them: what stands there is finite.
  *
  * Float32 products are in float32, never in TF32.  Every algorithm gives the same bits on every run.  The
- * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it. */
+ * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it.
+ */
 struct kp_product {
   int64_t m, n, k;
   const void *a, *b;

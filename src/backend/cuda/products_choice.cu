@@ -20,8 +20,8 @@ kp_product_key kp_product_key_of(const kp_product *p) {
   key.stride_a = batched ? p->stride_a : 0;
   key.stride_b = batched ? p->stride_b : 0;
   key.stride_c = batched ? p->stride_c : 0;
-  const int bits[] = {p->a_transposed, p->b_transposed, p->type == CUDA_R_16BF, p->result == CUDA_R_16BF,
-                      p->bias != NULL, p->beta != 0};
+  const int bits[] = {p->a_transposed,          p->b_transposed, p->type == CUDA_R_16BF,
+                      p->result == CUDA_R_16BF, p->bias != NULL, p->beta != 0};
   for (int i = 0; i < 6; i++) key.flags |= (int64_t)bits[i] << i;
   key.flags |= (int64_t)(alignment_of(p->a) | alignment_of(p->b) << 5 | alignment_of(p->c) << 10) << 8;
   return key;
@@ -75,10 +75,11 @@ struct stopwatch {
 };
 
 /* One product by a candidate; false where it fails. */
-static bool run(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, const kp_product_choice *by) {
+static bool run(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                const kp_product_choice *by) {
   if (by->maker == KP_MAKER_TILES) return kp_multiply_tiles(cuda, p, NULL) == KP_OK;
-  return cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a, p->a, plan->b, &p->beta,
-                        p->c, plan->c, p->c, plan->c, &by->algorithm, cuda->products->workspace,
+  return cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a, p->a, plan->b,
+                        &p->beta, p->c, plan->c, p->c, plan->c, &by->algorithm, cuda->products->workspace,
                         KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -138,14 +139,16 @@ static int measure(kp_cuda *cuda, const kp_product *p, const kp_product_plan *pl
 /* ---- choosing ---- */
 
 /* Whether a choice can be used: one of cuBLASLt's that was read from the file has to be looked at first. */
-static bool accepted(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, kp_product_choice *choice) {
+static bool accepted(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                     kp_product_choice *choice) {
   cublasLtMatmulHeuristicResult_t result = {};
   if (choice->maker == KP_MAKER_TILES) return kp_tiles_fit(p);
   if (choice->checked) return true;
   if (cublasLtMatmulAlgoCheck(cuda->products->handle, plan->operation, plan->a, plan->b, plan->c, plan->c,
                               &choice->algorithm, &result) != CUBLAS_STATUS_SUCCESS)
     return false;
-  choice->checked = result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= KP_PRODUCTS_WORKSPACE_BYTES;
+  choice->checked =
+      result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= KP_PRODUCTS_WORKSPACE_BYTES;
   return choice->checked;
 }
 
@@ -154,7 +157,8 @@ static kp_status list_candidates(kp_cuda *cuda, const kp_product *p, const kp_pr
                                  kp_product_choice *candidates, int *count, kp_error *error) {
   cublasLtMatmulHeuristicResult_t found[CANDIDATES];
   const kp_product_key key = kp_product_key_of(p);
-  KP_TRY(kp_cublas_check(candidates_of(cuda, p, plan, cuda->recording ? 1 : (int)CANDIDATES, found, count), error));
+  KP_TRY(kp_cublas_check(candidates_of(cuda, p, plan, cuda->recording ? 1 : (int)CANDIDATES, found, count),
+                         error));
   for (int i = 0; i < *count; i++) candidates[i] = {key, KP_MAKER_LIBRARY, found[i].algo, true};
   if (kp_tiles_fit(p)) candidates[(*count)++] = {key, KP_MAKER_TILES, {}, true};
   if (*count == 0) candidates[(*count)++] = {key, KP_MAKER_PLAIN, {}, true};

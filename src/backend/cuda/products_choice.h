@@ -1,8 +1,8 @@
 /* Which of cuBLASLt's algorithms computes a product: measured once, remembered in memory and in a file.
  *
  * The file is ${XDG_CACHE_HOME:-~/.cache}/kappa/products-GPU-VERSION.txt: a line a shape, the numbers of its
- * key, who computes it, and then the algorithm's 64 bytes in hexadecimal.  Lines that cannot be read are skipped, and
- * algorithms that cuBLASLt no longer accepts are measured anew. */
+ * key, who computes it, and then the algorithm's 64 bytes in hexadecimal.  Lines that cannot be read are
+ * skipped, and algorithms that cuBLASLt no longer accepts are measured anew. */
 #ifndef KAPPA_BACKEND_CUDA_PRODUCTS_CHOICE_H
 #define KAPPA_BACKEND_CUDA_PRODUCTS_CHOICE_H
 

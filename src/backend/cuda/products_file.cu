@@ -91,7 +91,8 @@ void kp_product_choices_load(kp_products *products, const kp_cuda *cuda) {
            cublasLtGetVersion());
   FILE *file = fopen(products->path, "r");
   if (file == NULL) return;
-  const bool known = fgets(line, sizeof line, file) != NULL && strncmp(line, heading, sizeof heading - 1) == 0;
+  const bool known =
+      fgets(line, sizeof line, file) != NULL && strncmp(line, heading, sizeof heading - 1) == 0;
   while (known && fgets(line, sizeof line, file) != NULL) {
     kp_product_choice choice = {};
     if (read_line(line, &choice) && kp_product_choices_add(products, &choice, NULL) != KP_OK) break;
