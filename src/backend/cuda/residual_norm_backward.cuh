@@ -106,14 +106,14 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ void load() {
     const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED, norm = g.gy != NULL;
 #pragma unroll 1
-    for (int i = -1; i < R; i++) {
+    for (int i = tile.low - 1; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
         const bool referred = c.there[p] && tile.has_neighbour(i);
         if (norm) kp_fetch_vector<T, V>(&tile.h(i, p), g.h, at, referred);
         if (stream) kp_fetch_vector<T, V>(&tile.x(i, p), s.x, at, referred);
-        if (i < 0) continue;
+        if (i < tile.low) continue;
         const bool mine = c.there[p] && writes(i);
         if (norm) kp_fetch_vector<T, V>(&gy(i, p), g.gy, at, c.there[p] && tile.has(i));
         if (branch) kp_fetch_vector<T, V>(&u(i, p), s.u, at, mine);
@@ -142,7 +142,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 1
-      for (int i = 0; i < R; i++) {
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], sum = 0, normal = 0;
         basis(i, p, r, d);
         const float2 moments = tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
@@ -156,7 +156,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       }
     }
     __syncthreads();
-    for (int i = first_task(0); i < R; i += blockDim.x) {
+    for (int i = first_task(0); i < tile.high; i += blockDim.x) {
       if (!tile.has(i)) continue;
       const S mean_g = s.layer ? kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i) / s.C : S(0);
       const S mean_gn = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1) / s.C;
@@ -187,7 +187,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 1
-      for (int i = 0; i < R; i++) {
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], part[KP_SEAM_TANGENT_SUMS] = {};
         basis(i, p, r, d);
 #pragma unroll
@@ -209,7 +209,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* The coefficients of z, and each group's part of the means. */
   __device__ void tangent_forward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -228,7 +228,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   __device__ void tangent_backward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -318,7 +318,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     const bool reached = s.tangent != KP_SEAM_NONE && (s.own || g.to_stream);
     const bool given = s.tangent != KP_SEAM_NONE && !s.own && !g.to_stream;
 #pragma unroll 1
-    for (int i = R - 1; i >= 0; i--) {
+    for (int i = tile.high - 1; i >= tile.low; i--) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         float stream[V], reference[V];
@@ -363,7 +363,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   __device__ void update_flat() {
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
@@ -381,7 +381,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
    * of s, and of the inputs. */
   template <int GRAM, int M> __device__ void update_programs() {
     const int groups = s.update_groups.count;
-    for (int e = first_task(1); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(1); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!writes(i)) continue;
       const int64_t n = tile.first + i;
@@ -409,7 +409,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     update_programs<3, 2>();
     __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
@@ -433,7 +433,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     update_programs<6, 3>();
     __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
@@ -490,8 +490,8 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS)
   const bool neighbour = gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows &&
                          b.own_end % s.T != 0;
   b.tile.end = b.own_end + (neighbour ? 1 : 0);
-  for (int64_t last = b.tile.end; last > b.tile.begin; last -= R) {
-    b.tile.move_to(s, last - R);
+  for (int64_t last = b.tile.end; last > b.tile.begin; last -= s.tile) {
+    b.tile.move_to(s, last - s.tile);
     b.load();
     if (gradients.gy != NULL) b.template programs<CURVED>();
     b.template sum_rows<CURVED>();
@@ -517,7 +517,7 @@ static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam
   int resident = 1;
   KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
                        "residual_norm_backward", error));
-  s.run = kp_seam_run<R>(s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
+  kp_seam_share<R>(&s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
   const int blocks = kp_blocks(s.rows, s.run);
   kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
   KP_TRY(kp_launched(call, error));
