@@ -84,13 +84,18 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ vector &u(int i, int p) const {
     return tile.slot(held + i, p);
   }
-  /* g x', and then s in its place. */
   __device__ vector &direct(int i, int p) const {
     return tile.slot(held + R + i, p);
   }
-  /* And then what joins g x, or g r. */
   __device__ vector &gy(int i, int p) const {
     return tile.slot(held + 2 * R + i, p);
+  }
+  /* s, in float, takes the place of g x' and g y; what joins g x, or g r, that of x' and one more. */
+  __device__ kp_wide<T, V> whole(int i, int p) const {
+    return kp_wide<T, V>{&direct(i, p), &gy(i, p)};
+  }
+  __device__ kp_wide<T, V> extra(int i, int p) const {
+    return kp_wide<T, V>{&tile.h(i, p), &tile.slot(held + 3 * R + i, p)};
   }
   __device__ bool writes(int i) const {
     return tile.has(i) && tile.first + i < own_end;
@@ -106,14 +111,14 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ void load() {
     const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED, norm = g.gy != NULL;
 #pragma unroll 1
-    for (int i = -1; i < R; i++) {
+    for (int i = tile.low - 1; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
         const bool referred = c.there[p] && tile.has_neighbour(i);
         if (norm) kp_fetch_vector<T, V>(&tile.h(i, p), g.h, at, referred);
         if (stream) kp_fetch_vector<T, V>(&tile.x(i, p), s.x, at, referred);
-        if (i < 0) continue;
+        if (i < tile.low) continue;
         const bool mine = c.there[p] && writes(i);
         if (norm) kp_fetch_vector<T, V>(&gy(i, p), g.gy, at, c.there[p] && tile.has(i));
         if (branch) kp_fetch_vector<T, V>(&u(i, p), s.u, at, mine);
@@ -142,7 +147,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 1
-      for (int i = 0; i < R; i++) {
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], sum = 0, normal = 0;
         basis(i, p, r, d);
         const float2 moments = tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
@@ -156,7 +161,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       }
     }
     __syncthreads();
-    for (int i = first_task(0); i < R; i += blockDim.x) {
+    for (int i = first_task(0); i < tile.high; i += blockDim.x) {
       if (!tile.has(i)) continue;
       const S mean_g = s.layer ? kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i) / s.C : S(0);
       const S mean_gn = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1) / s.C;
@@ -187,7 +192,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 1
-      for (int i = 0; i < R; i++) {
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], part[KP_SEAM_TANGENT_SUMS] = {};
         basis(i, p, r, d);
 #pragma unroll
@@ -209,7 +214,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* The coefficients of z, and each group's part of the means. */
   __device__ void tangent_forward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -228,7 +233,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   __device__ void tangent_backward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -292,22 +297,22 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   /* Inner products of s with row i's x and u (and r), and of these among themselves. */
-  __device__ void pair_sums(int i, int p, const float whole[V]) const {
+  __device__ void pair_sums(int i, int p, const float sum[V]) const {
     S part[KP_SEAM_PAIR_SUMS] = {};
 #pragma unroll
     for (int k = 0; k < V; k++) {
-      const S a = tile.x(i, p)[k], b = u(i, p)[k], w = whole[k];
+      const S a = tile.x(i, p)[k], b = u(i, p)[k], w = sum[k];
       part[0] += a * a, part[1] += a * b, part[2] += b * b, part[3] += w * a, part[4] += w * b;
     }
     kp_chunk_sums<KP_SEAM_PAIR_SUMS, R>(part, s.update_groups, p, i, memory.chunks);
   }
 
-  __device__ void triple_sums(int i, int p, const float whole[V]) const {
+  __device__ void triple_sums(int i, int p, const float sum[V]) const {
     const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
     S part[KP_SEAM_TRIPLE_SUMS] = {};
 #pragma unroll
     for (int k = 0; k < V; k++) {
-      const S a = tile.x(i, p)[k], b = r[k], d = u(i, p)[k], w = whole[k];
+      const S a = tile.x(i, p)[k], b = r[k], d = u(i, p)[k], w = sum[k];
       part[0] += a * a, part[1] += a * b, part[2] += a * d, part[3] += b * b, part[4] += b * d;
       part[5] += d * d, part[6] += w * a, part[7] += w * b, part[8] += w * d;
     }
@@ -318,7 +323,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     const bool reached = s.tangent != KP_SEAM_NONE && (s.own || g.to_stream);
     const bool given = s.tangent != KP_SEAM_NONE && !s.own && !g.to_stream;
 #pragma unroll 1
-    for (int i = R - 1; i >= 0; i--) {
+    for (int i = tile.high - 1; i >= tile.low; i--) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         float stream[V], reference[V];
@@ -328,19 +333,19 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
           for (int k = 0; k < V; k++) stream[k] = reference[k] = 0;
         }
-        float whole[V], extra[V];
+        float sum[V], join[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          whole[k] = stream[k] + direct(i, p)[k] + (s.own ? next[p][k] : 0.0f);
-          extra[k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
+          sum[k] = stream[k] + direct(i, p)[k] + (s.own ? next[p][k] : 0.0f);
+          join[k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
           next[p][k] = reached && !tile.starts_sequence(i) ? reference[k] : 0.0f;
         }
-        direct(i, p) = kp_to_vector<T, V>(whole), gy(i, p) = kp_to_vector<T, V>(extra);
+        whole(i, p).set(sum), extra(i, p).set(join);
         if (CURVED && s.update == KP_SEAM_CURVED) {
           if (s.triple)
-            triple_sums(i, p, whole);
+            triple_sums(i, p, sum);
           else
-            pair_sums(i, p, whole);
+            pair_sums(i, p, sum);
         }
       }
     }
@@ -363,15 +368,16 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   __device__ void update_flat() {
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
-        float gx[V];
+        float sum[V], join[V], gx[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
-        for (int k = 0; k < V; k++) gx[k] = direct(i, p)[k] + (g.to_stream ? gy(i, p)[k] : 0.0f);
-        store(g.gu, tile.first + i, p, direct(i, p));
-        store_given(i, p, gy(i, p));
+        for (int k = 0; k < V; k++) gx[k] = sum[k] + (g.to_stream ? join[k] : 0.0f);
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(sum));
+        store_given(i, p, kp_to_vector<T, V>(join));
         store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
       }
     }
@@ -381,7 +387,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
    * of s, and of the inputs. */
   template <int GRAM, int M> __device__ void update_programs() {
     const int groups = s.update_groups.count;
-    for (int e = first_task(1); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(1); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!writes(i)) continue;
       const int64_t n = tile.first + i;
@@ -409,21 +415,22 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     update_programs<3, 2>();
     __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
-        float gx[V], gu[V];
+        float gx[V], gu[V], sum[V], join[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = direct(i, p)[k], a = tile.x(i, p)[k], b = u(i, p)[k];
-          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? gy(i, p)[k] : 0.0f);
+          const S w = sum[k], a = tile.x(i, p)[k], b = u(i, p)[k];
+          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? join[k] : 0.0f);
           gu[k] = (float)(f[3] * w + f[4] * a + f[5] * b);
         }
         store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
         store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
-        store_given(i, p, gy(i, p));
+        store_given(i, p, kp_to_vector<T, V>(join));
       }
     }
   }
@@ -433,18 +440,19 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     update_programs<6, 3>();
     __syncthreads();
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const vector from = tile.given(s, i, p, c.at[p], c.there[p]);
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
-        float gx[V], gr[V], gu[V];
+        float gx[V], gr[V], gu[V], sum[V], join[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = direct(i, p)[k], a = tile.x(i, p)[k], b = from[k], d = u(i, p)[k];
+          const S w = sum[k], a = tile.x(i, p)[k], b = from[k], d = u(i, p)[k];
           gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b + f[3] * d);
-          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + gy(i, p)[k];
+          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + join[k];
           gu[k] = (float)(f[8] * w + f[9] * a + f[10] * b + f[11] * d);
         }
         store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
@@ -490,8 +498,8 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS)
   const bool neighbour = gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows &&
                          b.own_end % s.T != 0;
   b.tile.end = b.own_end + (neighbour ? 1 : 0);
-  for (int64_t last = b.tile.end; last > b.tile.begin; last -= R) {
-    b.tile.move_to(s, last - R);
+  for (int64_t last = b.tile.end; last > b.tile.begin; last -= s.tile) {
+    b.tile.move_to(s, last - s.tile);
     b.load();
     if (gradients.gy != NULL) b.template programs<CURVED>();
     b.template sum_rows<CURVED>();
@@ -508,7 +516,7 @@ static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam
   kp_seam_set_groups(&s, V, threads, P);
   s.numbers_bytes = (kp_seam_backward_bytes<S, R>(s, threads, P) + 15) / 16 * 16;
   const size_t bytes =
-      s.numbers_bytes + (size_t)(kp_seam_held_rows(s, R) + 3 * R) * P * (size_t)threads * sizeof(kp_vector<T, V>);
+      s.numbers_bytes + (size_t)(kp_seam_held_rows(s, R) + 4 * R) * P * (size_t)threads * sizeof(kp_vector<T, V>);
   const auto kernel = kp_seam_backward_kernel<T, V, P, R, THREADS, CURVED>;
   if (bytes > 48 * 1024)
     KP_TRY(kp_cuda_check(
@@ -517,7 +525,7 @@ static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam
   int resident = 1;
   KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
                        "residual_norm_backward", error));
-  s.run = kp_seam_run<R>(s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
+  kp_seam_share<R>(&s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
   const int blocks = kp_blocks(s.rows, s.run);
   kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
   KP_TRY(kp_launched(call, error));

@@ -57,7 +57,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 
   __device__ void load() {
 #pragma unroll 1
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
@@ -76,9 +76,8 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     __syncthreads();
     /* Another warp every time, so that the multiprocessor's four parts share this work. */
     const int turn = (int)(blockIdx.x + tile.first / R) * 32;
-    for (int e = (threadIdx.x + turn) % blockDim.x; e < R * groups.count; e += blockDim.x) {
+    for (int e = (threadIdx.x + turn) % blockDim.x; e < tile.high * groups.count; e += blockDim.x) {
       const int i = e / groups.count, group = e - i * groups.count;
-      if (!tile.has(i)) continue;
       kp_real gram[6], coefficients[3];
 #pragma unroll
       for (int q = 0; q < Q; q++)
@@ -95,7 +94,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 2
-      for (int i = 0; i < R; i++) {
+      for (int i = 0; i < tile.high; i++) {
         S aa = 0, ab = 0, bb = 0;
 #pragma unroll
         for (int k = 0; k < V; k++) {
@@ -108,7 +107,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     }
     run<3>(s.update_program, s.update_groups, s.update_kappa);
 #pragma unroll 2
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = memory.coefficients + 3 * (i * s.update_groups.count + c.update[p]);
@@ -126,7 +125,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 2
-      for (int i = 0; i < R; i++) {
+      for (int i = 0; i < tile.high; i++) {
         const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
         S part[6] = {0, 0, 0, 0, 0, 0};
 #pragma unroll
@@ -140,7 +139,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
     }
     run<6>(s.update_program, s.update_groups, s.update_kappa);
 #pragma unroll 2
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
@@ -162,7 +161,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
       if (s.update == KP_SEAM_CURVED && !s.triple) update_pair();
     }
 #pragma unroll 2
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         if (s.update == KP_SEAM_NONE) tile.h(i, p) = tile.x(i, p);
@@ -182,7 +181,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 2
-      for (int i = 0; i < R; i++) {
+      for (int i = 0; i < tile.high; i++) {
         const vector r = tile.reference(s, i, p, c.at[p], c.there[p]);
         S aa = 0, ab = 0, bb = 0;
 #pragma unroll
@@ -222,7 +221,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
 #pragma unroll 2
-      for (int i = 0; i < R; i++) {
+      for (int i = 0; i < tile.high; i++) {
         float z[V];
         S sum = 0, squares = 0;
         tangent_vector<CURVED>(i, p, z);
@@ -233,7 +232,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
       }
     }
     __syncthreads();
-    if (threadIdx.x < R) {
+    if ((int)threadIdx.x < tile.high) {
       const int i = threadIdx.x;
       const S sum = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i);
       const S squares = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1);
@@ -249,7 +248,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 
   template <bool CURVED> __device__ void normalise(T *y, const float weight[P][V], const float bias[P][V]) {
 #pragma unroll 2
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; i < tile.high; i++) {
       if (!writes(i)) continue;
       const float mean = (float)memory.moments[2 * i], scale = (float)memory.moments[2 * i + 1];
 #pragma unroll 1
@@ -281,7 +280,7 @@ __global__ void __launch_bounds__(THREADS, 768 / THREADS) kp_seam_forward_kernel
     f.tile.x(-1, p) = kp_load_vector<T, V>(s.x, (f.tile.begin - 1) * s.pitch + f.c.at[p], before);
     f.tile.h(-1, p) = kp_zero_vector<T, V>();
   }
-  for (int64_t row = f.tile.begin; row < f.tile.end; row += R) {
+  for (int64_t row = f.tile.begin; row < f.tile.end; row += s.tile) {
     f.tile.move_to(s, row);
     f.load();
     f.template update<CURVED>(out.stream);
@@ -292,8 +291,8 @@ __global__ void __launch_bounds__(THREADS, 768 / THREADS) kp_seam_forward_kernel
     }
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
-      f.tile.x(-1, p) = f.tile.x(R - 1, p);
-      f.tile.h(-1, p) = f.tile.h(R - 1, p);
+      f.tile.x(-1, p) = f.tile.x(s.tile - 1, p);
+      f.tile.h(-1, p) = f.tile.h(s.tile - 1, p);
     }
   }
   if (CURVED) {
@@ -338,7 +337,7 @@ static kp_status kp_seam_forward_launch(const kp_call *call, kp_seam s, kp_error
   status = kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
                          "residual_norm", error);
   if (status != KP_OK) return status;
-  s.run = kp_seam_run<R>(s, cuda, resident, s.own, KP_SEAM_MOST_BLOCKS);
+  kp_seam_share<R>(&s, cuda, resident, s.own, KP_SEAM_MOST_BLOCKS);
   const int blocks = kp_blocks(s.rows, s.run);
   kp_seam_outputs out = {call->output[0], call->output[1], (float *)call->output[2], (int *)call->scratch};
   kernel<<<blocks, threads, bytes, cuda->stream>>>(s, out);

@@ -38,6 +38,7 @@ struct kp_seam {
   bool layer;       /* the norm has a mean */
   double epsilon;
   int64_t run;           /* rows of a block */
+  int tile;              /* rows of a tile of it */
   size_t numbers_bytes;  /* of shared memory, in front of the rows */
   kp_groups update_groups, tangent_groups, row; /* row: all channels as one group */
 };
@@ -164,6 +165,7 @@ static inline int kp_seam_held_rows(const kp_seam &s, int R) {
 template <typename T, int V, int P, int R> struct kp_seam_tile {
   using vector = kp_vector<T, V>;
   int64_t first, begin, end; /* rows [begin, end) are the block's own, or a neighbour */
+  int low, high;             /* rows first + low ... first + high - 1 are among them */
   unsigned starts;
   vector *slots; /* this thread's: x of rows -1 ... R-1, x' of the same, the given reference of rows 0 ... R-1 */
 
@@ -188,6 +190,7 @@ template <typename T, int V, int P, int R> struct kp_seam_tile {
   }
   __device__ void move_to(const kp_seam &s, int64_t row) {
     first = row;
+    low = row < begin ? (int)(begin - row) : 0, high = end - row < s.tile ? (int)(end - row) : s.tile;
     starts = 0;
     int phase = (int)(row % s.T);
     if (phase < 0) phase += s.T;
@@ -241,15 +244,14 @@ __device__ static inline void kp_seam_weights(const kp_numbers &from, const kp_s
     }
 }
 
-/* Rows of a block: all of it in whole tiles, with its neighbour's row, and about one block for every place on
- * the device. */
-template <int R> static inline int64_t kp_seam_run(const kp_seam &s, const kp_cuda *cuda, int resident,
-                                                   bool neighbour, int64_t most) {
+/* Shares the rows out: about a block for every place on the device, in tiles of one size, at most R rows. */
+template <int R>
+static inline void kp_seam_share(kp_seam *s, const kp_cuda *cuda, int resident, bool neighbour, int64_t most) {
   int64_t places = (int64_t)cuda->processors * (resident < 1 ? 1 : resident);
   if (places > most) places = most;
-  const int64_t each = (s.rows + places - 1) / places + (neighbour ? 1 : 0);
-  const int64_t tiles = (each + R - 1) / R;
-  return tiles * R - (neighbour && tiles * R > 1 ? 1 : 0);
+  s->run = s->rows > places ? (s->rows + places - 1) / places : 1;
+  const int64_t rows = s->run + (neighbour ? 1 : 0), tiles = (rows + R - 1) / R;
+  s->tile = (int)((rows + tiles - 1) / tiles);
 }
 
 #endif

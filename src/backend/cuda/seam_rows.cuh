@@ -54,6 +54,46 @@ template <typename T, int V> __device__ static inline kp_vector<T, V> kp_zero_ve
   return kp_to_vector<T, V>(zero);
 }
 
+/* V floats in the places of two vectors (of the first alone where that is float). */
+template <typename T, int V> struct kp_wide {
+  kp_vector<T, V> *first, *second;
+  __device__ void set(const float x[V]) const {
+    *first = kp_to_vector<T, V>(x);
+  }
+  __device__ void get(float x[V]) const {
+    for (int k = 0; k < V; k++) x[k] = (*first)[k];
+  }
+};
+template <int V> struct kp_wide<kp_half, V> {
+  kp_vector<kp_half, V> *first, *second;
+  __device__ void set(const float x[V]) const {
+#pragma unroll
+    for (int k = 0; k < V / 2; k++) {
+      first->pair[k] = __float_as_uint(x[k]);
+      second->pair[k] = __float_as_uint(x[V / 2 + k]);
+    }
+  }
+  __device__ void get(float x[V]) const {
+#pragma unroll
+    for (int k = 0; k < V / 2; k++) {
+      x[k] = __uint_as_float(first->pair[k]);
+      x[V / 2 + k] = __uint_as_float(second->pair[k]);
+    }
+  }
+};
+template <> struct kp_wide<kp_half, 1> {
+  kp_vector<kp_half, 1> *first, *second;
+  __device__ void set(const float x[1]) const {
+    const uint32_t bits = __float_as_uint(x[0]);
+    first->value[0] = __ushort_as_bfloat16((unsigned short)(bits >> 16));
+    second->value[0] = __ushort_as_bfloat16((unsigned short)bits);
+  }
+  __device__ void get(float x[1]) const {
+    const uint32_t high = __bfloat16_as_ushort(first->value[0]), low = __bfloat16_as_ushort(second->value[0]);
+    x[0] = __uint_as_float(high << 16 | low);
+  }
+};
+
 /* V channels from element `at` on, or zeros. */
 template <typename T, int V>
 __device__ static inline kp_vector<T, V> kp_load_vector(const void *base, int64_t at, bool there) {
