@@ -94,13 +94,13 @@ static __global__ void __launch_bounds__(BALANCE_WARPS * 32)
   for (int e = lane; e < b.E; e += 32) sum += p[e];
   sum = kp_warp_sum(sum);
   const bool tiny = sum < SMALLEST_SUM;
-  /* Shares are quotients, so that what has a share of one is exactly the mean. */
+  /* Shares are quotients and products are rounded, so that what has a share of one is exactly the mean. */
 #pragma unroll 4
-  for (int e = lane; e < b.E && !tiny; e += 32) mean += scale * factors[e] * (p[e] / sum);
+  for (int e = lane; e < b.E && !tiny; e += 32) mean += __fmul_rn(scale, factors[e]) * (p[e] / sum);
   mean = kp_warp_sum(mean);
   const float inverse = 1.0f / (tiny ? SMALLEST_SUM : sum);
 #pragma unroll 4
-  for (int e = lane; e < b.E; e += 32) gp[n * b.E + e] = (scale * factors[e] - mean) * inverse;
+  for (int e = lane; e < b.E; e += 32) gp[n * b.E + e] = (__fmul_rn(scale, factors[e]) - mean) * inverse;
 }
 
 static size_t aligned(size_t bytes) {

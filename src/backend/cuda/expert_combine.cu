@@ -57,20 +57,22 @@ __device__ static double fold(const kp_combination &m, const kp_token &t, double
 
 /* The time is that of the space as it is stored. */
 template <typename T, int W, bool FOLD>
-static __global__ void __launch_bounds__(COMBINE_THREADS)
+static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1)
     combine_points(const __grid_constant__ kp_combination m, T *out, float *time) {
-  __shared__ double shared[2][COMBINE_BATCH][COMBINE_THREADS / 32];
+  using R = typename kp_wide<T>::type;
+  __shared__ double shared[2][2][COMBINE_THREADS / 32], warps[2][COMBINE_THREADS / 32][COMBINE_POINTS];
+  __shared__ R part[COMBINE_THREADS / 32][COMBINE_POINTS][33];
   kp_group_sums sum = {shared, 0};
+  kp_point_sums<R> of_points = {part[(threadIdx.y * blockDim.x + threadIdx.x) / 32], warps, 0};
   const kp_token t = token_of(m, (int64_t)blockIdx.x * blockDim.y + threadIdx.y);
   const double c = curvature_of(m);
-  using R = typename kp_wide<T>::type;
   R a[COMBINE_ITEMS][W] = {};
   double square = 0, factor;
   if constexpr (FOLD) {
     factor = fold<T, W>(m, t, c, &sum, a);
   } else {
     double norm, lift;
-    const double a0 = sum_points<T, W>(m, t, c, &sum, a, &norm, &lift);
+    const double a0 = sum_points<T, W>(m, t, c, &of_points, &sum, a, &norm, &lift);
     factor = norm_factor(m, c, a0 * a0 - norm);
   }
 #pragma unroll

@@ -11,7 +11,7 @@
 
 /* Chunks of a thread; most threads of a group; most points of a token, one lane each; points that are read
  * at a time. */
-enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 32, COMBINE_BATCH = 2 };
+enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 16, COMBINE_BATCH = 4 };
 
 /* What sums of a few elements of T are kept in. */
 template <typename T> struct kp_wide { using type = double; };
@@ -79,7 +79,7 @@ __device__ static inline float lane_weight(const kp_combination &m, const kp_tok
 
 /* Sums over a group: a barrier a call where a group is several warps, two buffers by turns. */
 struct kp_group_sums {
-  double (*shared)[COMBINE_BATCH][COMBINE_THREADS / 32]; /* [2] */
+  double (*shared)[2][COMBINE_THREADS / 32]; /* [2] */
   int turn;
   template <int M> __device__ void operator()(double (&x)[M]) {
 #pragma unroll
@@ -104,12 +104,59 @@ struct kp_group_sums {
   }
 };
 
+/* Sums over a group of one number a point: each warp lays its lanes' parts side by side, and lane i adds up
+ * those of point i, so that the points of a token take one barrier and few steps. */
+template <typename R> struct kp_point_sums {
+  R (*part)[33];                                         /* [COMBINE_POINTS], of this warp */
+  double (*warps)[COMBINE_THREADS / 32][COMBINE_POINTS]; /* [2] */
+  int turn;
+  __device__ void put(int point, double x) { part[point][threadIdx.x % 32] = (R)x; }
+  __device__ double take(int points) {
+    const int lane = threadIdx.x % 32, count = blockDim.x / 32;
+    double sum[4] = {};
+    __syncwarp();
+    if (lane < points) {
+#pragma unroll
+      for (int i = 0; i < 32; i++) sum[i % 4] += (double)part[lane][i];
+    }
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    __syncwarp();
+    if (count == 1) return sum[0];
+    const int warp = (threadIdx.y * blockDim.x + threadIdx.x) / 32;
+    if (lane < points) warps[turn][warp][lane] = sum[0];
+    __syncthreads();
+    sum[0] = 0;
+    for (int i = 0; lane < points && i < count; i++) sum[0] += warps[turn][threadIdx.y * count + i][lane];
+    turn = 1 - turn;
+    return sum[0];
+  }
+};
+
 /* Chunk `item` of this thread, zeros behind the row. */
 template <int W, typename T>
 __device__ static inline kp_chunk<W> read_item(const kp_combination &m, bool there, const T *row, int item) {
   const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
   kp_chunk<W> y = {};
   if (there && chunk < m.chunks) y = kp_read<W>(row + chunk * W);
+  return y;
+}
+
+/* The same of memory that the kernel does not write: such reads may pass the writes before them. */
+template <int W, typename T>
+__device__ static inline kp_chunk<W> read_constant(const kp_combination &m, bool there, const T *row,
+                                                   int item) {
+  const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
+  kp_chunk<W> y = {};
+  if (!there || chunk >= m.chunks) return y;
+  if constexpr (W == 1) return kp_read<W>(row + chunk);
+  constexpr int size = kp_pack<T>::size;
+#pragma unroll
+  for (int part = 0; part < W / size; part++) {
+    const int4 bits = __ldg((const int4 *)(row + chunk * W + part * size));
+    const kp_pack<T> &pack = (const kp_pack<T> &)bits;
+#pragma unroll
+    for (int i = 0; i < size; i++) y.value[part * size + i] = kp_to_float(pack.value[i]);
+  }
   return y;
 }
 
@@ -146,7 +193,7 @@ __device__ static inline void add_points(const kp_combination &m, const kp_token
   for (int item = 0; item < COMBINE_ITEMS; item++)
 #pragma unroll
     for (int b = 0; b < M; b++) {
-      const kp_chunk<W> y = read_item<W>(m, t.there && first + b < points, p[b].at, item);
+      const kp_chunk<W> y = read_constant<W>(m, t.there && first + b < points, p[b].at, item);
       R part = 0;
 #pragma unroll
       for (int i = 0; i < W; i++) {
@@ -175,20 +222,18 @@ __device__ static inline double dot_of(const A (&a)[COMBINE_ITEMS][W], const B (
 /* a = Σ w y of all points; returns its time and |a|², and lane i the lift of point i. */
 template <typename T, int W, typename R>
 __device__ static inline double sum_points(const kp_combination &m, const kp_token &t, double c,
-                                           kp_group_sums *sum, R (&a)[COMBINE_ITEMS][W], double *norm,
-                                           double *lift) {
-  const int points = m.shared_count + m.k, lane = threadIdx.x % 32;
-  double own = 0;
+                                           kp_point_sums<R> *of_points, kp_group_sums *sum,
+                                           R (&a)[COMBINE_ITEMS][W], double *norm, double *lift) {
+  const int points = m.shared_count + m.k;
   for (int i = 0; i < points; i += COMBINE_BATCH) {
     double square[COMBINE_BATCH];
     add_points<T, W>(m, t, i, points, a, square);
-    (*sum)(square);
 #pragma unroll
     for (int b = 0; b < COMBINE_BATCH; b++)
-      if (lane == i + b) own = square[b];
+      if (i + b < points) of_points->put(i + b, square[b]);
   }
   *norm = (*sum)(dot_of<R>(a, a));
-  *lift = sqrt(own + c);
+  *lift = sqrt(of_points->take(points) + c);
   return kp_warp_sum((double)lane_weight(m, t) * *lift);
 }
 

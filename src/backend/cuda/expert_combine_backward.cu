@@ -42,7 +42,7 @@ points_backward(const kp_combination &m, const kp_combination_gradient &b, const
   for (int item = 0; item < COMBINE_ITEMS; item++) {
     kp_chunk<W> y[M];
 #pragma unroll
-    for (int i = 0; i < M; i++) y[i] = read_item<W>(m, t.there && first + i < points, p[i].at, item);
+    for (int i = 0; i < M; i++) y[i] = read_constant<W>(m, t.there && first + i < points, p[i].at, item);
 #pragma unroll
     for (int i = 0; i < M; i++) {
       R part = 0;
@@ -69,12 +69,11 @@ __device__ static inline void write_weight(const kp_combination &m, const kp_com
 
 /* All points of a weighted sum, the lift of point i in lane i. */
 template <typename T, int W>
-__device__ static void sum_backward(const kp_combination &m, const kp_combination_gradient &b,
-                                    const kp_token &t, double lift, kp_group_sums *sum,
-                                    kp_sum_gradient<W> *s) {
+__device__ static void
+sum_backward(const kp_combination &m, const kp_combination_gradient &b, const kp_token &t, double lift,
+             kp_point_sums<typename kp_wide<T>::type> *of_points, kp_sum_gradient<W> *s) {
   const int points = m.shared_count + m.k, lane = threadIdx.x % 32;
   const double slope = s->time / lift;
-  double own = 0;
   for (int first = 0; first < points; first += COMBINE_BATCH) {
     float along[COMBINE_BATCH];
     double dot[COMBINE_BATCH];
@@ -82,11 +81,11 @@ __device__ static void sum_backward(const kp_combination &m, const kp_combinatio
     for (int i = 0; i < COMBINE_BATCH; i++)
       along[i] = __shfl_sync(0xffffffffu, (float)slope, (first + i) & 31);
     points_backward<T, W>(m, b, t, first, points, along, *s, dot);
-    (*sum)(dot);
 #pragma unroll
     for (int i = 0; i < COMBINE_BATCH; i++)
-      if (lane == first + i) own = dot[i];
+      if (first + i < points) of_points->put(first + i, dot[i]);
   }
+  const double own = of_points->take(points);
   write_weight(m, b, t, lane >= m.shared_count && lane < points, own + s->time * lift);
   s->curvature += kp_warp_sum((double)lane_weight(m, t) * slope) / 2;
 }
@@ -120,18 +119,19 @@ __device__ static inline void narrow(const R (&a)[COMBINE_ITEMS][W], float (&to)
 
 template <typename T, int W>
 __device__ static void centroid_backward(const kp_combination &m, const kp_combination_gradient &b,
-                                         const kp_token &t, double c, kp_group_sums *sum,
-                                         kp_sum_gradient<W> *s) {
+                                         const kp_token &t, double c,
+                                         kp_point_sums<typename kp_wide<T>::type> *of_points,
+                                         kp_group_sums *sum, kp_sum_gradient<W> *s) {
   using R = typename kp_wide<T>::type;
   float a[COMBINE_ITEMS][W];
   double a0, norm, lift;
   {
     R wide[COMBINE_ITEMS][W] = {};
-    a0 = sum_points<T, W>(m, t, c, sum, wide, &norm, &lift);
+    a0 = sum_points<T, W>(m, t, c, of_points, sum, wide, &norm, &lift);
     narrow(wide, a);
   }
   scaled_backward<R>(m, c, 1, a, a0, norm, sum, s);
-  sum_backward<T, W>(m, b, t, lift, sum, s);
+  sum_backward<T, W>(m, b, t, lift, of_points, s);
 }
 
 /* Each thread reads from `steps` what it wrote itself. */
@@ -191,11 +191,14 @@ __device__ static void fold_backward(const kp_combination &m, const kp_combinati
 }
 
 template <typename T, int W, kp_combine_kind KIND>
-static __global__ void __launch_bounds__(COMBINE_THREADS)
+static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1)
     combine_backward(const __grid_constant__ kp_combination m,
                      const __grid_constant__ kp_combination_gradient b) {
-  __shared__ double shared[2][COMBINE_BATCH][COMBINE_THREADS / 32];
+  using R = typename kp_wide<T>::type;
+  __shared__ double shared[2][2][COMBINE_THREADS / 32], warps[2][COMBINE_THREADS / 32][COMBINE_POINTS];
+  __shared__ R part[COMBINE_THREADS / 32][COMBINE_POINTS][33];
   kp_group_sums sum = {shared, 0};
+  kp_point_sums<R> of_points = {part[(threadIdx.y * blockDim.x + threadIdx.x) / 32], warps, 0};
   const double c = curvature_of(m);
   const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y,
                 step = (int64_t)gridDim.x * blockDim.y;
@@ -212,9 +215,9 @@ static __global__ void __launch_bounds__(COMBINE_THREADS)
     if constexpr (KIND == KP_COMBINE_FOLD)
       fold_backward<T, W>(m, b, t, c, b.steps + group * m.k * m.pitch, &sum, &s);
     else if constexpr (KIND == KP_COMBINE_CENTROID)
-      centroid_backward<T, W>(m, b, t, c, &sum, &s);
+      centroid_backward<T, W>(m, b, t, c, &of_points, &sum, &s);
     else
-      sum_backward<T, W>(m, b, t, 1, &sum, &s);
+      sum_backward<T, W>(m, b, t, 1, &of_points, &s);
     if (b.curvature != NULL && threadIdx.x == 0 && t.there) b.curvature[t.n] = s.curvature;
   }
 }
