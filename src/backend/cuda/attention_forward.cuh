@@ -352,7 +352,7 @@ __global__ static void __launch_bounds__(128, 2)
     if (mask.causal || mask.documents != NULL || first + shape::keys > p.length)
       kp_forward_hide(s, at.documents, mask, row, first);
     kp_forward_softmax(s, o, rows, head.factor);
-    if (work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
+    if (FAMILY != KP_FAMILY_DOT && work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
     kp_forward_means<shape::value_stride>(o, s, at.v);
     __syncthreads();
     first = next, stage ^= 1;
