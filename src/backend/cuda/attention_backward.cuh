@@ -510,30 +510,31 @@ __global__ static void __launch_bounds__(128, 2)
     kp_pair_sums sums = {0, 0};
     while (first < end) {
       const int next = kp_next_tile<others>(work, span, b, first + others, end);
-      if (next < end)
-        kp_backward_load(work, memory.stage[stage ^ 1], other_score, other_value, b, h, next);
-      else
-        kp_copy_commit();
-      kp_copy_wait<1>();
-      __syncthreads();
+      kp_copy_wait<0>();
+      __syncthreads(); /* this tile has come, and all are done with the one before */
+      if (next < end) kp_backward_load(work, memory.stage[stage ^ 1], other_score, other_value, b, h, next);
       const kp_backward_stage<D, DV, PASS> &at = memory.stage[stage];
-      float s[blocks][others / 8][4], bar[blocks][others / 8][4];
-      kp_backward_products<D>(s, memory.score + warp_row * shape::stride, at.score);
-      if (PASS != KP_TENSOR_VALUES)
-        kp_backward_products<DV>(bar, memory.value + warp_row * shape::value_stride, at.value);
-      kp_backward_mask mask = {false, false, NULL, p.length, row, first};
-      mask.causal = p.causal && (shape::query ? first + others > begin + warp_row
-                                              : begin + warp_row + 16 * blocks > first);
-      if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, others)))
-        mask.documents = p.documents + n;
-      mask.any =
-          mask.causal || mask.documents != NULL || first + others > p.length || begin + shape::own > p.length;
-      uint32_t visible[blocks];
-      kp_backward_visible<shape::query, others / 8>(visible, mask, at.documents);
-      kp_backward_tile<PASS, FAMILY>(s, bar, head, own, at, visible, sums);
-      if constexpr (shape::values) kp_backward_accumulate<shape::value_stride>(value_sum, s, at.value);
-      if constexpr (shape::keys) kp_backward_accumulate<shape::stride>(score_sum, bar, at.score);
-      __syncthreads();
+      /* A warp whose pairs are all hidden has nothing to do. */
+      const bool sees =
+          shape::query ? first < begin + warp_row + 16 * blocks : first + others > begin + warp_row;
+      if (!p.causal || sees) {
+        float s[blocks][others / 8][4], bar[blocks][others / 8][4];
+        kp_backward_products<D>(s, memory.score + warp_row * shape::stride, at.score);
+        if (PASS != KP_TENSOR_VALUES)
+          kp_backward_products<DV>(bar, memory.value + warp_row * shape::value_stride, at.value);
+        kp_backward_mask mask = {false, false, NULL, p.length, row, first};
+        mask.causal = p.causal && (shape::query ? first + others > begin + warp_row
+                                                : begin + warp_row + 16 * blocks > first);
+        if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, others)))
+          mask.documents = p.documents + n;
+        mask.any = mask.causal || mask.documents != NULL || first + others > p.length ||
+                   begin + shape::own > p.length;
+        uint32_t visible[blocks];
+        kp_backward_visible<shape::query, others / 8>(visible, mask, at.documents);
+        kp_backward_tile<PASS, FAMILY>(s, bar, head, own, at, visible, sums);
+        if constexpr (shape::values) kp_backward_accumulate<shape::value_stride>(value_sum, s, at.value);
+        if constexpr (shape::keys) kp_backward_accumulate<shape::stride>(score_sum, bar, at.score);
+      }
       first = next, stage ^= 1;
     }
     if constexpr (PASS == KP_TENSOR_MEANS) {
