@@ -1,6 +1,7 @@
-/* Attention on the tensor cores, backward: two passes, each of which computes the weights again (Dao et al.
+/* Attention on the tensor cores, backward: passes each of which computes the weights again (Dao et al.
  * 2022, appendix B).  A block owns a tile of rows and meets the other side tile by tile:
  *
+ *   means     own q, M̄;  others k, v:   the row sums of P ∘ P̄
  *   queries   own q, M̄;  others k, v:   q̄ += Ḡ k
  *   keys      own k, v;  others q, M̄:   v̄ += Pᵀ M̄,  k̄ += Ḡᵀ q     (split in two where both do not fit)
  *
@@ -9,6 +10,11 @@
  * the next product wants its left operand, so that no tile goes through shared memory and nothing but the
  * results is written.  Every gradient has one owner; nothing is atomic.  The price is seven products of
  * T² D/2 where one pass with shared sums would need five, and the weights twice.
+ *
+ * The row sum of P ∘ P̄ is <ō, o> for plain means and 0 for others, but of an o that was rounded to bfloat16
+ * it is wrong by 2^-9 of its terms, and what the S̄ of a row then sum to multiplies the mean of whatever is
+ * summed next: mean scores in the gradients of κ and β, mean keys in q̄.  Plain dot products bear that
+ * (FlashAttention does); the others sum it anew first, two products more.
  *
  * What scores and values have besides products (attention_scores.cuh) leads to own rows times a number, which
  * the sums of two more numbers a row determine: they are applied when a row is finished. */
@@ -19,14 +25,15 @@
 #include "backend/cuda/attention_tensor.cuh"
 #include "geometry/geodesic_score.h"
 
-enum kp_tensor_pass { KP_TENSOR_QUERIES, KP_TENSOR_BOTH, KP_TENSOR_KEYS, KP_TENSOR_VALUES };
+enum kp_tensor_pass { KP_TENSOR_MEANS, KP_TENSOR_QUERIES, KP_TENSOR_BOTH, KP_TENSOR_KEYS, KP_TENSOR_VALUES };
 
 template <int D, int DV, kp_tensor_pass PASS> struct kp_backward_shape {
-  static constexpr bool query = PASS == KP_TENSOR_QUERIES, keys = PASS != KP_TENSOR_VALUES,
+  static constexpr bool query = PASS <= KP_TENSOR_QUERIES,
+                        keys = PASS != KP_TENSOR_VALUES && PASS != KP_TENSOR_MEANS,
                         values = PASS == KP_TENSOR_BOTH || PASS == KP_TENSOR_VALUES;
   static constexpr int warps = 4, threads = 128;
   static constexpr int blocks = D <= 64 ? 2 : 1, own = 16 * blocks * warps;
-  static constexpr int others = D <= 128 && !(D <= 64 && values) ? 64 : 32;
+  static constexpr int others = D > 64 && D <= 128 ? 64 : 32;
   static constexpr int stride = D + KP_LINE_PAD, value_stride = DV + KP_LINE_PAD;
 };
 
@@ -40,12 +47,19 @@ template <int D, int DV, kp_tensor_pass PASS> struct kp_backward_stage {
   int documents[shape::others];
 };
 
+/* What the query heads that share a key have made of its row so far: what multiplies the rows of key and
+ * value, and the products of their sums with these rows. */
+struct kp_row_carry {
+  float score, value, score_product, value_product;
+};
+
 template <int D, int DV, kp_tensor_pass PASS> struct kp_backward_memory {
   using shape = kp_backward_shape<D, DV, PASS>;
   alignas(16) kp_half score[shape::own * shape::stride];
   kp_half value[shape::own * shape::value_stride];
   kp_backward_stage<D, DV, PASS> stage[2];
   float sums[2 * shape::warps];
+  kp_row_carry carry[shape::own];
 };
 
 /* What a thread knows of its own rows, and sums over the other side: of z̄ or S̄ with the other's numbers (x,
@@ -55,7 +69,7 @@ template <int BLOCKS> struct kp_own_rows {
   float level[BLOCKS][2], mean[BLOCKS][2], mean_extra[BLOCKS][2]; /* of a query (kp_query_bars) */
   kp_value_numbers values[BLOCKS][2];                             /* of a value */
   float x[BLOCKS][2], y[BLOCKS][2], extra[BLOCKS][2];
-  float bar[BLOCKS][2], score[BLOCKS][2]; /* of queries: the sums of S̄ and of P · score */
+  float bar[BLOCKS][2], weight[BLOCKS][2]; /* of the means: the sums of P ∘ P̄ and of P */
 };
 
 /* A head's constants. */
@@ -168,7 +182,7 @@ __device__ static inline void
 kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows<BLOCKS> &own, int m, int r,
                  const kp_row_numbers &other, const kp_query_bars &other_bars,
                  const kp_value_numbers &other_value, bool hidden, kp_pair_sums &sums) {
-  constexpr bool query = PASS == KP_TENSOR_QUERIES,
+  constexpr bool query = PASS <= KP_TENSOR_QUERIES,
                  values = PASS == KP_TENSOR_BOTH || PASS == KP_TENSOR_VALUES;
   const kp_row_numbers &mine = own.numbers[m][r];
   const float level = query ? own.level[m][r] : other_bars.level;
@@ -190,6 +204,11 @@ kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows
   float score_bar = 0;
   if (PASS != KP_TENSOR_VALUES) {
     if (head.curved) bar = value.a * fmaf(value.x, mean_extra, bar);
+    if (PASS == KP_TENSOR_MEANS) {
+      own.bar[m][r] = fmaf(p, bar, own.bar[m][r]);
+      own.weight[m][r] += p;
+      return;
+    }
     score_bar = p * (bar - mean);
   }
   if (values) {
@@ -197,11 +216,7 @@ kp_backward_pair(float &s, float &bar, const kp_backward_head &head, kp_own_rows
     s = p;
   }
   if (PASS == KP_TENSOR_VALUES) return;
-  if (query) {
-    sums.beta = fmaf(score_bar, unit, sums.beta);
-    own.bar[m][r] += score_bar;
-    own.score[m][r] = fmaf(p, unit, own.score[m][r]);
-  }
+  if (query) sums.beta = fmaf(score_bar, unit, sums.beta);
   if (FAMILY == KP_FAMILY_GEODESIC) {
     if (hidden) by_z = by_kappa = 0; /* of rows that are not there */
     const float bar_z = score_bar * head.beta * by_z;
@@ -255,7 +270,7 @@ __device__ static void kp_backward_pairs(float (&s)[BLOCKS][N][4], float (&bar)[
                                          const kp_backward_head &head, kp_own_rows<BLOCKS> &own,
                                          const STAGE &stage, const uint32_t (&visible)[BLOCKS],
                                          kp_pair_sums &sums) {
-  constexpr bool query = PASS == KP_TENSOR_QUERIES;
+  constexpr bool query = PASS <= KP_TENSOR_QUERIES;
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int n = 0; n < N; n++)
@@ -393,7 +408,7 @@ __device__ static void kp_backward_rows(const kp_tensor_work &work, kp_own_rows<
       const kp_query_bars bars = QUERY ? work.bars[at] : kp_query_bars{0, 0, 0, 0};
       own.level[m][r] = bars.level, own.mean[m][r] = bars.mean, own.mean_extra[m][r] = bars.extra;
       own.values[m][r] = QUERY || work.v == NULL ? kp_value_numbers{1, 0} : work.v[at];
-      own.x[m][r] = own.y[m][r] = own.extra[m][r] = own.bar[m][r] = own.score[m][r] = 0;
+      own.x[m][r] = own.y[m][r] = own.extra[m][r] = own.bar[m][r] = own.weight[m][r] = 0;
     }
 }
 
@@ -412,6 +427,7 @@ __device__ static inline void kp_backward_sums(const kp_tensor_work &work, kp_sc
   *to = sums;
 }
 
+template <kp_score_family FAMILY>
 __device__ static inline kp_backward_head kp_backward_head_of(const kp_tensor_work &work, int h) {
   const kp_attention_problem &p = work.p;
   kp_backward_head head;
@@ -420,7 +436,7 @@ __device__ static inline kp_backward_head kp_backward_head_of(const kp_tensor_wo
   head.beta = kp_head_beta(p, h);
   head.by_product = head.beta * head.score.factor * KP_LN_2;
   head.kappa = work.sums != NULL && p.kappa.at != NULL;
-  head.curved = work.v != NULL;
+  head.curved = FAMILY != KP_FAMILY_DOT && work.v != NULL;
   return head;
 }
 
@@ -437,21 +453,18 @@ __device__ static inline kp_pair_sums kp_natural_sums(const kp_tensor_work &work
   return natural;
 }
 
-/* The gradients S̄ of a row's scores sum to 0; what they sum to is the error of <ō, o>, as o has been rounded.
- * It is left out of β's gradient, where it multiplies the mean score of the row, and goes into the row sum of
- * P ∘ P̄ for the keys' pass. */
+/* The row sums of P ∘ P̄. */
 template <int BLOCKS>
 __device__ static void kp_finish_means(const kp_tensor_work &work, const kp_own_rows<BLOCKS> &own, int b,
-                                       int h, int row, kp_pair_sums &sums) {
+                                       int h, int row) {
 #pragma unroll
   for (int m = 0; m < BLOCKS; m++)
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      const float bar = kp_quad_sum(own.bar[m][r]), score = kp_quad_sum(own.score[m][r]);
+      const float bar = kp_quad_sum(own.bar[m][r]), weight = kp_quad_sum(own.weight[m][r]);
       const int i = row + 16 * m + 8 * r;
-      if (threadIdx.x % 4 != 0 || i >= work.p.length) continue;
-      sums.beta -= bar * score;
-      work.bars[((int64_t)b * work.p.heads + h) * work.p.length + i].mean = own.mean[m][r] + bar;
+      if (threadIdx.x % 4 == 0 && i < work.p.length)
+        work.bars[((int64_t)b * work.p.heads + h) * work.p.length + i].mean = bar / weight;
     }
 }
 
@@ -477,12 +490,11 @@ __global__ static void __launch_bounds__(128, 2)
   if (work.spans != NULL) span = kp_span_of(work, b, begin, shape::own);
   float score_sum[blocks][shape::keys ? D / 8 : 1][4] = {},
                                                 value_sum[blocks][shape::values ? DV / 8 : 1][4] = {};
-  float score_factor[blocks][2] = {}, value_factor[blocks][2] = {}, score_before[blocks][2] = {},
-        value_before[blocks][2] = {};
+  for (int i = threadIdx.x; i < shape::own; i += shape::threads) memory.carry[i] = kp_row_carry{0, 0, 0, 0};
 
   for (int h = owner * group; h < owner * group + group; h++) {
     const int kv = shape::query ? h / (p.heads / p.kv_heads) : owner;
-    const kp_backward_head head = kp_backward_head_of(work, h);
+    const kp_backward_head head = kp_backward_head_of<FAMILY>(work, h);
     const kp_half_rows q = kp_half_rows_of(p.q, n, h, p.size), k = kp_half_rows_of(p.k, n, kv, p.size);
     const kp_half_rows v = kp_half_rows_of(p.v, n, kv, p.value_size), means = kp_mean_rows(work, b, h);
     const kp_half_rows &other_score = shape::query ? k : q, &other_value = shape::query ? v : means;
@@ -498,33 +510,37 @@ __global__ static void __launch_bounds__(128, 2)
     kp_pair_sums sums = {0, 0};
     while (first < end) {
       const int next = kp_next_tile<others>(work, span, b, first + others, end);
-      if (next < end)
-        kp_backward_load(work, memory.stage[stage ^ 1], other_score, other_value, b, h, next);
-      else
-        kp_copy_commit();
-      kp_copy_wait<1>();
-      __syncthreads();
+      kp_copy_wait<0>();
+      __syncthreads(); /* this tile has come, and all are done with the one before */
+      if (next < end) kp_backward_load(work, memory.stage[stage ^ 1], other_score, other_value, b, h, next);
       const kp_backward_stage<D, DV, PASS> &at = memory.stage[stage];
-      float s[blocks][others / 8][4], bar[blocks][others / 8][4];
-      kp_backward_products<D>(s, memory.score + warp_row * shape::stride, at.score);
-      if (PASS != KP_TENSOR_VALUES)
-        kp_backward_products<DV>(bar, memory.value + warp_row * shape::value_stride, at.value);
-      kp_backward_mask mask = {false, false, NULL, p.length, row, first};
-      mask.causal = p.causal && (shape::query ? first + others > begin + warp_row
-                                              : begin + warp_row + 16 * blocks > first);
-      if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, others)))
-        mask.documents = p.documents + n;
-      mask.any =
-          mask.causal || mask.documents != NULL || first + others > p.length || begin + shape::own > p.length;
-      uint32_t visible[blocks];
-      kp_backward_visible<shape::query, others / 8>(visible, mask, at.documents);
-      kp_backward_tile<PASS, FAMILY>(s, bar, head, own, at, visible, sums);
-      if constexpr (shape::values) kp_backward_accumulate<shape::value_stride>(value_sum, s, at.value);
-      if constexpr (shape::keys) kp_backward_accumulate<shape::stride>(score_sum, bar, at.score);
-      __syncthreads();
+      /* A warp whose pairs are all hidden has nothing to do. */
+      const bool sees =
+          shape::query ? first < begin + warp_row + 16 * blocks : first + others > begin + warp_row;
+      if (!p.causal || sees) {
+        float s[blocks][others / 8][4], bar[blocks][others / 8][4];
+        kp_backward_products<D>(s, memory.score + warp_row * shape::stride, at.score);
+        if (PASS != KP_TENSOR_VALUES)
+          kp_backward_products<DV>(bar, memory.value + warp_row * shape::value_stride, at.value);
+        kp_backward_mask mask = {false, false, NULL, p.length, row, first};
+        mask.causal = p.causal && (shape::query ? first + others > begin + warp_row
+                                                : begin + warp_row + 16 * blocks > first);
+        if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, others)))
+          mask.documents = p.documents + n;
+        mask.any = mask.causal || mask.documents != NULL || first + others > p.length ||
+                   begin + shape::own > p.length;
+        uint32_t visible[blocks];
+        kp_backward_visible<shape::query, others / 8>(visible, mask, at.documents);
+        kp_backward_tile<PASS, FAMILY>(s, bar, head, own, at, visible, sums);
+        if constexpr (shape::values) kp_backward_accumulate<shape::value_stride>(value_sum, s, at.value);
+        if constexpr (shape::keys) kp_backward_accumulate<shape::stride>(score_sum, bar, at.score);
+      }
       first = next, stage ^= 1;
     }
-    if (shape::query) kp_finish_means(work, own, b, h, begin + line, sums);
+    if constexpr (PASS == KP_TENSOR_MEANS) {
+      kp_finish_means(work, own, b, h, row);
+      return;
+    }
     /* What this head's numbers make of the rows. */
     kp_pair_sums total = kp_natural_sums(work, head, sums);
 #pragma unroll
@@ -532,24 +548,28 @@ __global__ static void __launch_bounds__(128, 2)
 #pragma unroll
       for (int r = 0; r < 2; r++) {
         const int place = line + 16 * m + 8 * r;
+        kp_row_carry carry = memory.carry[place];
         float kappa = 0, product, square;
         if constexpr (shape::keys && FAMILY != KP_FAMILY_DOT) {
           const float x = kp_quad_sum(own.x[m][r]), y = kp_quad_sum(own.y[m][r]);
           kp_row_products(score_sum[m], r, memory.score + place * shape::stride, &product, &square);
-          score_factor[m][r] += kp_score_row_factor<FAMILY>(work, head, product - score_before[m][r], square,
-                                                            x, y, own.numbers[m][r], shape::query, &kappa);
-          score_before[m][r] = product;
+          carry.score += kp_score_row_factor<FAMILY>(work, head, product - carry.score_product, square, x, y,
+                                                     own.numbers[m][r], shape::query, &kappa);
+          carry.score_product = product;
         }
         if constexpr (shape::values) {
           if (head.curved) {
             const float extra = kp_quad_sum(own.extra[m][r]);
             kp_row_products(value_sum[m], r, memory.value + place * shape::value_stride, &product, &square);
-            value_factor[m][r] +=
+            carry.value +=
                 kp_value_row_factor(p.values, square, kp_head_kappa(p, h),
-                                    (product - value_before[m][r]) / own.values[m][r].a, extra, &kappa);
-            value_before[m][r] = product;
+                                    (product - carry.value_product) / own.values[m][r].a, extra, &kappa);
+            carry.value_product = product;
           }
         }
+        __syncwarp();
+        if (threadIdx.x % 4 == 0) memory.carry[place] = carry;
+        __syncwarp();
         if (shape::query && begin + place < p.length)
           kappa += work.bars[((int64_t)b * p.heads + h) * p.length + begin + place].kappa;
         if (threadIdx.x % 4 == 0 && begin + place < p.length) total.kappa += kappa;
@@ -563,9 +583,9 @@ __global__ static void __launch_bounds__(128, 2)
     for (int r = 0; r < 2; r++) {
       const int place = line + 16 * m + 8 * r;
       if constexpr (shape::keys)
-        kp_finish_row(score_sum[m], r, score_factor[m][r], memory.score + place * shape::stride);
+        kp_finish_row(score_sum[m], r, memory.carry[place].score, memory.score + place * shape::stride);
       if constexpr (shape::values)
-        kp_finish_row(value_sum[m], r, value_factor[m][r], memory.value + place * shape::value_stride);
+        kp_finish_row(value_sum[m], r, memory.carry[place].value, memory.value + place * shape::value_stride);
     }
   __syncthreads();
   if (shape::keys && (shape::query ? work.g.q : work.g.k).base != NULL)
@@ -598,6 +618,8 @@ static kp_status kp_backward_launch(kp_tensor_work &work, cudaStream_t stream, k
   constexpr int own = kp_backward_shape<D, DV, KP_TENSOR_QUERIES>::own;
   const int tiles = (work.p.length + own - 1) / own;
   work.parts = (D <= 128 ? 2 : 3) * tiles;
+  if constexpr (FAMILY != KP_FAMILY_DOT)
+    KP_TRY((kp_backward_pass<D, DV, KP_TENSOR_MEANS, FAMILY>(work, 0, stream, error)));
   KP_TRY((kp_backward_pass<D, DV, KP_TENSOR_QUERIES, FAMILY>(work, 0, stream, error)));
   if constexpr (D <= 128) {
     return kp_backward_pass<D, DV, KP_TENSOR_BOTH, FAMILY>(work, tiles, stream, error);

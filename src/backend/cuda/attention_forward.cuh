@@ -336,27 +336,27 @@ __global__ static void __launch_bounds__(128, 2)
   }
   while (first < end) {
     const int next = kp_next_tile<shape::keys>(work, span, b, first + shape::keys, end);
-    if (next < end)
-      kp_forward_load<D, DV>(work, m.stage[stage ^ 1], k, v, b, h, next);
-    else
-      kp_copy_commit();
-    kp_copy_wait<1>();
-    __syncthreads();
+    kp_copy_wait<0>();
+    __syncthreads(); /* this tile has come, and all are done with the one before */
+    if (next < end) kp_forward_load<D, DV>(work, m.stage[stage ^ 1], k, v, b, h, next);
     const kp_forward_stage<D, DV> &at = m.stage[stage];
-    float s[shape::blocks][shape::keys / 8][4];
-    kp_forward_products<D, DV>(s, m.q + warp_row * memory::widest, at.k);
-    kp_forward_scores<FAMILY>(s, rows, at.k_numbers, head);
-    kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, NULL, p.length};
-    if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys)))
-      mask.documents = p.documents + n;
-    if (mask.causal || mask.documents != NULL || first + shape::keys > p.length)
-      kp_forward_hide(s, at.documents, mask, row, first);
-    kp_forward_softmax(s, o, rows, head.factor);
-    if (work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
-    kp_forward_means<shape::value_stride>(o, s, at.v);
-    __syncthreads();
+    /* A warp whose rows are all before this tile has nothing to do. */
+    if (!p.causal || first < begin + warp_row + 16 * shape::blocks) {
+      float s[shape::blocks][shape::keys / 8][4];
+      kp_forward_products<D, DV>(s, m.q + warp_row * memory::widest, at.k);
+      kp_forward_scores<FAMILY>(s, rows, at.k_numbers, head);
+      kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, NULL, p.length};
+      if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys)))
+        mask.documents = p.documents + n;
+      if (mask.causal || mask.documents != NULL || first + shape::keys > p.length)
+        kp_forward_hide(s, at.documents, mask, row, first);
+      kp_forward_softmax(s, o, rows, head.factor);
+      if (FAMILY != KP_FAMILY_DOT && work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
+      kp_forward_means<shape::value_stride>(o, s, at.v);
+    }
     first = next, stage ^= 1;
   }
+  __syncthreads();
   kp_forward_finish<shape::value_stride>(work, head, rows, o, m.q + warp_row * shape::value_stride, b, h,
                                          row);
   __syncthreads();

@@ -28,13 +28,14 @@
 
 constexpr float KP_LOG2_E = 1.44269504088896f, KP_LN_2 = 0.693147180559945f;
 
-/* The families that kernels are compiled for; the power of a distance is asked at run time. */
+/* The families that kernels are compiled for; the power of a distance is asked at run time.  The kernels of
+ * plain dot products are for plain means; those of Lorentz scores do dot products with other values, as rows
+ * whose numbers are 0. */
 enum kp_score_family { KP_FAMILY_DOT, KP_FAMILY_LORENTZ, KP_FAMILY_GEODESIC };
 
-static inline kp_score_family kp_score_family_of(int score) {
-  return score == KP_SCORE_DOT       ? KP_FAMILY_DOT
-         : score == KP_SCORE_LORENTZ ? KP_FAMILY_LORENTZ
-                                     : KP_FAMILY_GEODESIC;
+static inline __host__ __device__ kp_score_family kp_score_family_of(int score, int values) {
+  if (kp_is_geodesic(score)) return KP_FAMILY_GEODESIC;
+  return score == KP_SCORE_DOT && values == KP_VALUES_MEAN ? KP_FAMILY_DOT : KP_FAMILY_LORENTZ;
 }
 
 /* A head's constants. */

@@ -43,6 +43,7 @@ __device__ static kp_row_numbers row_numbers(const kp_attention_problem &p, cons
   const float scale = fabsf(p.scale);
   kp_row_numbers numbers = {0, 0, 0, 0};
   square *= scale * scale;
+  if (p.score == KP_SCORE_DOT) return numbers;
   if (p.score == KP_SCORE_LORENTZ) {
     const float c = kp_lorentz_radius(head.kappa), root = kp_sqrt(c), time = kp_lorentz_time(square, c);
     const float above = square / (time + root);
@@ -97,6 +98,15 @@ __device__ static float row_product(const kp_half *x, const kp_half *y, int size
   return sum;
 }
 
+/* M̄'s extra coordinate for which M̄ is orthogonal to M, from <M̄, o> with M̄ as it was rounded: otherwise the
+ * difference of both terms would be the rounding's.  On a sphere nothing cancels. */
+__device__ static float tangent_extra(int values, float kappa, float square, float along, float extra) {
+  if (values == KP_VALUES_LORENTZ) return -along / kp_lorentz_time(square, kp_lorentz_radius(kappa));
+  if (kappa >= 0) return extra;
+  const kp_ambient_row row = kp_ambient_row_of(square, kappa);
+  return -along * row.scale / row.cosine;
+}
+
 /* What a query has for the backward pass, and M̄ of curved values. */
 __global__ static void bars_kernel(kp_tensor_work work, kp_query_bars *bars) {
   const kp_attention_problem &p = work.p;
@@ -114,11 +124,18 @@ __global__ static void bars_kernel(kp_tensor_work work, kp_query_bars *bars) {
         kp_value_mean_backward((kp_values)p.values, square, norm, product, time, kp_head_kappa(p, h));
     result = kp_query_bars{result.level, 0, slopes.extra, slopes.kappa};
     kp_half *to = work.mean_bars + row * work.mean_pitch;
-    for (int d = threadIdx.x; d < work.mean_pitch && position < p.length; d += LANES) {
+    float along = 0;
+    for (int d = threadIdx.x; d < work.mean_pitch; d += LANES) {
       const bool inside = d < p.value_size;
+      const float of_o = inside ? __bfloat162float(o[d]) : 0;
       const float across = g == NULL || !inside ? 0 : slopes.gradient * __bfloat162float(g[d]);
-      to[d] = __float2bfloat16_rn(inside ? fmaf(slopes.along, __bfloat162float(o[d]), across) : 0);
+      const kp_half bar = __float2bfloat16_rn(fmaf(slopes.along, of_o, across));
+      along = fmaf(__bfloat162float(bar), of_o, along);
+      if (position < p.length) to[d] = bar;
     }
+    for (int offset = LANES / 2; offset > 0; offset /= 2)
+      along += __shfl_xor_sync(0xffffffffu, along, offset);
+    result.extra = tangent_extra(p.values, kp_head_kappa(p, h), square, along, slopes.extra);
   }
   if (threadIdx.x == 0 && position < p.length) bars[row] = result;
 }
@@ -141,6 +158,7 @@ size_t kp_attention_tensor_prepare(kp_tensor_work *work, char *scratch, bool bac
   const kp_attention_problem &p = work->p;
   const size_t rows = (size_t)p.batch * (size_t)p.heads * (size_t)p.length;
   const int blocks = (p.length + KP_DOCUMENT_ROWS - 1) / KP_DOCUMENT_ROWS;
+  const bool numbered = kp_score_family_of(p.score, p.values) != KP_FAMILY_DOT;
   size_t used = 0;
   const auto take = [&](bool wanted, size_t size) -> char * {
     if (!wanted) return NULL;
@@ -148,8 +166,8 @@ size_t kp_attention_tensor_prepare(kp_tensor_work *work, char *scratch, bool bac
     used += (size + 63) / 64 * 64;
     return place;
   };
-  kp_row_numbers *q = (kp_row_numbers *)take(p.score != KP_SCORE_DOT, rows * sizeof(kp_row_numbers));
-  kp_row_numbers *k = (kp_row_numbers *)take(p.score != KP_SCORE_DOT, rows * sizeof(kp_row_numbers));
+  kp_row_numbers *q = (kp_row_numbers *)take(numbered, rows * sizeof(kp_row_numbers));
+  kp_row_numbers *k = (kp_row_numbers *)take(numbered, rows * sizeof(kp_row_numbers));
   kp_value_numbers *v = (kp_value_numbers *)take(p.values != KP_VALUES_MEAN, rows * sizeof(kp_value_numbers));
   kp_document_span *spans = (kp_document_span *)take(p.documents != NULL, (size_t)p.batch * (size_t)blocks *
                                                                               sizeof(kp_document_span));
@@ -183,7 +201,7 @@ kp_status kp_attention_tensor(const kp_call *call, const kp_attention_problem &p
   kp_tensor_work work = {};
   work.p = p;
   kp_attention_tensor_prepare(&work, (char *)call->scratch, false, stream);
-  switch (kp_score_family_of(p.score)) {
+  switch (kp_score_family_of(p.score, p.values)) {
   case KP_FAMILY_DOT: KP_TRY(kp_attention_forward_dot(work, stream, error)); break;
   case KP_FAMILY_LORENTZ: KP_TRY(kp_attention_forward_lorentz(work, stream, error)); break;
   default: KP_TRY(kp_attention_forward_geodesic(work, stream, error));
@@ -229,7 +247,7 @@ kp_status kp_attention_tensor_backward(const kp_call *call, const kp_attention_p
   prepare_backward(&work, (char *)call->scratch, stream);
   kp_scalar_sums *sums = work.sums;
   if (!scalars) work.sums = NULL;
-  switch (kp_score_family_of(p.score)) {
+  switch (kp_score_family_of(p.score, p.values)) {
   case KP_FAMILY_DOT: KP_TRY(kp_attention_backward_dot(work, stream, error)); break;
   case KP_FAMILY_LORENTZ: KP_TRY(kp_attention_backward_lorentz(work, stream, error)); break;
   default: KP_TRY(kp_attention_backward_geodesic(work, stream, error));
