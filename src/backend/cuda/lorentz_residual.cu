@@ -1,6 +1,6 @@
 /* The seam of a Lorentz network, forward: normalised sum of two points, RMSNorm and lift in one pass.
  *
- * A Lorentz norm is the difference of large squares: inner products are summed in float over a chunk and in
+ * A Lorentz norm is the difference of large squares: inner products are summed in float by a thread and in
  * double from there on, and the difference is taken in double. */
 #include "backend/cuda/lorentz_residual.cuh"
 
@@ -51,25 +51,25 @@ __device__ static kp_lorentz_scalars row_scalars(const kp_lorentz_operands &k, c
 
 enum { X, U, TENSORS };
 
+/* Sums of a lane in float: a row's share of it is short; the lanes' sums in double. */
 template <class K>
-__device__ static void row_sums(const kp_lorentz_operands &k, const kp_ring<K, TENSORS> &ring, int stage,
-                                float w, double (&sum)[SUMS]) {
-  constexpr int W = K::W;
-  for (int i = 0; i < SUMS; i++) sum[i] = 0;
+__device__ static void row_sums(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                                const kp_ring_vector<K> &weights, float w, double (&sum)[SUMS]) {
+  float part[SUMS] = {0, 0, 0, 0};
 #pragma unroll 2
-  for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
-    float x[W], u[W], weight[W], part[SUMS] = {0, 0, 0, 0};
-    ring.get(stage, X, j, x), ring.get(stage, U, j, u);
-    kp_get_columns<W>(k.weight, (int64_t)chunk * W, ring.shape.C, weight);
+  for (int j = 0; j < ring.left; j++) {
+    float x[K::W], u[K::W], weight[K::W];
+    ring.get(place + j * ring.STEP, X, x), ring.get(place + j * ring.STEP, U, u);
+    weights.get(j, weight);
 #pragma unroll
-    for (int e = 0; e < W; e++) {
+    for (int e = 0; e < K::W; e++) {
       const float a = x[e] + w * u[e], b = weight[e] * a;
       part[SUM_XX] += x[e] * x[e], part[SUM_UU] += u[e] * u[e];
       part[SUM_AA] += a * a, part[SUM_WEIGHTED] += b * b;
     }
-#pragma unroll
-    for (int i = 0; i < SUMS; i++) sum[i] += (double)part[i];
   }
+#pragma unroll
+  for (int i = 0; i < SUMS; i++) sum[i] = (double)part[i];
   kp_team_sums<K>(sum);
 }
 
@@ -80,29 +80,32 @@ __global__ void __launch_bounds__(K::THREADS)
     kp_lorentz_kernel(const kp_ring_shape shape, const kp_lorentz_operands k, const kp_lorentz_results out) {
   extern __shared__ __align__(16) unsigned char shared[];
   using T = typename K::T;
-  constexpr int W = K::W;
+  const kp_ring_vector<K> weights(shape, kp_behind<K>(shape, shared), k.weight, [](float x) { return x; });
   kp_ring<K, TENSORS> ring(shape, shared);
   ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
+  ring.clear_absent();
   int stage = 0;
   ring.fetch(ring.row, stage);
   for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
     const float w = k.branch_weight(n);
     double sum[SUMS];
-    ring.advance(n, stage);
-    row_sums(k, ring, stage, w, sum);
+    const unsigned char *const place = ring.advance(n, stage);
+    row_sums(ring, place, weights, w, sum);
     const kp_lorentz_scalars s = row_scalars(k, out, n, shape.C, w, sum, ring.thread == 0);
+    T *const stream = ring.out(out.stream, n), *const y = ring.out(out.y, n);
+    const float of_u = s.factor * w;
 #pragma unroll 2
-    for (int j = 0, chunk = ring.thread; chunk < shape.chunks; j++, chunk += K::TEAM) {
-      float x[W], u[W], weight[W];
-      ring.get(stage, X, j, x), ring.get(stage, U, j, u);
+    for (int j = 0; j < ring.left; j++) {
+      float x[K::W], u[K::W], weight[K::W];
+      ring.get(place + j * ring.STEP, X, x), ring.get(place + j * ring.STEP, U, u);
 #pragma unroll
-      for (int e = 0; e < W; e++) x[e] = s.factor * (x[e] + w * u[e]);
-      ring.put((T *)out.stream, n, chunk, x);
-      if (out.y == NULL) continue;
-      kp_get_columns<W>(k.weight, (int64_t)chunk * W, shape.C, weight);
+      for (int e = 0; e < K::W; e++) x[e] = s.factor * x[e] + of_u * u[e];
+      ring.put(stream, j, x);
+      if (y == NULL) continue;
+      weights.get(j, weight);
 #pragma unroll
-      for (int e = 0; e < W; e++) x[e] *= s.inverse * weight[e];
-      ring.put((T *)out.y, n, chunk, x);
+      for (int e = 0; e < K::W; e++) x[e] *= s.inverse * weight[e];
+      ring.put(y, j, x);
     }
     if (shape.stages == 2) stage = 1 - stage;
   }

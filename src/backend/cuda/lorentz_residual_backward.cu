@@ -22,16 +22,16 @@ struct kp_lorentz_gradients {
   float *parts; /* of every block: C of the weight, then w, s, c; NULL: none is wanted */
 };
 
-/* g: the incoming gradient of z, h = weight · g y; weighted: of weight · a and weight · u. */
-enum { HA, AA, GA, HU, AU, GU, WEIGHTED_AA, WEIGHTED_AU, PRODUCTS };
+/* h = weight · g y, g the incoming gradient of z; weighted: of weight · a. */
+enum { HA, AA, GA, WEIGHTED_AA, PRODUCTS };
 /* Columns of a part behind those of the weight. */
 enum { BAR_W, BAR_S, BAR_C, BARS };
 
 /* Factors of a row's gradients:
- *     G = gy + y_part (weight a),  h = y_factor weight G + a_factor a + z_factor gz
- *     gx = h + xx x + xu u,  gu = w h + xu x + uu u */
+ *     G = gy + y_part (weight a),  q = y_factor weight G + z_factor gz
+ *     gx = q + xx x + xu u,  gu = w q + ux x + uu u,  g w = <q + along a, u> + w_bar */
 struct kp_lorentz_factors {
-  float w, y_part, y_factor, a_factor, z_factor, xx, xu, uu;
+  float w, y_part, y_factor, z_factor, xx, xu, ux, uu, along, w_bar;
 };
 
 __device__ static float gradient_along(const kp_numbers &g_time, int64_t n, float time) {
@@ -60,108 +60,122 @@ __device__ static kp_lorentz_factors row_factors(const kp_lorentz_operands &k, c
   const float z_along = gradient_along(g.gz_time, n, sqrtf(squares + c));
   const float y_along = gradient_along(g.gy_time, n, sqrtf(y_squares + c));
   const float part = y_along * r * kappa, P = p[HA] + part * p[WEIGHTED_AA]; /* <weight G, a> */
-  const float common = r * r * (r * kappa * P) / channels;
-  kp_lorentz_factors f = {1, part, kappa * r, kappa * kappa * (z_along - common), kappa, 0, 0, 0};
+  const float of_a = kappa * kappa * (z_along - r * r * (r * kappa * P) / channels);
   bars[BAR_W] = bars[BAR_S] = 0, bars[BAR_C] = 0.5f * (z_along + y_along);
-  if (k.u == NULL) return f;
+  if (k.u == NULL) return kp_lorentz_factors{0, part, kappa * r, kappa, of_a, 0, 0, 0, 0, 0};
   const float w = k.branch_weight(n), inverse_square = g.statistics[at + KP_LORENTZ_INVERSE_SQUARE];
   const float tx = g.statistics[at + KP_LORENTZ_STREAM_TIME], tu = g.statistics[at + KP_LORENTZ_BRANCH_TIME];
   const float z_a = r * r * (r * P * k.epsilon) + p[GA] + z_along * kappa * p[AA];
-  const float z_u = r * (p[HU] + part * p[WEIGHTED_AU]) + p[GU] + (z_along - common) * kappa * p[AU];
   const float along = kappa * z_a * inverse_square, time_bar = -along * (tx + w * tu);
-  bars[BAR_W] = kappa * z_u + along * p[AU] + time_bar * tu;
   bars[BAR_S] = unit * z_a;
   bars[BAR_C] += kappa * z_a / (2 * c);
-  f.w = w, f.xu = w * along;
-  f.xx = k.x_time.at == NULL ? -along * w * tu / tx : along;
-  f.uu = k.u_time.at == NULL ? -along * w * tx / tu : w * w * along;
+  const float xx = k.x_time.at == NULL ? -along * w * tu / tx : along;
+  const float uu = k.u_time.at == NULL ? -along * w * tx / tu : w * w * along;
   time_gradient(k.x_time, g.gx_time, n, time_bar, tx, writes, bars[BAR_C]);
   time_gradient(k.u_time, g.gu_time, n, w * time_bar, tu, writes, bars[BAR_C]);
-  return f;
+  return kp_lorentz_factors{w,
+                            part,
+                            kappa * r,
+                            kappa,
+                            of_a + xx,
+                            w * (of_a + along),
+                            w * (of_a + along),
+                            w * w * of_a + uu,
+                            of_a + along,
+                            time_bar * tu};
 }
 
 enum { X, U, GZ, GY, TENSORS };
 
 template <class K>
-__device__ static void row_products(const kp_lorentz_operands &k, const kp_ring<K, TENSORS> &ring, int stage,
-                                    float w, float (&sum)[PRODUCTS]) {
-  constexpr int W = K::W;
+__device__ static void row_products(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                                    const kp_ring_vector<K> &weights, float w, float (&sum)[PRODUCTS]) {
 #pragma unroll
   for (int i = 0; i < PRODUCTS; i++) sum[i] = 0;
-#pragma unroll 1
-  for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
-    float x[W], u[W], gz[W], gy[W], weight[W];
-    ring.get(stage, X, j, x), ring.get(stage, U, j, u);
-    ring.get(stage, GZ, j, gz), ring.get(stage, GY, j, gy);
-    kp_get_columns<W>(k.weight, (int64_t)chunk * W, ring.shape.C, weight);
+#pragma unroll 2
+  for (int j = 0; j < ring.left; j++) {
+    float x[K::W], u[K::W], gz[K::W], gy[K::W], weight[K::W];
+    const unsigned char *const at = place + j * ring.STEP;
+    ring.get(at, X, x), ring.get(at, U, u), ring.get(at, GZ, gz), ring.get(at, GY, gy);
+    weights.get(j, weight);
 #pragma unroll
-    for (int e = 0; e < W; e++) {
-      const float a = x[e] + w * u[e], h = weight[e] * gy[e];
-      const float weighted_a = weight[e] * a, weighted_u = weight[e] * u[e];
-      sum[HA] += h * a, sum[AA] += a * a, sum[GA] += gz[e] * a;
-      sum[HU] += h * u[e], sum[AU] += a * u[e], sum[GU] += gz[e] * u[e];
-      sum[WEIGHTED_AA] += weighted_a * weighted_a, sum[WEIGHTED_AU] += weighted_a * weighted_u;
+    for (int e = 0; e < K::W; e++) {
+      const float a = x[e] + w * u[e], weighted = weight[e] * a;
+      sum[HA] += gy[e] * weighted, sum[AA] += a * a;
+      sum[GA] += gz[e] * a, sum[WEIGHTED_AA] += weighted * weighted;
     }
   }
   kp_team_sums<K>(sum);
 }
 
+/* Writes the gradients of row n; gives this thread's share of <q + along a, u>. */
 template <class K>
-__device__ static void row_gradients(const kp_lorentz_operands &k, const kp_lorentz_gradients &g,
-                                     const kp_ring<K, TENSORS> &ring, int64_t n, int stage,
-                                     const kp_lorentz_factors &f, kp_row_accumulator<K> &weight_bar) {
-  using T = typename K::T;
-  constexpr int W = K::W;
+__device__ static float row_gradients(const kp_lorentz_gradients &g, const kp_ring<K, TENSORS> &ring,
+                                      int64_t n, const unsigned char *place, const kp_ring_vector<K> &weights,
+                                      const kp_lorentz_factors &f, kp_row_accumulator<K> &weight_bar) {
+  typename K::T *const gx = ring.out(g.gx, n), *const gu = ring.out(g.gu, n);
+  float w_bar = 0;
 #pragma unroll
   for (int j = 0; j < K::MOST; j++) {
-    const int chunk = j * K::TEAM + ring.thread;
-    if (chunk >= ring.shape.chunks) break;
-    float x[W], u[W], gz[W], gy[W], weight[W];
-    ring.get(stage, X, j, x), ring.get(stage, U, j, u);
-    ring.get(stage, GZ, j, gz), ring.get(stage, GY, j, gy);
-    kp_get_columns<W>(k.weight, (int64_t)chunk * W, ring.shape.C, weight);
+    if (j >= ring.left) break;
+    float x[K::W], u[K::W], gz[K::W], gy[K::W], weight[K::W];
+    const unsigned char *const at = place + j * ring.STEP;
+    ring.get(at, X, x), ring.get(at, U, u), ring.get(at, GZ, gz), ring.get(at, GY, gy);
+    weights.get(j, weight);
 #pragma unroll
-    for (int e = 0; e < W; e++) {
+    for (int e = 0; e < K::W; e++) {
       const float a = x[e] + f.w * u[e], G = gy[e] + f.y_part * (weight[e] * a);
-      const float h = f.y_factor * (weight[e] * G) + f.a_factor * a + f.z_factor * gz[e];
-      gz[e] = h + f.xx * x[e] + f.xu * u[e];
-      gy[e] = f.w * h + f.xu * x[e] + f.uu * u[e];
-      weight[e] = f.y_factor * (a * G);
+      const float q = f.y_factor * (weight[e] * G) + f.z_factor * gz[e];
+      gz[e] = q + f.xx * x[e] + f.xu * u[e];
+      gy[e] = f.w * q + f.ux * x[e] + f.uu * u[e];
+      weight[e] = f.y_factor * a * G;
+      w_bar += (q + f.along * a) * u[e];
     }
-    ring.put((T *)g.gx, n, chunk, gz);
-    ring.put((T *)g.gu, n, chunk, gy);
+    ring.put(gx, j, gz);
+    ring.put(gu, j, gy);
     weight_bar.add(j, weight);
   }
+  return w_bar;
 }
 
 /* Bytes: x, u, g x', g y read, g x and g u written, once each: 6 · N · C · size.  About 40 FLOPs a channel:
- * bound by memory. */
+ * bound by memory, in bfloat16 about as much by the number of instructions. */
 template <class K>
 __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
     kp_lorentz_backward_kernel(const kp_ring_shape shape, const kp_lorentz_operands k,
                                const kp_lorentz_gradients g) {
   extern __shared__ __align__(16) unsigned char shared[];
   using T = typename K::T;
+  const kp_ring_vector<K> weights(shape, kp_behind<K>(shape, shared), k.weight, [](float x) { return x; });
   kp_ring<K, TENSORS> ring(shape, shared);
   ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
   ring.tensor[GZ] = (const T *)g.gz, ring.tensor[GY] = (const T *)g.gy;
+  ring.clear_absent();
   kp_row_accumulator<K> weight_bar;
-  float total[BARS] = {0, 0, 0};
+  float total[BARS] = {0, 0, 0}, w_share = 0; /* w_share: not yet summed over the team */
   int stage = 0;
   ring.fetch(ring.row, stage);
   for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
     float products[PRODUCTS], bars[BARS];
-    ring.advance(n, stage);
-    row_products(k, ring, stage, k.u == NULL ? 0 : k.branch_weight(n), products);
+    const unsigned char *const place = ring.advance(n, stage);
+    row_products(ring, place, weights, k.u == NULL ? 0 : k.branch_weight(n), products);
     const kp_lorentz_factors f = row_factors(k, g, n, shape.C, products, ring.thread == 0, bars);
-    row_gradients(k, g, ring, n, stage, f, weight_bar);
-    if (g.gw != NULL && ring.thread == 0) g.gw[n] += bars[BAR_W];
+    float share[1] = {row_gradients(g, ring, n, place, weights, f, weight_bar)};
+    bars[BAR_W] = f.w_bar;
+    w_share += share[0];
+    if (g.gw != NULL) { /* w is one a row */
+      kp_team_sums<K>(share);
+      if (ring.thread == 0) g.gw[n] += f.w_bar + share[0];
+    }
 #pragma unroll
     for (int i = 0; i < BARS; i++) total[i] += bars[i];
     if (shape.stages == 2) stage = 1 - stage;
   }
   if (g.parts == NULL) return;
   float *const part = g.parts + blockIdx.x * (shape.C + BARS);
+  float share[1] = {w_share};
+  kp_team_sums<K>(share);
+  total[BAR_W] += share[0];
   weight_bar.finish(shape, shared, part, [](int64_t) { return 1.0f; });
 #pragma unroll
   for (int i = 0; i < BARS; i++) {

@@ -1,9 +1,12 @@
-/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands and a row's unit vectors.
- */
+/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands, and how A, B and the
+ * tangent vector between them come from a row.
+ *
+ * lerp needs float alone.  The great circle near an antipode does not: the tangent vector w = B - <A,B> A is
+ * a small difference there, and what it is multiplied by is large.  So slerp's scalars are in double, and w
+ * is made of h and u before they are rounded. */
 #ifndef KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 
-#define KP_GEOMETRY_FLOAT 1
 #include "backend/cuda/row_ring.cuh"
 #include "geometry/sphere.h"
 
@@ -19,36 +22,46 @@ static inline kp_sphere_operands kp_sphere_operands_of(const kp_call *call) {
                             (float)arguments->factor};
 }
 
-/* 1/|h|, 1/|u| and <A,B>. */
-struct kp_sphere_units {
-  float inverse_h, inverse_u, cosine;
-};
-
 /* The first two tensors of a ring are h and u. */
 enum { KP_SPHERE_H, KP_SPHERE_U };
 
-template <class K, int TENSORS>
-__device__ static inline kp_sphere_units kp_sphere_units_of(const kp_ring<K, TENSORS> &ring, int stage) {
-  float sum[4] = {0, 0, 0, 0};
-#pragma unroll 2
-  for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
-    float h[K::W], u[K::W];
-    ring.get(stage, KP_SPHERE_H, j, h), ring.get(stage, KP_SPHERE_U, j, u);
-#pragma unroll
-    for (int e = 0; e < K::W; e++) sum[0] += h[e] * h[e], sum[1] += u[e] * u[e], sum[2] += h[e] * u[e];
-  }
-  kp_team_sums<K>(sum);
-  const float inverse_h = kp_sphere_inverse_length(sum[0]), inverse_u = kp_sphere_inverse_length(sum[1]);
-  return kp_sphere_units{inverse_h, inverse_u, sum[2] * inverse_h * inverse_u};
+/* 1/|x| from |x|², as kp_sphere_inverse_length has it for float. */
+__device__ static inline float kp_inverse_length(float square) {
+  const float length = sqrtf(square);
+  return length <= 1e-18f ? 0 : 1 / length;
 }
 
-/* The rates λ = |α · factor| of a chunk. */
-template <int W>
-__device__ static inline void kp_get_rates(const kp_sphere_operands &k, int64_t first, int64_t C,
-                                           float (&rate)[W]) {
-  kp_get_columns<W>(k.rate, first, C, rate);
+/* A = inverse_h h, B = inverse_u u, w = B - cosine A. */
+struct kp_sphere_tangent {
+  float inverse_h, inverse_u;
+  float share, share_rest; /* <h,u>/|h|², in two parts */
+  double cosine;
+
+  /* w of a channel: inverse_u (u - share h), with the rounding of the product put back. */
+  __device__ float operator()(float h, float u) const {
+    const float product = share * h, rest = fmaf(share, h, -product);
+    return inverse_u * fmaf(-share_rest, h, (u - product) - rest);
+  }
+};
+
+template <class K, int TENSORS>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K, TENSORS> &ring,
+                                                                const unsigned char *place) {
+  double sum[4] = {0, 0, 0, 0};
+#pragma unroll 2
+  for (int j = 0; j < ring.left; j++) {
+    float h[K::W], u[K::W], part[3] = {0, 0, 0};
+    ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
 #pragma unroll
-  for (int e = 0; e < W; e++) rate[e] = fabsf(rate[e] * k.factor);
+    for (int e = 0; e < K::W; e++) part[0] += h[e] * h[e], part[1] += u[e] * u[e], part[2] += h[e] * u[e];
+#pragma unroll
+    for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
+  }
+  kp_team_sums<K>(sum);
+  const double inverse_h = kp_sphere_inverse_length(sum[0]), inverse_u = kp_sphere_inverse_length(sum[1]);
+  const double share = sum[2] * inverse_h * inverse_h;
+  return kp_sphere_tangent{(float)inverse_h, (float)inverse_u, (float)share,
+                           (float)(share - (double)(float)share), sum[2] * inverse_h * inverse_u};
 }
 
 #endif

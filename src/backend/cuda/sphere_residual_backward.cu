@@ -14,53 +14,59 @@ struct kp_sphere_gradients {
   float *parts;  /* (blocks, C) of the rate's gradient, or NULL */
 };
 
-/* A chunk of a row: A, B, g and λ. */
+/* A chunk of a row: h, u, g and λ. */
 template <class K> struct kp_sphere_chunk {
-  float a[K::W], b[K::W], g[K::W], rate[K::W];
+  float h[K::W], u[K::W], g[K::W], rate[K::W];
 
-  __device__ kp_sphere_chunk(const kp_sphere_operands &k, const kp_ring<K, TENSORS> &ring, int stage, int j,
-                             int chunk, const kp_sphere_units &units) {
-    ring.get(stage, KP_SPHERE_H, j, a), ring.get(stage, KP_SPHERE_U, j, b), ring.get(stage, G, j, g);
-    kp_get_rates<K::W>(k, (int64_t)chunk * K::W, ring.shape.C, rate);
-#pragma unroll
-    for (int e = 0; e < K::W; e++) a[e] *= units.inverse_h, b[e] *= units.inverse_u;
+  __device__ kp_sphere_chunk(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                             const kp_ring_vector<K> &rates, int j) {
+    const unsigned char *const at = place + j * ring.STEP;
+    ring.get(at, KP_SPHERE_H, h), ring.get(at, KP_SPHERE_U, u), ring.get(at, G, g);
+    rates.get(j, rate);
   }
 };
 
-/* ---- lerp: r = A + λ (B - A), r̄ = (g - k r)/|r| with k = <r,g>/|r|²; Ā = (1 - λ) r̄, B̄ = λ r̄ ---- */
+/* ---- lerp: r = A + λ (B - A), r̄ = (g - k r)/|r| with k = <r,g>/|r|²; Ā = (1 - λ) r̄, B̄ = λ r̄ ----
+ * With t = (1 - λ) h and s = λ u: r = a t + b s, a = 1/|h|, b = 1/|u|; all sums are taken in one pass. */
 
 template <class K> struct kp_lerp_back {
-  float inverse, along, of_a, of_b; /* 1/|r|, k, <A,Ā> and <B,B̄> */
+  float a, b;
+  float of_g, of_t, of_s; /* r̄ of them */
+  float of_h, of_u;       /* g h = a (1 - λ) r̄ - of_h h, g u = b λ r̄ - of_u u */
 
-  __device__ kp_lerp_back(const kp_sphere_operands &k, const kp_ring<K, TENSORS> &ring, int stage,
-                          const kp_sphere_units &units) {
-    enum { RR, RG, AG, AR, BG, BR }; /* with A as (1 - λ) A and B as λ B */
+  __device__ kp_lerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                          const kp_ring_vector<K> &rates) {
+    enum { HH, UU, TT, TS, SS, TG, SG };
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll 1
-    for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
-      const kp_sphere_chunk<K> c(k, ring, stage, j, chunk, units);
+#pragma unroll 2
+    for (int j = 0; j < ring.left; j++) {
+      const kp_sphere_chunk<K> c(ring, place, rates, j);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
-        const float share_b = c.rate[e] * c.b[e], share_a = c.a[e] - c.rate[e] * c.a[e];
-        const float r = c.a[e] + c.rate[e] * (c.b[e] - c.a[e]);
-        sum[RR] += r * r, sum[RG] += r * c.g[e];
-        sum[AG] += share_a * c.g[e], sum[AR] += share_a * r;
-        sum[BG] += share_b * c.g[e], sum[BR] += share_b * r;
+        const float t = c.h[e] - c.rate[e] * c.h[e], s = c.rate[e] * c.u[e];
+        sum[HH] += c.h[e] * c.h[e], sum[UU] += c.u[e] * c.u[e];
+        sum[TT] += t * t, sum[TS] += t * s, sum[SS] += s * s;
+        sum[TG] += t * c.g[e], sum[SG] += s * c.g[e];
       }
     }
     kp_team_sums<K>(sum);
-    inverse = kp_sphere_inverse_length(sum[RR]), along = sum[RG] * inverse * inverse;
-    of_a = inverse * (sum[AG] - along * sum[AR]), of_b = inverse * (sum[BG] - along * sum[BR]);
+    a = kp_inverse_length(sum[HH]), b = kp_inverse_length(sum[UU]);
+    const float tr = a * sum[TT] + b * sum[TS], sr = a * sum[TS] + b * sum[SS]; /* <t,r>, <s,r> */
+    of_g = kp_inverse_length(a * tr + b * sr);
+    const float along = (a * sum[TG] + b * sum[SG]) * of_g * of_g;
+    of_t = -of_g * along * a, of_s = -of_g * along * b;
+    of_h = a * (a * (a * (of_g * (sum[TG] - along * tr)))),
+    of_u = b * (b * (b * (of_g * (sum[SG] - along * sr))));
   }
-  /* Leaves |h| g h in a, |u| g u in b and the gradient of λ in rate. */
+  /* Leaves g h, g u and the gradient of λ in h, u and rate. */
   __device__ void operator()(kp_sphere_chunk<K> &c) const {
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
-      const float l = c.rate[e], difference = c.b[e] - c.a[e];
-      const float r_bar = inverse * (c.g[e] - along * (c.a[e] + l * difference)), b_bar = l * r_bar;
-      c.rate[e] = difference * r_bar;
-      c.a[e] = r_bar - b_bar - of_a * c.a[e];
-      c.b[e] = b_bar - of_b * c.b[e];
+      const float h = c.h[e], u = c.u[e], l = c.rate[e];
+      const float r_bar = of_g * c.g[e] + of_t * (h - l * h) + of_s * (l * u), b_bar = l * r_bar;
+      c.rate[e] = (b * u - a * h) * r_bar;
+      c.h[e] = a * (r_bar - b_bar) - of_h * h;
+      c.u[e] = b * b_bar - of_u * u;
     }
   }
 };
@@ -79,58 +85,71 @@ struct kp_slerp_scalars {
   float a, b; /* <A,Ā>, <B,B̄> */
 };
 
-__device__ static kp_slerp_scalars slerp_scalars_of(const float (&sum)[SLERP_SUMS], float cosine) {
-  const kp_sphere_log log = kp_sphere_log_of(sum[WW], cosine);
-  const float ratio = log.ratio, normal = ratio * sum[MA];
-  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
-  const float sine = exp.sine_ratio.value, normal_bar = -sine * sum[AG];
-  const float twice = 2 * (sum[AG] * exp.cosine.derivative +
-                           (ratio * sum[MG] - normal * sum[AG]) * exp.sine_ratio.derivative);
-  kp_slerp_scalars s;
-  s.ratio = ratio, s.cosine = cosine;
-  s.of_g = sine, s.of_m = twice * ratio, s.of_a = normal_bar - twice * normal;
-  const float ratio_bar = s.of_g * sum[MG] + s.of_m * sum[MM] + s.of_a * sum[MA];
-  const float w_bar_a = ratio * (s.of_g * sum[LAG] + s.of_m * sum[LMA] + s.of_a * sum[LAA]);
-  s.of_w = 2 * ratio_bar * log.by_square, s.cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
-  s.a_of_g = exp.cosine.value - normal * sine;
-  s.a_of_m = ratio * (normal_bar - normal * twice);
-  s.a_of_a = normal * normal * twice;
-  s.a = exp.cosine.value * sum[AG] + 2 * normal * normal_bar - cosine * w_bar_a + s.cosine_bar * cosine;
-  s.b = ratio * ratio_bar + s.of_w * sum[WW] + cosine * w_bar_a + s.cosine_bar * cosine;
-  return s;
+__device__ static kp_slerp_scalars slerp_scalars_of(const float (&sum)[SLERP_SUMS], double cosine) {
+  const double ww = (double)sum[WW], ma = (double)sum[MA], mm = (double)sum[MM], ag = (double)sum[AG];
+  const double mg = (double)sum[MG];
+  const kp_sphere_log log = kp_sphere_log_of(ww, cosine);
+  const double ratio = log.ratio, normal = ratio * ma;
+  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * mm - normal * normal, 0));
+  const double sine = exp.sine_ratio.value, normal_bar = -sine * ag;
+  const double twice =
+      2 * (ag * exp.cosine.derivative + (ratio * mg - normal * ag) * exp.sine_ratio.derivative);
+  const double of_m = twice * ratio, of_a = normal_bar - twice * normal;
+  const double ratio_bar = sine * mg + of_m * mm + of_a * ma;
+  const double w_bar_a =
+      ratio * (sine * (double)sum[LAG] + of_m * (double)sum[LMA] + of_a * (double)sum[LAA]);
+  const double of_w = 2 * ratio_bar * log.by_square, cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
+  const double a = exp.cosine.value * ag + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
+  const double b = ratio * ratio_bar + of_w * ww + cosine * w_bar_a + cosine_bar * cosine;
+  return kp_slerp_scalars{(float)ratio,
+                          (float)cosine,
+                          (float)sine,
+                          (float)of_m,
+                          (float)of_a,
+                          (float)of_w,
+                          (float)cosine_bar,
+                          (float)(exp.cosine.value - normal * sine),
+                          (float)(ratio * (normal_bar - normal * twice)),
+                          (float)(normal * normal * twice),
+                          (float)a,
+                          (float)b};
 }
 
 template <class K> struct kp_slerp_back {
+  kp_sphere_tangent tangent;
   kp_slerp_scalars s;
 
-  __device__ kp_slerp_back(const kp_sphere_operands &k, const kp_ring<K, TENSORS> &ring, int stage,
-                           const kp_sphere_units &units) {
+  __device__ kp_slerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                           const kp_ring_vector<K> &rates)
+      : tangent(kp_sphere_tangent_of(ring, place)) {
     float sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll 1
-    for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
-      const kp_sphere_chunk<K> c(k, ring, stage, j, chunk, units);
+    for (int j = 0; j < ring.left; j++) {
+      const kp_sphere_chunk<K> c(ring, place, rates, j);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
-        const float a = c.a[e], w = c.b[e] - units.cosine * a, m = c.rate[e] * w, la = c.rate[e] * a;
+        const float a = tangent.inverse_h * c.h[e], w = tangent(c.h[e], c.u[e]);
+        const float m = c.rate[e] * w, la = c.rate[e] * a;
         sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m, sum[AG] += a * c.g[e], sum[MG] += m * c.g[e];
         sum[LMA] += la * m, sum[LAA] += la * a, sum[LAG] += la * c.g[e];
       }
     }
     kp_team_sums<K>(sum);
-    s = slerp_scalars_of(sum, units.cosine);
+    s = slerp_scalars_of(sum, tangent.cosine);
   }
-  /* Leaves |h| g h in a, |u| g u in b and the gradient of λ in rate. */
+  /* Leaves g h, g u and the gradient of λ in h, u and rate. */
   __device__ void operator()(kp_sphere_chunk<K> &c) const {
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
-      const float a = c.a[e], b = c.b[e], w = b - s.cosine * a, l = c.rate[e], m = l * w;
+      const float a = tangent.inverse_h * c.h[e], b = tangent.inverse_u * c.u[e];
+      const float w = tangent(c.h[e], c.u[e]), l = c.rate[e], m = l * w;
       const float s_bar = s.ratio * (s.of_g * c.g[e] + s.of_m * m + s.of_a * a);
       const float w_bar = l * s_bar + s.of_w * w;
       const float a_bar =
           s.a_of_g * c.g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
       c.rate[e] = s_bar * w;
-      c.a[e] = a_bar - s.a * a;
-      c.b[e] = w_bar + s.cosine_bar * a - s.b * b;
+      c.h[e] = tangent.inverse_h * (a_bar - s.a * a);
+      c.u[e] = tangent.inverse_u * (w_bar + s.cosine_bar * a - s.b * b);
     }
   }
 };
@@ -143,6 +162,8 @@ __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
                               const kp_sphere_gradients to) {
   extern __shared__ __align__(16) unsigned char shared[];
   using T = typename K::T;
+  const kp_ring_vector<K> rates(shape, kp_behind<K>(shape, shared), k.rate,
+                                [&](float x) { return fabsf(x * k.factor); });
   kp_ring<K, TENSORS> ring(shape, shared);
   ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
   ring.tensor[G] = (const T *)to.g;
@@ -150,20 +171,17 @@ __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
   int stage = 0;
   ring.fetch(ring.row, stage);
   for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
-    ring.advance(n, stage);
-    const kp_sphere_units units = kp_sphere_units_of(ring, stage);
-    const Step step(k, ring, stage, units);
+    const unsigned char *const place = ring.advance(n, stage);
+    const Step step(ring, place, rates);
+    T *const gh = ring.out(to.gh, n), *const gu = ring.out(to.gu, n);
 #pragma unroll
     for (int j = 0; j < K::MOST; j++) {
-      const int chunk = j * K::TEAM + ring.thread;
-      if (chunk >= shape.chunks) break;
-      kp_sphere_chunk<K> c(k, ring, stage, j, chunk, units);
+      if (j >= ring.left) break;
+      kp_sphere_chunk<K> c(ring, place, rates, j);
       step(c);
       rate_bar.add(j, c.rate);
-#pragma unroll
-      for (int e = 0; e < K::W; e++) c.a[e] *= units.inverse_h, c.b[e] *= units.inverse_u;
-      ring.put((T *)to.gh, n, chunk, c.a);
-      ring.put((T *)to.gu, n, chunk, c.b);
+      ring.put(gh, j, c.h);
+      ring.put(gu, j, c.u);
     }
     if (shape.stages == 2) stage = 1 - stage;
   }
