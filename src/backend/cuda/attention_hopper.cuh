@@ -161,9 +161,15 @@ kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *
 /* Floats of the ranges and of both sides' blocks. */
 size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers);
 
-/* A map over a matrix (B, T, columns) of that pitch, for boxes of `rows` rows of 64 columns. */
-kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
-                        int64_t pitch, int rows, kp_error *error);
+/* A matrix (B, T, columns) of that pitch, to be copied in boxes of `rows` rows of 64 columns. */
+struct kp_hopper_box {
+  const void *matrix;
+  int64_t columns, pitch;
+  int rows;
+};
+
+kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int count, int64_t batch,
+                         int64_t length, kp_error *error);
 
 /* A matrix as kernels index it. */
 struct kp_hopper_matrix {

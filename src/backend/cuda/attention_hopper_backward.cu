@@ -325,11 +325,13 @@ static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error
   const kp_cuda *cuda = kp_cuda_of(call);
   const int bytes = (int)sizeof(backward_shared<D>), q_rows = KEYS ? OTHER_ROWS : OWN_ROWS;
   const int k_rows = KEYS ? OWN_ROWS : OTHER_ROWS;
-  CUtensorMap q, g, k, v;
-  KP_TRY(kp_hopper_map(&q, plan.q.at, p.batch, p.length, plan.q_columns, plan.q.pitch, q_rows, error));
-  KP_TRY(kp_hopper_map(&g, plan.g.at, p.batch, p.length, (int64_t)p.heads * D, plan.g.pitch, q_rows, error));
-  KP_TRY(kp_hopper_map(&k, plan.k.at, p.batch, p.length, plan.k_columns, plan.k.pitch, k_rows, error));
-  KP_TRY(kp_hopper_map(&v, plan.v.at, p.batch, p.length, plan.v_columns, plan.v.pitch, k_rows, error));
+  const kp_hopper_box boxes[4] = {{plan.q.at, plan.q_columns, plan.q.pitch, q_rows},
+                                  {plan.g.at, (int64_t)p.heads * D, plan.g.pitch, q_rows},
+                                  {plan.k.at, plan.k_columns, plan.k.pitch, k_rows},
+                                  {plan.v.at, plan.v_columns, plan.v.pitch, k_rows}};
+  CUtensorMap maps[4];
+  KP_TRY(kp_hopper_maps(maps, boxes, 4, p.batch, p.length, error));
+  const CUtensorMap &q = maps[0], &g = maps[1], &k = maps[2], &v = maps[3];
   backward_results to = {};
   to.parts = KEYS ? plan.k_parts : plan.q_parts;
   to.scalars = plan.scalars;

@@ -13,11 +13,11 @@ enum { FORWARD_ROWS = 128, FORWARD_KEYS = 128, FORWARD_CONSUMERS = 2, FORWARD_TH
 
 template <int D> struct forward_shared {
   static constexpr int stages = D == 64 ? 4 : 2;
-  kp_half q[FORWARD_ROWS * D];
+  kp_half q[2][FORWARD_ROWS * D];
   kp_half k[stages][FORWARD_KEYS * D];
   kp_half v[stages][FORWARD_KEYS * D];
   float numbers[stages][FORWARD_KEYS * KP_ROW_COPIED];
-  uint64_t q_full, q_empty, k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
+  uint64_t q_full[2], q_empty[2], k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
 };
 
 struct forward_results {
@@ -72,10 +72,10 @@ __device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &sh
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
     const kp_hopper_span seen = keys_seen(p, tile);
     if (threadIdx.x % 32 == 0) {
-      kp_barrier_wait(&shared.q_empty, turn % 2 ^ 1);
-      kp_barrier_expect(&shared.q_full, FORWARD_ROWS * D * 2);
-      load_tile<D>(shared.q, q_map, &shared.q_full, p.q_column + tile.h * D, tile.block * FORWARD_ROWS,
-                   tile.b);
+      kp_barrier_wait(&shared.q_empty[turn % 2], turn / 2 % 2 ^ 1);
+      kp_barrier_expect(&shared.q_full[turn % 2], FORWARD_ROWS * D * 2);
+      load_tile<D>(shared.q[turn % 2], q_map, &shared.q_full[turn % 2], p.q_column + tile.h * D,
+                   tile.block * FORWARD_ROWS, tile.b);
       for (int n = seen.end - 1, i = step; n >= seen.first; n--, i++)
         load_keys<D>(p, shared, i % shared.stages, i / shared.stages % 2 ^ 1, tile, n, k_map, v_map);
     }
@@ -232,14 +232,14 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
     uint32_t words[32];
 #pragma unroll
     for (int i = 0; i < D / 2; i++) o[i] = 0;
-    kp_barrier_wait(&shared.q_full, turn % 2);
+    kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
     for (int n = seen.end - 1; n >= seen.first; n--, step++) {
       const int stage = step % shared.stages, parity = step / shared.stages % 2;
       const int earlier = (step + shared.stages - 1) % shared.stages;
       const bool started = n != seen.end - 1;
       kp_barrier_wait(&shared.k_full[stage], parity);
       kp_wgmma_begin();
-      kp_tile_product<D, FORWARD_ROWS, FORWARD_KEYS>(s, shared.q, group * 64, shared.k[stage]);
+      kp_tile_product<D, FORWARD_ROWS, FORWARD_KEYS>(s, shared.q[turn % 2], group * 64, shared.k[stage]);
       kp_wgmma_commit();
       if (started) {
         kp_barrier_wait(&shared.v_full[earlier], (step - 1) / shared.stages % 2);
@@ -270,7 +270,7 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
       }
       pack(s, words);
     }
-    if (lane == 0) kp_barrier_arrive(&shared.q_empty);
+    if (lane == 0) kp_barrier_arrive(&shared.q_empty[turn % 2]);
     const int last = (step + shared.stages - 1) % shared.stages;
     kp_barrier_wait(&shared.v_full[last], (step - 1) / shared.stages % 2);
     kp_wgmma_begin();
@@ -285,8 +285,10 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
 
 template <int D> __device__ static void create_barriers(forward_shared<D> &shared) {
   const int warps = FORWARD_CONSUMERS * 4;
-  kp_barrier_create(&shared.q_full, 1);
-  kp_barrier_create(&shared.q_empty, warps);
+  for (int i = 0; i < 2; i++) {
+    kp_barrier_create(&shared.q_full[i], 1);
+    kp_barrier_create(&shared.q_empty[i], warps);
+  }
   for (int i = 0; i < shared.stages; i++) {
     kp_barrier_create(&shared.k_full[i], 1);
     kp_barrier_create(&shared.v_full[i], 1);
@@ -378,14 +380,15 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   const kp_hopper_problem p = kp_hopper_problem_of(call, KP_ROW_COPIED, rows ? (float *)call->scratch : NULL);
   const int columns[3] = {p.q_column, p.k_column, p.v_column};
   kp_hopper_matrix sides[3];
+  kp_hopper_box boxes[3];
   CUtensorMap maps[3];
   for (int i = 0; i < 3; i++) {
     const int from = a->packed ? 0 : i;
     const kp_tensor *tensor = node->input[from];
     sides[i] = {(kp_half *)call->input[from], kp_pitch(tensor), columns[i]};
-    KP_TRY(kp_hopper_map(&maps[i], sides[i].at, a->batch, a->length, kp_tensor_columns(tensor),
-                         sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS, error));
+    boxes[i] = {sides[i].at, kp_tensor_columns(tensor), sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS};
   }
+  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
   if (rows) {
     kp_hopper_rows inputs = {};
     inputs.q = sides[0];

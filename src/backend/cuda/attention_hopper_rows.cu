@@ -266,22 +266,25 @@ typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32
                                     const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
                                     CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
-                        int64_t pitch, int rows, kp_error *error) {
+kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int count, int64_t batch,
+                         int64_t length, kp_error *error) {
   void *encode = NULL;
   cudaDriverEntryPointQueryResult found;
   KP_TRY(kp_cuda_check(
       cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
       "the driver's tensor maps", error));
-  const cuuint64_t shape[3] = {(cuuint64_t)columns, (cuuint64_t)length, (cuuint64_t)batch};
-  const cuuint64_t strides[2] = {(cuuint64_t)pitch * 2, (cuuint64_t)(pitch * length) * 2};
-  const cuuint32_t box[3] = {64, (cuuint32_t)rows, 1}, step[3] = {1, 1, 1};
-  if (encode == NULL ||
-      ((encode_function)encode)(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)matrix, shape, strides, box,
-                                step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
-    return kp_fail(error, KP_ERR_IO, "attention: the driver makes no tensor map of %lld rows of %lld",
-                   (long long)(batch * length), (long long)columns);
+  for (int i = 0; i < count; i++) {
+    const kp_hopper_box *b = &boxes[i];
+    const cuuint64_t shape[3] = {(cuuint64_t)b->columns, (cuuint64_t)length, (cuuint64_t)batch};
+    const cuuint64_t strides[2] = {(cuuint64_t)b->pitch * 2, (cuuint64_t)(b->pitch * length) * 2};
+    const cuuint32_t box[3] = {64, (cuuint32_t)b->rows, 1}, step[3] = {1, 1, 1};
+    if (encode == NULL ||
+        ((encode_function)encode)(&maps[i], CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)b->matrix, shape,
+                                  strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+      return kp_fail(error, KP_ERR_IO, "attention: the driver makes no tensor map of %lld rows of %lld",
+                     (long long)(batch * length), (long long)b->columns);
+  }
   return KP_OK;
 }
