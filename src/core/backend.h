@@ -66,4 +66,10 @@ static inline int64_t kp_tensor_pitch(const kp_tensor *tensor, int64_t row_multi
   return kp_padded_columns(columns, row_multiple);
 }
 
+/* Bytes of a tensor in the backend's memory, padding included. */
+static inline size_t kp_tensor_bytes(const kp_backend *backend, const kp_tensor *tensor) {
+  const int64_t rows = kp_tensor_rows(tensor), pitch = kp_tensor_pitch(tensor, backend->row_multiple);
+  return (size_t)(rows * pitch) * kp_type_size(backend, tensor->type);
+}
+
 #endif

@@ -8,6 +8,17 @@
 #include <string.h>
 
 #include "core/assert.h"
+#include "core/memory.h"
+#include "core/recorder.h"
+
+/* Ranges of nodes that are run again and again. */
+enum { RANGES = 4 };
+
+typedef struct node_range {
+  kp_executor *executor;
+  int first, last;
+  kp_recorder recorder;
+} node_range;
 
 struct kp_executor {
   const kp_graph *graph;
@@ -16,20 +27,25 @@ struct kp_executor {
   kp_plan *plan;
   void *arena; /* owned unless the caller gave one */
   bool arena_owned;
-  void **memory;  /* by tensor id */
+  void **memory;  /* by tensor id; in the backend's memory */
   void **states;  /* owned state buffers, by tensor id; NULL where bound or no state */
   kp_call *calls; /* by node index */
   kp_run run;
   bool trap, poison;
   double *seconds; /* by node index, when profiling */
+  node_range ranges[RANGES];
+  int range_count;
 };
 
 int kp_thread_count(int requested) {
   return requested > 0 ? requested : omp_get_num_procs();
 }
 
-static size_t tensor_bytes(const kp_executor *executor, const kp_tensor *tensor) {
-  return (size_t)kp_tensor_count(tensor) * kp_type_size(executor->backend, tensor->type);
+/* What was recorded refers to memory that is about to move. */
+static void clear_ranges(kp_executor *executor) {
+  for (int i = 0; i < executor->range_count; i++)
+    kp_recorder_clear(&executor->ranges[i].recorder, executor->backend);
+  executor->range_count = 0;
 }
 
 static kp_status check_kernels(const kp_graph *graph, const kp_backend *backend, kp_error *error) {
@@ -42,15 +58,24 @@ static kp_status check_kernels(const kp_graph *graph, const kp_backend *backend,
   return KP_OK;
 }
 
+/* Matrices are read in the working precision, which may have a copy of its own. */
+static void *place_of_parameter(const kp_executor *executor, const kp_tensor *tensor) {
+  const kp_parameters *parameters = executor->parameters;
+  const kp_backend *backend = executor->backend;
+  const size_t offset = (size_t)parameters->list[tensor->parameter].offset;
+  if (tensor->type == KP_TYPE_REAL && parameters->working != NULL)
+    return (char *)parameters->working + offset * backend->real_size;
+  return (char *)parameters->values + offset * backend->wide_size;
+}
+
 static void *place_of(kp_executor *executor, const kp_tensor *tensor) {
-  const size_t real = executor->backend->real_size;
   const kp_parameters *parameters = executor->parameters;
   switch (tensor->role) {
-  case KP_ROLE_PARAMETER:
-    return (char *)parameters->values + (size_t)parameters->list[tensor->parameter].offset * real;
+  case KP_ROLE_PARAMETER: return place_of_parameter(executor, tensor);
   case KP_ROLE_GRADIENT:
     if (parameters->gradients == NULL) return NULL;
-    return (char *)parameters->gradients + (size_t)parameters->list[tensor->parameter].offset * real;
+    return (char *)parameters->gradients +
+           (size_t)parameters->list[tensor->parameter].offset * executor->backend->wide_size;
   case KP_ROLE_STATE: return executor->states[tensor->id];
   default: return (char *)executor->arena + executor->plan->offset[tensor->id];
   }
@@ -73,16 +98,18 @@ static void fill_calls(kp_executor *executor) {
 
 static kp_status allocate(kp_executor *executor, void *given_arena, kp_error *error) {
   const kp_graph *graph = executor->graph;
+  const kp_backend *backend = executor->backend;
   executor->arena = given_arena;
   if (given_arena == NULL) {
     executor->arena_owned = true;
-    KP_TRY(
-        kp_buffer_create(executor->plan->arena_bytes, "the activations of a step", &executor->arena, error));
+    KP_TRY(kp_memory_create(backend, executor->plan->arena_bytes, "the activations of a step",
+                            &executor->arena, error));
   }
   for (int i = 0; i < graph->tensor_count; i++) {
     const kp_tensor *tensor = graph->tensors[i];
     if (tensor->role == KP_ROLE_STATE)
-      KP_TRY(kp_buffer_create(tensor_bytes(executor, tensor), tensor->name, &executor->states[i], error));
+      KP_TRY(kp_memory_create(backend, kp_tensor_bytes(backend, tensor), tensor->name, &executor->states[i],
+                              error));
     executor->memory[i] = place_of(executor, tensor);
   }
   for (int i = 0; i < graph->tensor_count; i++)
@@ -106,6 +133,7 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
   executor->poison = options.poison;
   executor->run.threads = kp_thread_count(options.threads);
   executor->run.seed = options.seed;
+  executor->run.device = backend->device;
   executor->plan = kp_plan_create(graph, backend, executor->run.threads);
   executor->memory = calloc((size_t)graph->tensor_count + 1, sizeof(void *));
   executor->states = calloc((size_t)graph->tensor_count + 1, sizeof(void *));
@@ -122,8 +150,10 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
 
 void kp_executor_destroy(kp_executor *executor) {
   if (executor == NULL) return;
-  if (executor->arena_owned) kp_buffer_destroy(executor->arena);
-  for (int i = 0; i < executor->graph->tensor_count; i++) kp_buffer_destroy(executor->states[i]);
+  clear_ranges(executor);
+  if (executor->arena_owned) kp_memory_destroy(executor->backend, executor->arena);
+  for (int i = 0; i < executor->graph->tensor_count; i++)
+    kp_memory_destroy(executor->backend, executor->states[i]);
   kp_plan_destroy(executor->plan);
   free(executor->memory);
   free(executor->states);
@@ -139,9 +169,10 @@ const kp_plan *kp_executor_plan(const kp_executor *executor) {
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory) {
   kp_assert(tensor->role == KP_ROLE_INPUT || tensor->role == KP_ROLE_STATE, "%s cannot be bound",
             tensor->name);
-  kp_buffer_destroy(executor->states[tensor->id]);
+  kp_memory_destroy(executor->backend, executor->states[tensor->id]);
   executor->states[tensor->id] = NULL;
   executor->memory[tensor->id] = memory;
+  clear_ranges(executor);
   fill_calls(executor);
 }
 
@@ -149,48 +180,86 @@ void *kp_executor_memory(const kp_executor *executor, const kp_tensor *tensor) {
   return executor->memory[tensor->id];
 }
 
+static kp_matrix matrix_of(const kp_executor *executor, const kp_tensor *tensor) {
+  const kp_backend *backend = executor->backend;
+  return (kp_matrix){.memory = executor->memory[tensor->id],
+                     .rows = kp_tensor_rows(tensor),
+                     .columns = kp_tensor_columns(tensor),
+                     .pitch = kp_tensor_pitch(tensor, backend->row_multiple),
+                     .size = kp_type_size(backend, tensor->type)};
+}
+
 void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, double *host) {
-  const void *memory = executor->memory[tensor->id];
-  const int64_t count = kp_tensor_count(tensor);
-  for (int64_t i = 0; i < count; i++) {
-    if (tensor->type == KP_TYPE_INT32)
-      host[i] = ((const int32_t *)memory)[i];
-    else if (executor->backend->real_size == sizeof(double))
-      host[i] = ((const double *)memory)[i];
-    else
-      host[i] = (double)((const float *)memory)[i];
+  if (tensor->type != KP_TYPE_INT32) {
+    kp_matrix_read(executor->backend, matrix_of(executor, tensor), host);
+    return;
   }
+  const int64_t count = kp_tensor_count(tensor);
+  int32_t *integers = malloc((size_t)count * sizeof *integers + 1);
+  kp_assert(integers != NULL, "out of memory for a copy of %s", tensor->name);
+  kp_executor_read_int32(executor, tensor, integers);
+  for (int64_t i = 0; i < count; i++) host[i] = integers[i];
+  free(integers);
+}
+
+void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host) {
+  kp_matrix m = matrix_of(executor, tensor);
+  kp_assert(tensor->type != KP_TYPE_INT32 && row >= 0 && row < m.rows, "row %lld of %s", (long long)row,
+            tensor->name);
+  m.memory = (char *)m.memory + (size_t)(row * m.pitch) * m.size;
+  m.rows = 1;
+  kp_matrix_read(executor->backend, m, host);
+}
+
+void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host) {
+  kp_assert(tensor->type == KP_TYPE_INT32, "%s holds real numbers", tensor->name);
+  const size_t bytes = (size_t)kp_tensor_count(tensor) * sizeof *host;
+  if (kp_memory_read(executor->backend, host, executor->memory[tensor->id], bytes, NULL) != KP_OK)
+    memset(host, 0, bytes);
 }
 
 void kp_executor_write(kp_executor *executor, const kp_tensor *tensor, const double *host) {
-  void *memory = executor->memory[tensor->id];
-  const int64_t count = kp_tensor_count(tensor);
-  for (int64_t i = 0; i < count; i++) {
-    if (tensor->type == KP_TYPE_INT32)
-      ((int32_t *)memory)[i] = (int32_t)host[i];
-    else if (executor->backend->real_size == sizeof(double))
-      ((double *)memory)[i] = host[i];
-    else
-      ((float *)memory)[i] = (float)host[i];
+  if (tensor->type != KP_TYPE_INT32) {
+    kp_matrix_write(executor->backend, matrix_of(executor, tensor), host);
+    return;
   }
+  const int64_t count = kp_tensor_count(tensor);
+  int32_t *integers = malloc((size_t)count * sizeof *integers + 1);
+  kp_assert(integers != NULL, "out of memory for a copy of %s", tensor->name);
+  for (int64_t i = 0; i < count; i++) integers[i] = (int32_t)host[i];
+  kp_executor_write_int32(executor, tensor, integers);
+  free(integers);
 }
 
 void kp_executor_write_int32(kp_executor *executor, const kp_tensor *tensor, const int32_t *host) {
   kp_assert(tensor->type == KP_TYPE_INT32, "%s holds real numbers", tensor->name);
-  memcpy(executor->memory[tensor->id], host, (size_t)kp_tensor_count(tensor) * sizeof *host);
+  kp_memory_write(executor->backend, executor->memory[tensor->id], host,
+                  (size_t)kp_tensor_count(tensor) * sizeof *host, NULL);
 }
 
-static double element(const kp_executor *executor, const kp_tensor *tensor, int64_t i) {
-  const void *memory = executor->memory[tensor->id];
-  return executor->backend->real_size == sizeof(double) ? ((const double *)memory)[i]
-                                                        : (double)((const float *)memory)[i];
+void kp_executor_clear_states(kp_executor *executor) {
+  for (int i = 0; i < executor->graph->tensor_count; i++) {
+    const kp_tensor *tensor = executor->graph->tensors[i];
+    if (tensor->role == KP_ROLE_STATE)
+      kp_memory_fill(executor->backend, executor->memory[i], 0, kp_tensor_bytes(executor->backend, tensor),
+                     NULL);
+  }
+}
+
+/* ---- values that are not finite ---- */
+
+/* The numbers of a real tensor on the host, for the caller to free. */
+static double *numbers_of(const kp_executor *executor, const kp_tensor *tensor) {
+  double *numbers = malloc((size_t)kp_tensor_count(tensor) * sizeof *numbers + 1);
+  kp_assert(numbers != NULL, "out of memory for a copy of %s", tensor->name);
+  kp_executor_read(executor, tensor, numbers);
+  return numbers;
 }
 
 /* The first index whose value is not finite, or -1. */
-static int64_t first_not_finite(const kp_executor *executor, const kp_tensor *tensor) {
-  const int64_t count = kp_tensor_count(tensor);
+static int64_t first_not_finite(const double *numbers, int64_t count) {
   for (int64_t i = 0; i < count; i++)
-    if (!isfinite(element(executor, tensor, i))) return i;
+    if (!isfinite(numbers[i])) return i;
   return -1;
 }
 
@@ -206,30 +275,29 @@ static void append(char *text, size_t size, const char *format, ...) {
 }
 
 /* The length of a row of `input`; of curvatures the values themselves, one for each head. */
-static void describe_row(const kp_executor *executor, const kp_tensor *input, int64_t row, char *text,
+static void describe_row(const kp_tensor *input, const double *numbers, int64_t row, char *text,
                          size_t size) {
   enum { MOST_CURVATURES = 32, SHOWN = 8 };
   const int64_t columns = kp_tensor_columns(input), at = row * columns;
   double norm = 0;
   if (text[0] != 0) append(text, size, ", ");
   if (columns <= MOST_CURVATURES && strstr(input->name, "curvature") != NULL) {
-    append(text, size, "%s = %.4g", input->name, element(executor, input, at));
-    for (int64_t c = 1; c < columns && c < SHOWN; c++)
-      append(text, size, ", %.4g", element(executor, input, at + c));
+    append(text, size, "%s = %.4g", input->name, numbers[at]);
+    for (int64_t c = 1; c < columns && c < SHOWN; c++) append(text, size, ", %.4g", numbers[at + c]);
     return;
   }
-  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, element(executor, input, at + c));
+  for (int64_t c = 0; c < columns; c++) norm = hypot(norm, numbers[at + c]);
   append(text, size, "|%s| = %.4g", input->name, norm);
 }
 
 /* A parameter that is not finite itself: it was bad before this operator read it. */
-static void describe_parameter(const kp_executor *executor, const kp_tensor *input, char *text, size_t size) {
-  const int64_t bad = first_not_finite(executor, input), columns = kp_tensor_columns(input);
+static void describe_parameter(const kp_tensor *input, const double *numbers, char *text, size_t size) {
+  const int64_t bad = first_not_finite(numbers, kp_tensor_count(input)), columns = kp_tensor_columns(input);
   if (bad < 0)
     append(text, size, "%s%s is finite", text[0] != 0 ? ", " : "", input->name);
   else
     append(text, size, "%s%s holds %g at row %lld, column %lld", text[0] != 0 ? ", " : "", input->name,
-           element(executor, input, bad), (long long)(bad / columns), (long long)(bad % columns));
+           numbers[bad], (long long)(bad / columns), (long long)(bad % columns));
 }
 
 /* Says which operator made the first value that is not finite, in which row,
@@ -237,36 +305,43 @@ static void describe_parameter(const kp_executor *executor, const kp_tensor *inp
  * domain error; curvatures are printed as they are, and a parameter that is
  * the fault itself is named. */
 static kp_status report_not_finite(const kp_executor *executor, const kp_node *node, const kp_tensor *output,
-                                   int64_t index, kp_error *error) {
+                                   int64_t index, double value, kp_error *error) {
   char shape[64], detail[512] = "";
   const int64_t columns = kp_tensor_columns(output), rows = kp_tensor_rows(output), row = index / columns;
   for (int i = 0; i < node->inputs; i++) {
     const kp_tensor *input = node->input[i];
     if (input == NULL || input->type == KP_TYPE_INT32) continue;
+    double *numbers = numbers_of(executor, input);
     if (input->role == KP_ROLE_PARAMETER && strstr(input->name, "curvature") == NULL)
-      describe_parameter(executor, input, detail, sizeof detail);
+      describe_parameter(input, numbers, detail, sizeof detail);
     else
-      describe_row(executor, input, row * kp_tensor_rows(input) / rows, detail, sizeof detail);
+      describe_row(input, numbers, row * kp_tensor_rows(input) / rows, detail, sizeof detail);
+    free(numbers);
   }
   return kp_fail(error, KP_ERR_NUMERIC,
                  "operator %s (%s) wrote %g to %s %s at row %lld, column %lld; its inputs in that row: %s",
-                 node->row->name, node->scope[0] ? node->scope : "graph", element(executor, output, index),
-                 output->name, kp_tensor_shape_text(output, shape), (long long)row,
-                 (long long)(index % columns), detail);
+                 node->row->name, node->scope[0] ? node->scope : "graph", value, output->name,
+                 kp_tensor_shape_text(output, shape), (long long)row, (long long)(index % columns), detail);
 }
 
 static kp_status trap(const kp_executor *executor, const kp_node *node, kp_error *error) {
+  if (executor->backend->device != NULL)
+    KP_TRY(executor->backend->device->wait(executor->backend->device, error));
   for (int i = 0; i < node->outputs; i++) {
     const kp_tensor *output = node->output[i];
     if (output == NULL || output->type == KP_TYPE_INT32) continue;
-    int64_t index = first_not_finite(executor, output);
-    if (index >= 0) return report_not_finite(executor, node, output, index, error);
+    double *numbers = numbers_of(executor, output);
+    const int64_t index = first_not_finite(numbers, kp_tensor_count(output));
+    const kp_status status =
+        index < 0 ? KP_OK : report_not_finite(executor, node, output, index, numbers[index], error);
+    free(numbers);
+    if (status != KP_OK) return status;
   }
   return KP_OK;
 }
 
 /* All bits set is a NaN in float and double, and no valid token. */
-static void poison_outputs(const kp_executor *executor, const kp_node *node) {
+static kp_status poison_outputs(const kp_executor *executor, const kp_node *node, kp_error *error) {
   for (int i = 0; i < node->outputs; i++) {
     const kp_tensor *output = node->output[i];
     if (output == NULL || output->role != KP_ROLE_ACTIVATION || output->producer != node) continue;
@@ -274,22 +349,67 @@ static void poison_outputs(const kp_executor *executor, const kp_node *node) {
     for (int j = 0; j < node->inputs; j++)
       shared |=
           node->input[j] != NULL && executor->memory[node->input[j]->id] == executor->memory[output->id];
-    if (!shared) memset(executor->memory[output->id], 0xff, tensor_bytes(executor, output));
+    if (!shared)
+      KP_TRY(kp_memory_fill(executor->backend, executor->memory[output->id], 0xff,
+                            kp_tensor_bytes(executor->backend, output), error));
   }
+  return KP_OK;
 }
 
-kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *error) {
-  omp_set_num_threads(executor->run.threads);
-  for (int n = first; n < last; n++) {
+static kp_status run_node(kp_executor *executor, const kp_node *node, kp_error *error) {
+  const kp_status status = executor->backend->kernels[node->operation](&executor->calls[node->index], error);
+  return status == KP_OK ? KP_OK : kp_context(error, "operator %s (%s)", node->row->name, node->scope);
+}
+
+static kp_status time_node(kp_executor *executor, const kp_node *node, kp_error *error) {
+  kp_device *device = executor->backend->device;
+  double seconds = 0;
+  const double start = omp_get_wtime();
+  if (device != NULL) KP_TRY(device->timer_start(device, error));
+  KP_TRY(run_node(executor, node, error));
+  if (device != NULL && device->timer_stop(device, &seconds, error) != KP_OK)
+    return kp_context(error, "operator %s (%s)", node->row->name, node->scope);
+  executor->seconds[node->index] += device != NULL ? seconds : omp_get_wtime() - start;
+  return KP_OK;
+}
+
+static kp_status run_range(void *context, kp_error *error) {
+  const node_range *range = context;
+  kp_executor *executor = range->executor;
+  for (int n = range->first; n < range->last; n++) {
     const kp_node *node = executor->graph->nodes[n];
-    if (executor->poison) poison_outputs(executor, node);
-    double start = executor->seconds != NULL ? omp_get_wtime() : 0;
-    kp_status status = executor->backend->kernels[node->operation](&executor->calls[n], error);
-    if (executor->seconds != NULL) executor->seconds[n] += omp_get_wtime() - start;
-    if (status != KP_OK) return kp_context(error, "operator %s (%s)", node->row->name, node->scope);
+    if (executor->poison) KP_TRY(poison_outputs(executor, node, error));
+    KP_TRY((executor->seconds != NULL ? time_node : run_node)(executor, node, error));
     if (executor->trap) KP_TRY(trap(executor, node, error));
   }
   return KP_OK;
+}
+
+/* The range [first, last) with its recording; NULL where there are too many of them. */
+static node_range *find_range(kp_executor *executor, int first, int last) {
+  for (int i = 0; i < executor->range_count; i++)
+    if (executor->ranges[i].first == first && executor->ranges[i].last == last) return &executor->ranges[i];
+  if (executor->range_count == RANGES) return NULL;
+  executor->ranges[executor->range_count] = (node_range){executor, first, last, {0}};
+  return &executor->ranges[executor->range_count++];
+}
+
+kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *error) {
+  const bool watched = executor->poison || executor->trap || executor->seconds != NULL;
+  node_range alone = {executor, first, last, {0}};
+  node_range *range = watched ? NULL : find_range(executor, first, last);
+  kp_device *device = executor->backend->device;
+  if (device == NULL)
+    omp_set_num_threads(executor->run.threads);
+  else
+    KP_TRY(device->set_step(device, executor->run.seed, executor->run.step, error));
+  if (range == NULL) return run_range(&alone, error);
+  return kp_recorder_run(&range->recorder, executor->backend, run_range, range, error);
+}
+
+kp_status kp_executor_wait(const kp_executor *executor, kp_error *error) {
+  kp_device *device = executor->backend->device;
+  return device == NULL ? KP_OK : device->wait(device, error);
 }
 
 void kp_executor_set_step(kp_executor *executor, uint64_t step) {

@@ -27,20 +27,28 @@ void kp_executor_destroy(kp_executor *executor);
 
 const kp_plan *kp_executor_plan(const kp_executor *executor);
 
-/* Makes `tensor` (an input or state of the graph) use `memory` of the caller. */
+/* Makes `tensor` (an input or state of the graph) use `memory` of the caller, in the backend's memory. */
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory);
 
-/* The memory of a tensor: valid for inputs, constants, states, parameters and
+/* The memory of a tensor, which may be a device's: valid for inputs, constants, states, parameters and
  * gradients always, for activations while they live (kp_graph_keep). */
 void *kp_executor_memory(const kp_executor *executor, const kp_tensor *tensor);
 
-/* Converting copies; `host` holds kp_tensor_count(tensor) elements. */
+/* Converting copies; `host` holds kp_tensor_count(tensor) elements, dense.  Reading waits for a device; from
+ * one that has failed it gives NaN (or 0), and the next kp_executor_wait says what went wrong. */
 void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, double *host);
+/* One row of a real tensor. */
+void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host);
+void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host);
 void kp_executor_write(kp_executor *executor, const kp_tensor *tensor, const double *host);
 void kp_executor_write_int32(kp_executor *executor, const kp_tensor *tensor, const int32_t *host);
+/* All states to zero. */
+void kp_executor_clear_states(kp_executor *executor);
 
-/* Runs nodes [first, last).  The whole graph is (0, node_count); its forward pass (0, forward_count). */
+/* Runs nodes [first, last).  The whole graph is (0, node_count); its forward pass (0, forward_count).  On a
+ * device the work is submitted: kp_executor_wait waits for it and says what went wrong in it. */
 kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *error);
+kp_status kp_executor_wait(const kp_executor *executor, kp_error *error);
 
 /* The counter of the random numbers: set it before each run of a training step. */
 void kp_executor_set_step(kp_executor *executor, uint64_t step);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/assert.h"
 #include "core/half.h"
 
 kp_status kp_memory_create(const kp_backend *backend, size_t bytes, const char *what, void **memory,
@@ -59,32 +60,29 @@ static size_t matrix_bytes(kp_matrix m) {
 }
 
 /* A copy of a device's matrix on the host; the host's own matrix is used where it is. */
-static kp_status on_host(const kp_backend *backend, kp_matrix m, void **copy, kp_error *error) {
-  *copy = m.memory;
-  if (backend->device == NULL) return KP_OK;
-  return kp_buffer_create(matrix_bytes(m), "a copy of device memory", copy, error);
+static void *on_host(const kp_backend *backend, kp_matrix m) {
+  if (backend->device == NULL) return m.memory;
+  void *copy = malloc(matrix_bytes(m) + 1);
+  kp_assert(copy != NULL, "out of memory for a copy of device memory (%zu bytes)", matrix_bytes(m));
+  return copy;
 }
 
-kp_status kp_matrix_read(const kp_backend *backend, kp_matrix m, double *host, kp_error *error) {
-  void *copy;
-  KP_TRY(on_host(backend, m, &copy, error));
-  kp_status status =
-      copy == m.memory ? KP_OK : kp_memory_read(backend, copy, m.memory, matrix_bytes(m), error);
-  for (int64_t row = 0; status == KP_OK && row < m.rows; row++)
+void kp_matrix_read(const kp_backend *backend, kp_matrix m, double *host) {
+  void *copy = on_host(backend, m);
+  if (copy != m.memory && kp_memory_read(backend, copy, m.memory, matrix_bytes(m), NULL) != KP_OK)
+    memset(copy, 0xff, matrix_bytes(m)); /* all bits set is a NaN in every width */
+  for (int64_t row = 0; row < m.rows; row++)
     for (int64_t c = 0; c < m.columns; c++)
       host[row * m.columns + c] = kp_number_at(copy, m.size, row * m.pitch + c);
-  if (copy != m.memory) kp_buffer_destroy(copy);
-  return status;
+  if (copy != m.memory) free(copy);
 }
 
-kp_status kp_matrix_write(const kp_backend *backend, kp_matrix m, const double *host, kp_error *error) {
-  void *copy;
-  KP_TRY(on_host(backend, m, &copy, error));
+void kp_matrix_write(const kp_backend *backend, kp_matrix m, const double *host) {
+  void *copy = on_host(backend, m);
   for (int64_t row = 0; row < m.rows; row++)
     for (int64_t c = 0; c < m.pitch; c++)
       kp_number_set(copy, m.size, row * m.pitch + c, c < m.columns ? host[row * m.columns + c] : 0);
-  if (copy == m.memory) return KP_OK;
-  kp_status status = kp_memory_write(backend, m.memory, copy, matrix_bytes(m), error);
-  kp_buffer_destroy(copy);
-  return status;
+  if (copy == m.memory) return;
+  kp_memory_write(backend, m.memory, copy, matrix_bytes(m), NULL);
+  free(copy);
 }

@@ -28,9 +28,10 @@ typedef struct kp_matrix {
   size_t size;
 } kp_matrix;
 
-/* Converting copies of rows · columns numbers, dense on the host.  Writing puts zeros into the padding. */
-kp_status kp_matrix_read(const kp_backend *backend, kp_matrix matrix, double *host, kp_error *error);
-kp_status kp_matrix_write(const kp_backend *backend, kp_matrix matrix, const double *host, kp_error *error);
+/* Converting copies of rows · columns numbers, dense on the host.  Writing puts zeros into the padding.  What
+ * cannot be read from a device that has failed is NaN. */
+void kp_matrix_read(const kp_backend *backend, kp_matrix matrix, double *host);
+void kp_matrix_write(const kp_backend *backend, kp_matrix matrix, const double *host);
 
 /* Number `i` of packed numbers of `size` bytes on the host. */
 double kp_number_at(const void *numbers, size_t size, int64_t i);

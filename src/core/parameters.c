@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/assert.h"
+#include "core/memory.h"
 #include "core/random.h"
 
 /* Each parameter starts on a cache line of floats. */
@@ -18,10 +19,10 @@ kp_parameters *kp_parameters_create(void) {
 
 void kp_parameters_destroy(kp_parameters *parameters) {
   if (parameters == NULL) return;
-  kp_buffer_destroy(parameters->values);
-  kp_buffer_destroy(parameters->gradients);
-  kp_buffer_destroy(parameters->moment1);
-  kp_buffer_destroy(parameters->moment2);
+  void *const buffers[] = {parameters->values, parameters->gradients, parameters->moment1,
+                           parameters->moment2, parameters->working};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+    kp_memory_destroy(parameters->backend, buffers[i]);
   free(parameters->list);
   kp_arena_destroy(parameters->arena);
 }
@@ -36,6 +37,25 @@ static void check_shape(const kp_parameter *parameter, int dimensions, const int
   bool same = parameter->dimensions == dimensions;
   for (int i = 0; same && i < dimensions; i++) same = parameter->shape[i] == shape[i];
   kp_assert(same, "parameter %s was added with another shape", parameter->name);
+}
+
+static int64_t columns_of(const kp_parameter *parameter) {
+  return parameter->dimensions == 0 ? 1 : parameter->shape[parameter->dimensions - 1];
+}
+
+/* Elements that a parameter takes in a flat buffer, but for the gap behind it. */
+static int64_t stored(const kp_parameter *parameter) {
+  const int64_t columns = columns_of(parameter);
+  return columns == 0 ? 0 : parameter->count / columns * parameter->pitch;
+}
+
+/* Behind all that was placed before. */
+static void place(kp_parameters *parameters, kp_parameter *parameter, int64_t row_multiple) {
+  parameter->offset = parameters->total;
+  parameter->pitch = columns_of(parameter);
+  if (parameter->dimensions >= 2) parameter->pitch = kp_padded_columns(parameter->pitch, row_multiple);
+  parameters->total +=
+      (stored(parameter) + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
 }
 
 int kp_parameters_add(kp_parameters *parameters, const char *name, int dimensions, const int64_t *shape,
@@ -55,7 +75,6 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
   *parameter = (kp_parameter){.name = kp_arena_text(parameters->arena, name),
                               .dimensions = dimensions,
                               .count = 1,
-                              .offset = parameters->total,
                               .initial = initial,
                               .group = group,
                               .blocks = 1,
@@ -67,8 +86,7 @@ int kp_parameters_add(kp_parameters *parameters, const char *name, int dimension
     size_t bytes = (size_t)initial.count * sizeof(double);
     parameter->initial.values = memcpy(kp_arena_take(parameters->arena, bytes), initial.values, bytes);
   }
-  parameters->total +=
-      (parameter->count + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
+  place(parameters, parameter, 1);
   return parameters->count++;
 }
 
@@ -99,15 +117,24 @@ int64_t kp_parameters_elements(const kp_parameters *parameters) {
   return elements;
 }
 
+void kp_parameters_lay_out(kp_parameters *parameters, const kp_backend *backend) {
+  parameters->total = 0;
+  for (int i = 0; i < parameters->count; i++) place(parameters, &parameters->list[i], backend->row_multiple);
+}
+
 kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *backend, bool training,
                                  kp_error *error) {
-  const size_t bytes = (size_t)parameters->total * backend->real_size;
+  kp_parameters_lay_out(parameters, backend);
+  const size_t total = (size_t)parameters->total, bytes = total * backend->wide_size;
   parameters->backend = backend;
-  KP_TRY(kp_buffer_create(bytes, "the parameters", &parameters->values, error));
+  KP_TRY(kp_memory_create(backend, bytes, "the parameters", &parameters->values, error));
+  if (backend->real_size < backend->wide_size)
+    KP_TRY(kp_memory_create(backend, total * backend->real_size, "the narrow copy of the parameters",
+                            &parameters->working, error));
   if (!training) return KP_OK;
-  KP_TRY(kp_buffer_create(bytes, "the gradients", &parameters->gradients, error));
-  KP_TRY(kp_buffer_create(bytes, "the optimizer's first moments", &parameters->moment1, error));
-  return kp_buffer_create(bytes, "the optimizer's second moments", &parameters->moment2, error);
+  KP_TRY(kp_memory_create(backend, bytes, "the gradients", &parameters->gradients, error));
+  KP_TRY(kp_memory_create(backend, bytes, "the optimizer's first moments", &parameters->moment1, error));
+  return kp_memory_create(backend, bytes, "the optimizer's second moments", &parameters->moment2, error);
 }
 
 /* FNV-1a: a parameter's random stream hangs on its name, not on its place in the table. */
@@ -127,37 +154,96 @@ static double initial_value(const kp_initial *initial, uint64_t seed, uint64_t s
   }
 }
 
-static void store(const kp_parameters *parameters, void *buffer, int64_t i, double value) {
-  if (parameters->backend->real_size == sizeof(double))
-    ((double *)buffer)[i] = value;
-  else
-    ((float *)buffer)[i] = (float)value;
+static kp_matrix matrix_of(const kp_parameters *parameters, const void *buffer, int index) {
+  const kp_parameter *parameter = &parameters->list[index];
+  const size_t size = parameters->backend->wide_size;
+  return (kp_matrix){.memory = (char *)buffer + (size_t)parameter->offset * size,
+                     .rows = parameter->count / columns_of(parameter),
+                     .columns = columns_of(parameter),
+                     .pitch = parameter->pitch,
+                     .size = size};
 }
 
 void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed) {
   for (int p = 0; p < parameters->count; p++) {
     const kp_parameter *parameter = &parameters->list[p];
     const uint64_t stream = stream_of(parameter->name);
-    /* Rounded to float, so that both backends start from the same point. */
+    double *values = malloc((size_t)parameter->count * sizeof *values + 1);
+    kp_assert(values != NULL, "out of memory for the initial values of %s", parameter->name);
+    /* Rounded to float, so that all backends start from the same point. */
     for (int64_t i = 0; i < parameter->count; i++)
-      store(parameters, parameters->values, parameter->offset + i,
-            (double)(float)initial_value(&parameter->initial, seed, stream, i));
+      values[i] = (double)(float)initial_value(&parameter->initial, seed, stream, i);
+    kp_parameters_write(parameters, parameters->values, p, values);
+    free(values);
   }
 }
 
 double kp_parameters_element(const kp_parameters *parameters, const void *buffer, int index, int64_t i) {
-  const int64_t at = parameters->list[index].offset + i;
-  return parameters->backend->real_size == sizeof(double) ? ((const double *)buffer)[at]
-                                                          : (double)((const float *)buffer)[at];
+  const kp_matrix m = matrix_of(parameters, buffer, index);
+  kp_assert(parameters->backend->device == NULL, "single elements of a device's memory");
+  return kp_number_at(m.memory, m.size, i / m.columns * m.pitch + i % m.columns);
 }
 
 void kp_parameters_read(const kp_parameters *parameters, const void *buffer, int index, double *host) {
-  const kp_parameter *parameter = &parameters->list[index];
-  for (int64_t i = 0; i < parameter->count; i++)
-    host[i] = kp_parameters_element(parameters, buffer, index, i);
+  if (parameters->list[index].count > 0)
+    kp_matrix_read(parameters->backend, matrix_of(parameters, buffer, index), host);
 }
 
 void kp_parameters_write(kp_parameters *parameters, void *buffer, int index, const double *host) {
   const kp_parameter *parameter = &parameters->list[index];
-  for (int64_t i = 0; i < parameter->count; i++) store(parameters, buffer, parameter->offset + i, host[i]);
+  if (parameter->count == 0) return;
+  kp_matrix m = matrix_of(parameters, buffer, index);
+  kp_matrix_write(parameters->backend, m, host);
+  if (buffer != parameters->values || parameters->working == NULL) return;
+  m.size = parameters->backend->real_size;
+  m.memory = (char *)parameters->working + (size_t)parameter->offset * m.size;
+  kp_matrix_write(parameters->backend, m, host);
+}
+
+/* Rows of `bytes` from one place to another, `from_pitch` and `to_pitch` bytes apart. */
+static void copy_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t bytes,
+                      int64_t rows) {
+  for (int64_t row = 0; row < rows; row++)
+    memcpy((char *)to + (size_t)row * to_pitch, (const char *)from + (size_t)row * from_pitch, bytes);
+}
+
+kp_status kp_parameters_copy_out(const kp_parameters *parameters, const void *buffer, int index, void *host,
+                                 kp_error *error) {
+  if (parameters->list[index].count == 0) return KP_OK;
+  const kp_matrix m = matrix_of(parameters, buffer, index);
+  const size_t row = (size_t)m.columns * m.size, pitch = (size_t)m.pitch * m.size;
+  void *padded = host;
+  if (pitch > row) KP_TRY(kp_buffer_create((size_t)m.rows * pitch, "a copy of a parameter", &padded, error));
+  const kp_status status =
+      kp_memory_read(parameters->backend, padded, m.memory, (size_t)m.rows * pitch, error);
+  if (padded == host) return status;
+  if (status == KP_OK) copy_rows(host, row, padded, pitch, row, m.rows);
+  kp_buffer_destroy(padded);
+  return status;
+}
+
+static kp_status narrow(kp_parameters *parameters, const void *buffer, int index, kp_error *error) {
+  const kp_backend *backend = parameters->backend;
+  const kp_parameter *parameter = &parameters->list[index];
+  const size_t at = (size_t)parameter->offset;
+  if (buffer != parameters->values || parameters->working == NULL) return KP_OK;
+  return backend->device->narrow(backend->device, (char *)parameters->working + at * backend->real_size,
+                                 (const char *)parameters->values + at * backend->wide_size,
+                                 (size_t)stored(parameter), error);
+}
+
+kp_status kp_parameters_copy_in(kp_parameters *parameters, void *buffer, int index, const void *host,
+                                kp_error *error) {
+  if (parameters->list[index].count == 0) return KP_OK;
+  const kp_matrix m = matrix_of(parameters, buffer, index);
+  const size_t row = (size_t)m.columns * m.size, pitch = (size_t)m.pitch * m.size;
+  void *padded = NULL;
+  if (pitch > row) {
+    KP_TRY(kp_buffer_create((size_t)m.rows * pitch, "a copy of a parameter", &padded, error));
+    copy_rows(padded, pitch, host, row, row, m.rows);
+  }
+  kp_status status = kp_memory_write(parameters->backend, m.memory, padded != NULL ? padded : host,
+                                     (size_t)m.rows * pitch, error);
+  kp_buffer_destroy(padded);
+  return status == KP_OK ? narrow(parameters, buffer, index, error) : status;
 }

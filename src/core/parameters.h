@@ -96,8 +96,10 @@ int kp_parameters_find(const kp_parameters *parameters, const char *name);
 /* The number of parameters proper, padding left out. */
 int64_t kp_parameters_elements(const kp_parameters *parameters);
 
-/* Allocates the flat buffers in `backend`'s precision; with `training`, those of gradients and moments too.
- */
+/* Where parameters stand in the flat buffers of `backend`; kp_parameters_allocate does it too. */
+void kp_parameters_lay_out(kp_parameters *parameters, const kp_backend *backend);
+
+/* Allocates the flat buffers in the backend's memory; with `training`, those of gradients and moments too. */
 kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *backend, bool training,
                                  kp_error *error);
 
@@ -107,9 +109,16 @@ void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed);
 
 /* Converting copies to and from one parameter (or its gradient, with `buffer`
  * = parameters->gradients). `host` holds list[index].count doubles; an element
- * is one of them. */
+ * is one of them, of a backend with the host's memory.  Writing values writes
+ * their narrow copy too. */
 double kp_parameters_element(const kp_parameters *parameters, const void *buffer, int index, int64_t i);
 void kp_parameters_read(const kp_parameters *parameters, const void *buffer, int index, double *host);
 void kp_parameters_write(kp_parameters *parameters, void *buffer, int index, const double *host);
+
+/* The same without converting: dense numbers of the backend's wide size. */
+kp_status kp_parameters_copy_out(const kp_parameters *parameters, const void *buffer, int index, void *host,
+                                 kp_error *error);
+kp_status kp_parameters_copy_in(kp_parameters *parameters, void *buffer, int index, const void *host,
+                                kp_error *error);
 
 #endif

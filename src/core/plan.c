@@ -5,8 +5,9 @@
 
 #include "core/assert.h"
 
-/* Every buffer starts on a cache line, so that vector loads do not straddle two. */
-enum { PLAN_ALIGNMENT = 64 };
+/* Every buffer starts on a cache line, so that vector loads do not straddle two; on a device on two of its
+ * larger ones. */
+enum { HOST_ALIGNMENT = 64, DEVICE_ALIGNMENT = 256 };
 
 /* A block of memory with a lifetime.  Tensors that overwrite each other in place share one. */
 typedef struct block {
@@ -26,12 +27,13 @@ typedef struct planner {
   int block_count;
 } planner;
 
-static size_t aligned_bytes(size_t bytes) {
-  return (bytes + PLAN_ALIGNMENT - 1) / PLAN_ALIGNMENT * PLAN_ALIGNMENT;
+static size_t aligned_bytes(const planner *p, size_t bytes) {
+  const size_t alignment = p->backend->device == NULL ? HOST_ALIGNMENT : DEVICE_ALIGNMENT;
+  return (bytes + alignment - 1) / alignment * alignment;
 }
 
 static size_t tensor_bytes(const planner *p, const kp_tensor *tensor) {
-  return aligned_bytes((size_t)kp_tensor_count(tensor) * kp_type_size(p->backend, tensor->type));
+  return aligned_bytes(p, kp_tensor_bytes(p->backend, tensor));
 }
 
 static int add_block(planner *p, int first, int last, size_t bytes) {
@@ -87,7 +89,7 @@ static void make_blocks(planner *p) {
       }
     }
     kp_scratch_size scratch = p->backend->scratch == NULL ? NULL : p->backend->scratch[node->operation];
-    size_t bytes = scratch == NULL ? 0 : aligned_bytes(scratch(node, p->threads));
+    size_t bytes = scratch == NULL ? 0 : aligned_bytes(p, scratch(node, p->threads));
     if (bytes > 0) p->scratch_block[n] = add_block(p, n, n, bytes);
   }
 }

@@ -26,6 +26,7 @@ struct kp_decoder {
   bool cached;
   pass single, chunk, rest;
   int32_t *history; /* (B, context): the tokens in the context, `position` of each row */
+  int32_t *places;  /* tokens and positions of a pass */
   int64_t position;
   double *logits; /* (B, V) */
   bool ready;     /* the logits are those of the last token */
@@ -85,15 +86,16 @@ static kp_status pass_for(kp_decoder *d, int64_t length, pass **p, kp_error *err
 
 /* Runs `p` over the tokens of the history from `first` on. */
 static kp_status run_pass(kp_decoder *d, const pass *p, int64_t first, kp_error *error) {
-  int32_t *tokens = kp_executor_memory(p->executor, p->network->tokens);
-  int32_t *positions = kp_executor_memory(p->executor, p->network->positions);
+  const int32_t start = (int32_t)first;
+  int32_t *tokens = d->places, *positions = tokens + d->options.batch * p->length;
   for (int64_t b = 0; b < d->options.batch; b++)
     for (int64_t t = 0; t < p->length; t++) {
       tokens[b * p->length + t] = d->history[b * d->model->context + first + t];
       positions[b * p->length + t] = (int32_t)(first + t);
     }
-  if (p->network->start != NULL)
-    *(int32_t *)kp_executor_memory(p->executor, p->network->start) = (int32_t)first;
+  kp_executor_write_int32(p->executor, p->network->tokens, tokens);
+  kp_executor_write_int32(p->executor, p->network->positions, positions);
+  if (p->network->start != NULL) kp_executor_write_int32(p->executor, p->network->start, &start);
   return kp_executor_run(p->executor, 0, p->network->graph->node_count, error);
 }
 
@@ -101,14 +103,8 @@ static kp_status run_pass(kp_decoder *d, const pass *p, int64_t first, kp_error 
 static void take_logits(kp_decoder *d, const pass *p) {
   const int64_t V = d->model->vocabulary;
   const int64_t rows = kp_tensor_rows(p->network->logits) / d->options.batch;
-  const void *memory = kp_executor_memory(p->executor, p->network->logits);
-  const bool wide = d->parameters->backend->real_size == sizeof(double);
-  for (int64_t b = 0; b < d->options.batch; b++) {
-    const int64_t from = ((b + 1) * rows - 1) * V;
-    for (int64_t v = 0; v < V; v++)
-      d->logits[b * V + v] =
-          wide ? ((const double *)memory)[from + v] : (double)((const float *)memory)[from + v];
-  }
+  for (int64_t b = 0; b < d->options.batch; b++)
+    kp_executor_read_row(p->executor, p->network->logits, (b + 1) * rows - 1, d->logits + b * V);
 }
 
 /* ---- creation ---- */
@@ -117,8 +113,9 @@ static kp_status allocate(kp_decoder *d, kp_error *error) {
   const size_t tokens = (size_t)(d->options.batch * d->model->context);
   const size_t logits = (size_t)(d->options.batch * d->model->vocabulary);
   d->history = calloc(tokens, sizeof *d->history);
+  d->places = calloc(2 * tokens, sizeof *d->places);
   d->logits = calloc(logits, sizeof *d->logits);
-  if (d->history == NULL || d->logits == NULL)
+  if (d->history == NULL || d->places == NULL || d->logits == NULL)
     return kp_fail(error, KP_ERR_MEMORY, "no memory for the tokens and logits of %lld sequences",
                    (long long)d->options.batch);
   return make_pass(d, 1, &d->single, error);
@@ -157,6 +154,7 @@ void kp_decoder_destroy(kp_decoder *d) {
   clear_pass(&d->chunk);
   clear_pass(&d->single);
   free(d->history);
+  free(d->places);
   free(d->logits);
   free(d);
 }
@@ -165,13 +163,7 @@ void kp_decoder_destroy(kp_decoder *d) {
 
 /* Before the first token of a sequence: the reference point that the histories hold for it is the origin. */
 static void clear_states(const kp_decoder *d) {
-  const pass *p = &d->single;
-  for (int i = 0; i < p->network->graph->tensor_count; i++) {
-    const kp_tensor *tensor = p->network->graph->tensors[i];
-    if (tensor->role != KP_ROLE_STATE) continue;
-    memset(kp_executor_memory(p->executor, tensor), 0,
-           (size_t)kp_tensor_count(tensor) * kp_type_size(d->parameters->backend, tensor->type));
-  }
+  kp_executor_clear_states(d->single.executor);
 }
 
 void kp_decoder_reset(kp_decoder *d) {

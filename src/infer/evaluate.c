@@ -16,6 +16,7 @@ typedef struct evaluator {
   kp_executor *executor;
   double *losses;  /* of each batch: mean over its scored tokens */
   int64_t *scored; /* tokens of each batch */
+  int32_t *tokens; /* of a batch: inputs, targets and the numbers of documents, (B, T) each */
 } evaluator;
 
 static kp_status set_up(evaluator *e, const kp_tokens *tokens, const kp_evaluation_options *options,
@@ -32,11 +33,11 @@ static kp_status set_up(evaluator *e, const kp_tokens *tokens, const kp_evaluati
   KP_TRY(kp_network_create(&trained->options, trained->parameters, build, &e->network, error));
   KP_TRY(kp_executor_create(e->network->graph, trained->backend, trained->parameters, executor, &e->executor,
                             error));
-  int32_t *positions = kp_executor_memory(e->executor, e->network->positions);
-  for (int64_t i = 0; i < rows * context; i++) positions[i] = (int32_t)(i % context);
+  kp_network_write_positions(e->network, e->executor);
   e->losses = malloc((size_t)e->validation.batches * sizeof *e->losses);
   e->scored = malloc((size_t)e->validation.batches * sizeof *e->scored);
-  return e->losses == NULL || e->scored == NULL
+  e->tokens = malloc(3 * (size_t)(rows * context) * sizeof *e->tokens);
+  return e->losses == NULL || e->scored == NULL || e->tokens == NULL
              ? kp_fail(error, KP_ERR_MEMORY, "no memory for the losses of %lld batches",
                        (long long)e->validation.batches)
              : KP_OK;
@@ -47,16 +48,20 @@ static void tear_down(evaluator *e) {
   kp_network_destroy(e->network);
   free(e->losses);
   free(e->scored);
+  free(e->tokens);
 }
 
 static kp_status run_batch(evaluator *e, int64_t batch, kp_error *error) {
-  int32_t *inputs = kp_executor_memory(e->executor, e->network->tokens);
-  int32_t *targets = kp_executor_memory(e->executor, e->network->targets);
+  const int64_t count = e->validation.rows * e->validation.context;
+  int32_t *inputs = e->tokens, *targets = inputs + count, *documents = targets + count;
   KP_TRY(kp_validation_fill(&e->validation, batch, inputs, targets, &e->scored[batch], error));
-  if (e->network->documents != NULL)
+  kp_executor_write_int32(e->executor, e->network->tokens, inputs);
+  kp_executor_write_int32(e->executor, e->network->targets, targets);
+  if (e->network->documents != NULL) {
     kp_number_documents(inputs, e->validation.rows, e->validation.context,
-                        (int32_t)kp_config_integer(e->trained->config, "data.separator"),
-                        kp_executor_memory(e->executor, e->network->documents));
+                        (int32_t)kp_config_integer(e->trained->config, "data.separator"), documents);
+    kp_executor_write_int32(e->executor, e->network->documents, documents);
+  }
   KP_TRY(kp_executor_run(e->executor, 0, e->network->graph->node_count, error));
   kp_executor_read(e->executor, e->network->loss, &e->losses[batch]);
   if (!isfinite(e->losses[batch]))

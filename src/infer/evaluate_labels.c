@@ -101,8 +101,7 @@ static kp_status set_up(evaluator *e, const kp_labelled_set *set, const kp_evalu
   KP_TRY(kp_network_create(&trained->options, trained->parameters, build, &e->network, error));
   KP_TRY(kp_executor_create(e->network->graph, trained->backend, trained->parameters, executor, &e->executor,
                             error));
-  int32_t *positions = kp_executor_memory(e->executor, e->network->positions);
-  for (int64_t i = 0; i < build.batch * build.length; i++) positions[i] = (int32_t)(i % build.length);
+  kp_network_write_positions(e->network, e->executor);
   return allocate(e, error);
 }
 

@@ -113,3 +113,12 @@ double kp_network_flops(const kp_network *network, int first, int last) {
   for (int n = first; n < last; n++) flops += node_flops(network->graph->nodes[n]);
   return flops;
 }
+
+void kp_network_write_positions(const kp_network *network, kp_executor *executor) {
+  const int64_t count = kp_tensor_count(network->positions);
+  int32_t *positions = malloc((size_t)count * sizeof *positions + 1);
+  kp_assert(positions != NULL, "out of memory for positions");
+  for (int64_t i = 0; i < count; i++) positions[i] = (int32_t)(i % network->build.length);
+  kp_executor_write_int32(executor, network->positions, positions);
+  free(positions);
+}

@@ -10,6 +10,7 @@
 #define KAPPA_MODELS_MODEL_H
 
 #include "core/config.h"
+#include "core/executor.h"
 #include "core/parameters.h"
 #include "data/task.h"
 #include "ops/ops.h"
@@ -265,6 +266,9 @@ size_t kp_model_unused_keys(const kp_config *config, const char *keys[], size_t 
 
 /* How many curvatures the heads of a block have: one each; or one, where they share latent points. */
 int64_t kp_model_head_curvatures(const kp_model_options *options);
+
+/* Tokens stand at positions 0 … T-1 of their rows: writes a network's positions. */
+void kp_network_write_positions(const kp_network *network, kp_executor *executor);
 /* κ that group `group` of `groups` of block `layer` starts with (random starts excepted). */
 double kp_curvature_start(const kp_curvature_options *curvature, int64_t layers, int64_t layer,
                           int64_t groups, int64_t group);

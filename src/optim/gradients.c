@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "core/assert.h"
+#include "core/memory.h"
 #include "optim/element.h"
 
 /* A norm is summed over this many parts and then over the parts in order. */
@@ -42,7 +43,11 @@ double kp_gradient_norm(const kp_parameters *parameters, int threads) {
 }
 
 void kp_gradient_zero(kp_parameters *parameters, int threads) {
-  const size_t size = parameters->backend->real_size;
+  const size_t size = parameters->backend->wide_size;
+  if (parameters->backend->device != NULL) {
+    kp_memory_fill(parameters->backend, parameters->gradients, 0, (size_t)parameters->total * size, NULL);
+    return;
+  }
   threads = kp_thread_count(threads);
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int part = 0; part < threads; part++) {

@@ -1,8 +1,10 @@
 #include "optim/manifold.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "core/assert.h"
+#include "ops/ops.h"
 #include "optim/element.h"
 #include "optim/passes.h"
 
@@ -116,9 +118,30 @@ static void retract_parameter(const kp_parameters *parameters, const kp_paramete
     }
 }
 
+/* A device's parameter, brought to the host and back. */
+static void retract_by_copy(kp_parameters *parameters, int index) {
+  kp_parameter parameter = parameters->list[index];
+  double *values = malloc((size_t)parameter.count * sizeof *values + 1);
+  kp_assert(values != NULL, "out of memory for a copy of %s", parameter.name);
+  const kp_parameters copy = {.list = &parameter, .count = 1, .backend = kp_backend_ref(), .values = values};
+  kp_parameters_read(parameters, parameters->values, index, values);
+  parameter.offset = 0;
+  retract_parameter(&copy, &parameter);
+  kp_parameters_write(parameters, parameters->values, index, values);
+  free(values);
+}
+
+static bool leaves_its_manifold(const kp_parameter *parameter) {
+  return parameter->used && parameter->manifold != KP_MANIFOLD_NONE;
+}
+
 void kp_parameters_retract(kp_parameters *parameters, int threads) {
+  if (parameters->backend->device != NULL) {
+    for (int p = 0; p < parameters->count; p++)
+      if (leaves_its_manifold(&parameters->list[p])) retract_by_copy(parameters, p);
+    return;
+  }
 #pragma omp parallel for schedule(dynamic) num_threads(kp_thread_count(threads))
   for (int p = 0; p < parameters->count; p++)
-    if (parameters->list[p].used && parameters->list[p].manifold != KP_MANIFOLD_NONE)
-      retract_parameter(parameters, &parameters->list[p]);
+    if (leaves_its_manifold(&parameters->list[p])) retract_parameter(parameters, &parameters->list[p]);
 }

@@ -171,6 +171,13 @@ size_t kp_optimizer_scratch_bytes(const kp_parameters *parameters, const kp_opti
   return scratch_share(parameters, options, backend) * (size_t)kp_thread_count(threads);
 }
 
+void kp_optimizer_name_moments(kp_parameters *parameters, const kp_optimizer_options *options) {
+  for (int p = 0; p < parameters->count; p++)
+    parameters->list[p].moments = moments_of(kp_optimizer_update(options, &parameters->list[p]));
+  for (int p = 0; p < parameters->count; p++)
+    if (parameters->list[p].counter > 0) parameters->list[parameters->list[p].counter - 1].moments = 1;
+}
+
 kp_status kp_optimizer_create(kp_parameters *parameters, const kp_optimizer_options *options, int threads,
                               kp_optimizer **result, kp_error *error) {
   kp_assert(parameters->moment2 != NULL, "an optimizer of parameters that were not allocated for training");
@@ -190,12 +197,8 @@ kp_status kp_optimizer_create(kp_parameters *parameters, const kp_optimizer_opti
     return status;
   }
   o->scratch = scratch;
-  for (int p = 0; p < parameters->count; p++) {
-    parameters->list[p].moments = moments_of(kp_optimizer_update(options, &parameters->list[p]));
-    cut_parameter(o, p);
-  }
-  for (int p = 0; p < parameters->count; p++)
-    if (parameters->list[p].counter > 0) parameters->list[parameters->list[p].counter - 1].moments = 1;
+  kp_optimizer_name_moments(parameters, options);
+  for (int p = 0; p < parameters->count; p++) cut_parameter(o, p);
   if (o->matrices.count > 0)
     qsort(o->matrices.list, (size_t)o->matrices.count, sizeof *o->matrices.list, larger_first);
   o->one_by_one = o->matrices.count < o->threads;

@@ -55,8 +55,11 @@ const char *kp_update_text(kp_update update);
 
 typedef struct kp_optimizer kp_optimizer;
 
-/* Of `parameters`, which must outlive it and be allocated for training.  Says in their table how many moments
- * each has.  0 threads are all processors. */
+/* Says in the parameters' table how many moments each has. */
+void kp_optimizer_name_moments(kp_parameters *parameters, const kp_optimizer_options *options);
+
+/* Of `parameters`, which must outlive it and be allocated for training in the host's memory.  0 threads are
+ * all processors. */
 kp_status kp_optimizer_create(kp_parameters *parameters, const kp_optimizer_options *options, int threads,
                               kp_optimizer **optimizer, kp_error *error);
 void kp_optimizer_destroy(kp_optimizer *optimizer);

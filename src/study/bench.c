@@ -7,6 +7,7 @@
 
 #include "core/assert.h"
 #include "core/random.h"
+#include "optim/stepper.h"
 #include "train/settings.h"
 
 /* One configuration with what a step of it needs. */
@@ -14,14 +15,14 @@ typedef struct subject {
   kp_model_options options;
   kp_train_settings settings;
   kp_engine *engine;
-  kp_optimizer *optimizer;
+  kp_stepper *stepper;
   kp_batch batch; /* owned */
   double *milliseconds;
   int64_t steps_done;
 } subject;
 
 static void subject_destroy(subject *s) {
-  kp_optimizer_destroy(s->optimizer);
+  kp_stepper_destroy(s->stepper);
   kp_engine_destroy(s->engine);
   kp_model_options_destroy(&s->options);
   free(s->batch.inputs);
@@ -38,8 +39,8 @@ static kp_status subject_create(subject *s, const kp_config *config, const kp_be
   s->options.packed = s->settings.packing != KP_PACKING_NONE;
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
                           options->threads, &s->engine, error));
-  KP_TRY(kp_optimizer_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,
-                             &s->optimizer, error));
+  KP_TRY(kp_stepper_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,
+                           &s->stepper, error));
   const int64_t tokens = s->settings.batch * s->options.context;
   const uint64_t vocabulary = (uint64_t)s->options.vocabulary;
   const uint64_t labels = s->options.task == KP_TASK_LANGUAGE ? vocabulary : (uint64_t)s->options.classes;
@@ -58,21 +59,33 @@ static kp_status subject_create(subject *s, const kp_config *config, const kp_be
 }
 
 /* A whole training step, as the trainer makes it. */
-static kp_status step(subject *s, int threads, double *milliseconds, kp_error *error) {
-  const double start = omp_get_wtime();
-  kp_parameters *parameters = kp_engine_parameters(s->engine);
-  double loss;
-  kp_gradient_zero(parameters, threads);
-  for (int64_t m = 0; m < s->settings.accumulate; m++)
-    KP_TRY(kp_engine_accumulate(s->engine, &s->batch, 1 / (double)s->settings.accumulate,
-                                (uint64_t)s->steps_done, &loss, error));
-  const double norm = kp_gradient_norm(parameters, threads);
-  if (!isfinite(norm))
-    return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
+static kp_status submit_step(subject *s, kp_error *error) {
+  const double weight = 1 / (double)s->settings.accumulate;
+  KP_TRY(kp_stepper_begin(s->stepper, 1, 1, error));
+  for (int64_t m = 0; m < s->settings.accumulate; m++) {
+    KP_TRY(kp_engine_accumulate(s->engine, &s->batch, weight, (uint64_t)s->steps_done, error));
+    KP_TRY(kp_stepper_add_loss(s->stepper, kp_engine_loss(s->engine), weight, error));
+  }
   s->steps_done++;
-  kp_optimizer_step(s->optimizer, s->steps_done, 1, norm > 1 ? 1 / norm : 1);
-  *milliseconds = (omp_get_wtime() - start) * 1e3;
+  return kp_stepper_submit(s->stepper, error);
+}
+
+/* Milliseconds of a step, the mean of `run` steps. */
+static kp_status steps(subject *s, int run, double *milliseconds, kp_error *error) {
+  const double start = omp_get_wtime();
+  kp_step_outcome outcome;
+  for (int i = 0; i < run; i++) KP_TRY(submit_step(s, error));
+  KP_TRY(kp_stepper_outcome(s->stepper, &outcome, error));
+  if (outcome.skipped > 0)
+    return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
+  *milliseconds = (omp_get_wtime() - start) * 1e3 / run;
   return KP_OK;
+}
+
+/* Steps of a device are timed in runs, as training makes them: without waiting for each. */
+static kp_status step(subject *s, double *milliseconds, kp_error *error) {
+  enum { RUN = 10 };
+  return steps(s, kp_stepper_is_asynchronous(s->stepper) ? RUN : 1, milliseconds, error);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -98,7 +111,6 @@ static kp_bench_step summarise(subject *s, int steps) {
 
 kp_status kp_bench_steps(kp_config *const *configs, int count, const kp_bench_options *options,
                          kp_bench_step *results, kp_error *error) {
-  const int threads = kp_thread_count(options->threads);
   subject *subjects = calloc((size_t)count, sizeof *subjects);
   kp_assert(subjects != NULL, "out of memory");
   kp_status status = KP_OK;
@@ -107,7 +119,7 @@ kp_status kp_bench_steps(kp_config *const *configs, int count, const kp_bench_op
   for (int n = -options->warmup; n < options->steps && status == KP_OK; n++)
     for (int i = 0; i < count && status == KP_OK; i++) {
       double milliseconds = 0;
-      status = step(&subjects[i], threads, &milliseconds, error);
+      status = step(&subjects[i], &milliseconds, error);
       if (n >= 0) subjects[i].milliseconds[n] = milliseconds;
     }
   for (int i = 0; i < count && status == KP_OK; i++) results[i] = summarise(&subjects[i], options->steps);
@@ -148,16 +160,13 @@ static int slowest_first(const void *a, const void *b) {
 
 kp_status kp_bench_operators(const kp_config *config, const kp_bench_options *options,
                              kp_bench_operator *results, int *count, kp_error *error) {
-  const int threads = kp_thread_count(options->threads);
   subject s = {0};
   double milliseconds;
   *count = 0;
   kp_status status = subject_create(&s, config, options, error);
-  for (int n = 0; n < options->warmup && status == KP_OK; n++)
-    status = step(&s, threads, &milliseconds, error);
+  for (int n = 0; n < options->warmup && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) kp_executor_profile(kp_engine_executor(s.engine), true);
-  for (int n = 0; n < options->steps && status == KP_OK; n++)
-    status = step(&s, threads, &milliseconds, error);
+  for (int n = 0; n < options->steps && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) {
     const kp_network *network = kp_engine_network(s.engine);
     const double *seconds = kp_executor_node_seconds(kp_engine_executor(s.engine));

@@ -65,12 +65,6 @@ static double *room_for(int64_t count) {
   return list;
 }
 
-static void write_positions(kp_model_pass *p) {
-  int32_t *positions = kp_executor_memory(p->executor, p->network->positions);
-  for (int64_t i = 0; i < kp_tensor_count(p->network->positions); i++)
-    positions[i] = (int32_t)(i % p->network->build.length);
-}
-
 kp_status kp_model_pass_open(kp_model_pass *p, const kp_model_options *options, kp_parameters *parameters,
                              int64_t rows, uint64_t seed, const kp_backend *backend, int threads,
                              kp_error *error) {
@@ -86,7 +80,7 @@ kp_status kp_model_pass_open(kp_model_pass *p, const kp_model_options *options, 
   }
   KP_TRY(kp_executor_create(p->network->graph, backend, parameters, (kp_executor_options){.threads = threads},
                             &p->executor, error));
-  write_positions(p);
+  kp_network_write_positions(p->network, p->executor);
   p->states = room_for(rows * options->context * options->width);
   p->numbers = room_for(largest);
   return KP_OK;

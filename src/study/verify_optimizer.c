@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/assert.h"
-#include "optim/optimizer.h"
+#include "optim/stepper.h"
 #include "optim/orthogonalize.h"
 #include "study/verify_private.h"
 #include "train/settings.h"
@@ -121,16 +121,17 @@ static kp_status add_matrices(const kp_case *c, kp_parameters *parameters, kp_er
   return KP_OK;
 }
 
-static kp_status muon_steps(const kp_case *c, kp_parameters *parameters, kp_optimizer *optimizer,
+static kp_status muon_steps(const kp_case *c, kp_parameters *parameters, kp_stepper *stepper,
                             kp_error *error) {
   const double tolerance = kp_case_is_double(c) ? 1e-9 : 1e-6;
   char name[64];
   for (int step = 0; step < MUON_STEPS; step++) {
+    KP_TRY(kp_stepper_begin(stepper, 1, 0, error));
     for (int p = 0; p < parameters->count; p++) {
       snprintf(name, sizeof name, "p%d/grad_step%d", p, step);
       KP_TRY(set(c, parameters, parameters->gradients, p, name, error));
     }
-    kp_optimizer_step(optimizer, step + 1, 1, 1);
+    KP_TRY(kp_stepper_submit(stepper, error));
     for (int p = 0; p < parameters->count; p++) {
       snprintf(name, sizeof name, "p%d/after_step%d_f64", p, step);
       KP_TRY(check(c, parameters, parameters->values, p, parameters->list[p].shape[1], name, false, tolerance,
@@ -153,11 +154,11 @@ static kp_status verify_muon(const kp_case *c, kp_error *error) {
                                                  .nesterov = strstr(c->report->name, "nesterov") != NULL,
                                                  .steps = 5}};
   kp_parameters *parameters = kp_parameters_create();
-  kp_optimizer *optimizer = NULL;
+  kp_stepper *stepper = NULL;
   kp_status status = add_matrices(c, parameters, error);
-  if (status == KP_OK) status = kp_optimizer_create(parameters, &options, c->threads, &optimizer, error);
-  if (status == KP_OK) status = muon_steps(c, parameters, optimizer, error);
-  kp_optimizer_destroy(optimizer);
+  if (status == KP_OK) status = kp_stepper_create(parameters, &options, c->threads, &stepper, error);
+  if (status == KP_OK) status = muon_steps(c, parameters, stepper, error);
+  kp_stepper_destroy(stepper);
   kp_parameters_destroy(parameters);
   return status;
 }
@@ -166,15 +167,16 @@ static kp_status verify_muon(const kp_case *c, kp_error *error) {
 
 /* The published transport goes through the distance of the two points, which for short steps is not resolved;
  * the closed form differs from it by 5e-7. */
-static kp_status points_steps(const kp_case *c, kp_parameters *parameters, kp_optimizer *optimizer,
+static kp_status points_steps(const kp_case *c, kp_parameters *parameters, kp_stepper *stepper,
                               const double *rates, int64_t steps, kp_error *error) {
   const bool wide = kp_case_is_double(c);
   const int64_t columns = parameters->list[0].shape[1];
   char name[32];
   for (int64_t step = 0; step < steps; step++) {
+    KP_TRY(kp_stepper_begin(stepper, rates[step], 0, error));
     snprintf(name, sizeof name, "in/grad%lld", (long long)step);
     KP_TRY(set(c, parameters, parameters->gradients, 0, name, error));
-    kp_optimizer_step(optimizer, step + 1, rates[step], 1);
+    KP_TRY(kp_stepper_submit(stepper, error));
     snprintf(name, sizeof name, "out/p%lld", (long long)step + 1);
     KP_TRY(check(c, parameters, parameters->values, 0, columns, name, true, wide ? 1e-7 : 5e-6, error));
     snprintf(name, sizeof name, "out/m%lld", (long long)step + 1);
@@ -203,15 +205,15 @@ static kp_status verify_points(const kp_case *c, kp_error *error) {
   const kp_optimizer_options options = {
       .adamw = {.learning_rate = 1, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8}};
   kp_parameters *parameters = kp_parameters_create();
-  kp_optimizer *optimizer = NULL;
+  kp_stepper *stepper = NULL;
   double *rates = NULL;
   int64_t steps = 0;
   kp_status status = make_points(c, parameters, error);
   if (status == KP_OK) status = kp_case_values(c, "cfg/lr", false, &rates, &steps, error);
-  if (status == KP_OK) status = kp_optimizer_create(parameters, &options, c->threads, &optimizer, error);
-  if (status == KP_OK) status = points_steps(c, parameters, optimizer, rates, steps, error);
+  if (status == KP_OK) status = kp_stepper_create(parameters, &options, c->threads, &stepper, error);
+  if (status == KP_OK) status = points_steps(c, parameters, stepper, rates, steps, error);
   free(rates);
-  kp_optimizer_destroy(optimizer);
+  kp_stepper_destroy(stepper);
   kp_parameters_destroy(parameters);
   return status;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/assert.h"
-#include "optim/optimizer.h"
+#include "optim/stepper.h"
 #include "study/verify_subject.h"
 
 /* What a family's script trains with, and where the parameters after a step are found. */
@@ -35,7 +35,7 @@ typedef struct trial {
   const kp_case *c;
   const recipe *recipe;
   kp_subject subject, exact;
-  kp_optimizer *optimizer;
+  kp_stepper *stepper;
   double *losses, *norms;
   int64_t steps;
 } trial;
@@ -74,15 +74,18 @@ static kp_status check_parameters(trial *t, const char *prefix, kp_error *error)
 static kp_status step(trial *t, int64_t number, kp_error *error) {
   const double clip = 1.0, tolerance = kp_case_is_double(t->c) ? 1e-8 : 1e-5;
   const double want = t->losses[number - 1], want_norm = t->norms[number - 1];
-  double loss;
+  const kp_subject *s = &t->subject;
+  kp_step_outcome outcome;
   char prefix[32];
+  KP_TRY(kp_stepper_begin(t->stepper, 1, clip, error));
   KP_TRY(kp_subject_run(&t->subject, error));
-  kp_executor_read(t->subject.executor, t->subject.network->loss, &loss);
-  const double norm = kp_gradient_norm(t->subject.parameters, t->c->threads);
-  kp_case_check(t->c, fabs(loss - want) / fabs(want), tolerance, "loss of step %lld", (long long)number);
-  kp_case_check(t->c, fabs(norm - want_norm) / want_norm, 10 * tolerance, "gradient norm of step %lld",
+  KP_TRY(kp_stepper_add_loss(t->stepper, kp_executor_memory(s->executor, s->network->loss), 1, error));
+  KP_TRY(kp_stepper_submit(t->stepper, error));
+  KP_TRY(kp_stepper_outcome(t->stepper, &outcome, error));
+  kp_case_check(t->c, fabs(outcome.loss - want) / fabs(want), tolerance, "loss of step %lld",
                 (long long)number);
-  kp_optimizer_step(t->optimizer, number, 1, norm > clip ? clip / (norm + 1e-6) : 1);
+  kp_case_check(t->c, fabs(outcome.norm - want_norm) / want_norm, 10 * tolerance,
+                "gradient norm of step %lld", (long long)number);
   snprintf(prefix, sizeof prefix, "after_step%lld/", (long long)number);
   return check_parameters(t, prefix, error);
 }
@@ -101,7 +104,7 @@ static kp_status prepare(trial *t, kp_error *error) {
   KP_TRY(kp_case_values(t->c, "losses", false, &t->losses, &t->steps, error));
   KP_TRY(kp_case_values(t->c, "grad_norms", false, &t->norms, &norms, error));
   if (norms != t->steps) return kp_fail(error, KP_ERR_INPUT, "losses and grad_norms differ in length");
-  return kp_optimizer_create(t->subject.parameters, &options, t->c->threads, &t->optimizer, error);
+  return kp_stepper_create(t->subject.parameters, &options, t->c->threads, &t->stepper, error);
 }
 
 static kp_status run(trial *t, kp_error *error) {
@@ -118,7 +121,7 @@ kp_status kp_verify_train(const kp_case *c, kp_error *error) {
   kp_status status = run(&t, error);
   free(t.losses);
   free(t.norms);
-  kp_optimizer_destroy(t.optimizer);
+  kp_stepper_destroy(t.stepper);
   kp_subject_destroy(&t.exact);
   kp_subject_destroy(&t.subject);
   return status;

@@ -9,7 +9,7 @@
 #include "core/assert.h"
 #include "core/json_text.h"
 #include "core/path.h"
-#include "optim/optimizer.h"
+#include "optim/stepper.h"
 #include "study/verify_names.h"
 #include "study/verify_subject.h"
 #include "train/expert_load.h"
@@ -19,7 +19,7 @@ typedef struct trial {
   const kp_case *c;
   kp_case source; /* the case with parameters and batch */
   kp_subject subject;
-  kp_optimizer *optimizer;
+  kp_stepper *stepper;
   kp_expert_load load;
   double learning_rate, clip, decay;
   kp_schedule schedule;
@@ -86,24 +86,27 @@ static kp_status prepare(trial *t, kp_error *error) {
                                                   .epsilon = 1e-8,
                                                   .weight_decay = t->decay,
                                                   .curvature_rate_multiplier = 1}};
-  return kp_optimizer_create(t->subject.parameters, &options, t->c->threads, &t->optimizer, error);
+  return kp_stepper_create(t->subject.parameters, &options, t->c->threads, &t->stepper, error);
 }
 
 static kp_status step(trial *t, int64_t k, kp_error *error) {
   const double tolerance = kp_case_is_double(t->c) ? 1e-8 : 1e-4;
   const kp_subject *s = &t->subject;
   const double factor = kp_schedule_factor(&t->schedule, k);
-  double loss, balance = 0;
+  kp_step_outcome outcome;
+  double balance = 0;
+  KP_TRY(kp_stepper_begin(t->stepper, factor, t->clip, error));
   KP_TRY(kp_subject_run(&t->subject, error));
-  kp_executor_read(s->executor, s->network->loss, &loss);
+  KP_TRY(kp_stepper_add_loss(t->stepper, kp_executor_memory(s->executor, s->network->loss), 1, error));
   if (s->network->balance != NULL) kp_executor_read(s->executor, s->network->balance, &balance);
-  const double norm = kp_gradient_norm(s->parameters, t->c->threads);
+  KP_TRY(kp_stepper_submit(t->stepper, error));
+  KP_TRY(kp_stepper_outcome(t->stepper, &outcome, error));
   const long long name = (long long)k + 1;
-  kp_case_check(t->c, fabs(loss - t->losses[2 * k]), tolerance, "loss of step %lld", name);
+  kp_case_check(t->c, fabs(outcome.loss - t->losses[2 * k]), tolerance, "loss of step %lld", name);
   kp_case_check(t->c, fabs(balance - t->losses[2 * k + 1]), tolerance, "balance loss of step %lld", name);
-  kp_case_check(t->c, fabs(norm - t->norms[k]) / t->norms[k], tolerance, "gradient norm of step %lld", name);
+  kp_case_check(t->c, fabs(outcome.norm - t->norms[k]) / t->norms[k], tolerance, "gradient norm of step %lld",
+                name);
   kp_case_check(t->c, fabs(t->learning_rate * factor - t->rates[k]), 1e-12, "rate of step %lld", name);
-  kp_optimizer_step(t->optimizer, k + 1, factor, norm > t->clip ? t->clip / (norm + 1e-6) : 1);
   kp_expert_load_add(&t->load, s->executor);
   kp_expert_load_balance(&t->load, s->parameters);
   return KP_OK;
@@ -173,7 +176,7 @@ kp_status kp_verify_train_from(const kp_case *c, kp_error *error) {
   trial t = {.c = c};
   kp_status status = run(&t, error);
   kp_expert_load_destroy(&t.load);
-  kp_optimizer_destroy(t.optimizer);
+  kp_stepper_destroy(t.stepper);
   kp_subject_destroy(&t.subject);
   kp_safetensors_close(t.source.file);
   json_decref(t.source.json);

@@ -12,11 +12,16 @@
 #include "train/settings.h"
 
 static kp_dtype dtype_of(const kp_parameters *parameters) {
-  return parameters->backend->real_size == sizeof(double) ? KP_F64 : KP_F32;
+  return parameters->backend->wide_size == sizeof(double) ? KP_F64 : KP_F32;
 }
 
-static void *element(const kp_parameters *parameters, void *buffer, int64_t offset) {
-  return (char *)buffer + (size_t)offset * parameters->backend->real_size;
+/* Room on the host for any one parameter. */
+static kp_status create_room(const kp_parameters *parameters, void **room, kp_error *error) {
+  int64_t largest = 0;
+  for (int i = 0; i < parameters->count; i++)
+    if (parameters->list[i].count > largest) largest = parameters->list[i].count;
+  return kp_buffer_create((size_t)largest * parameters->backend->wide_size, "a parameter of a checkpoint",
+                          room, error);
 }
 
 /* ---- writing ---- */
@@ -36,16 +41,22 @@ static kp_status declare(kp_safetensors_writer *writer, const kp_parameters *par
 }
 
 static kp_status write_buffer(kp_safetensors_writer *writer, const kp_parameters *parameters,
-                              const char *prefix, int moment, void *buffer, kp_error *error) {
-  for (int i = 0; i < parameters->count; i++) {
+                              const char *prefix, int moment, const void *buffer, kp_error *error) {
+  void *room;
+  KP_TRY(create_room(parameters, &room, error));
+  kp_status status = KP_OK;
+  for (int i = 0; i < parameters->count && status == KP_OK; i++) {
     const kp_parameter *p = &parameters->list[i];
     char name[256];
     if (p->moments < moment) continue;
     snprintf(name, sizeof name, "%s%s", prefix, p->name);
-    KP_TRY(kp_safetensors_writer_write(writer, name, element(parameters, buffer, p->offset),
-                                       (size_t)p->count * parameters->backend->real_size, error));
+    status = kp_parameters_copy_out(parameters, buffer, i, room, error);
+    if (status == KP_OK)
+      status = kp_safetensors_writer_write(writer, name, room,
+                                           (size_t)p->count * parameters->backend->wide_size, error);
   }
-  return KP_OK;
+  kp_buffer_destroy(room);
+  return status;
 }
 
 static kp_status write_model(const char *folder, const kp_parameters *parameters, kp_error *error) {
@@ -172,17 +183,22 @@ kp_status kp_checkpoint_write(const char *run, const kp_parameters *parameters, 
 
 static kp_status read_buffer(kp_safetensors *file, const char *prefix, int moment, kp_parameters *parameters,
                              void *buffer, kp_error *error) {
-  for (int i = 0; i < parameters->count; i++) {
+  void *room;
+  KP_TRY(create_room(parameters, &room, error));
+  kp_status status = KP_OK;
+  for (int i = 0; i < parameters->count && status == KP_OK; i++) {
     const kp_parameter *p = &parameters->list[i];
     const kp_safetensors_entry *entry;
     char name[256];
     if (p->moments < moment) continue;
     snprintf(name, sizeof name, "%s%s", prefix, p->name);
     if (!p->used && kp_safetensors_find(file, name) == NULL) continue;
-    KP_TRY(kp_safetensors_require_shape(file, name, p->dimensions, p->shape, &entry, error));
-    KP_TRY(kp_safetensors_read(entry, dtype_of(parameters), element(parameters, buffer, p->offset), error));
+    status = kp_safetensors_require_shape(file, name, p->dimensions, p->shape, &entry, error);
+    if (status == KP_OK) status = kp_safetensors_read(entry, dtype_of(parameters), room, error);
+    if (status == KP_OK) status = kp_parameters_copy_in(parameters, buffer, i, room, error);
   }
-  return KP_OK;
+  kp_buffer_destroy(room);
+  return status;
 }
 
 kp_status kp_parameters_load(const char *path, kp_parameters *parameters, kp_error *error) {

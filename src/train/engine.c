@@ -3,6 +3,7 @@
 
 #include "core/assert.h"
 #include "train/expert_load.h"
+#include "optim/stepper.h"
 #include "train/trainer.h"
 
 struct kp_engine {
@@ -16,11 +17,24 @@ struct kp_engine {
   size_t process_bytes; /* resident before the large buffers were made */
 };
 
-/* Tokens stand at positions 0 … T-1 of their rows. */
-static void write_positions(const kp_network *network, kp_executor *executor) {
-  int32_t *positions = kp_executor_memory(executor, network->positions);
-  for (int64_t i = 0; i < kp_tensor_count(network->positions); i++)
-    positions[i] = (int32_t)(i % network->build.length);
+/* A GPU's memory is all there is: a step that does not fit is refused before anything is made. */
+static kp_status refuse_too_large(const kp_engine *engine, const kp_backend *backend, int threads,
+                                  kp_error *error) {
+  const double mib = 1024.0 * 1024.0;
+  if (backend->device == NULL) return KP_OK;
+  kp_plan *plan = kp_plan_create(engine->network->graph, backend, kp_thread_count(threads));
+  kp_parameters_lay_out(engine->parameters, backend);
+  const kp_memory_plan memory = kp_memory_plan_of(engine->parameters, backend, plan->arena_bytes, 0, 0);
+  const size_t available = backend->device->free_bytes(backend->device);
+  kp_plan_destroy(plan);
+  if (memory.total <= available) return KP_OK;
+  return kp_fail(error, KP_ERR_MEMORY,
+                 "a step needs %.0f MiB on %s (%.0f MiB for parameters, gradients and moments, %.0f MiB for "
+                 "activations) and %.0f MiB are free: use a smaller train.batch with a larger "
+                 "train.accumulate, train.recompute=true, or --device cuda in bfloat16",
+                 (double)memory.total / mib, backend->name,
+                 (double)(memory.parameters + memory.gradients + memory.moments) / mib,
+                 (double)memory.activations / mib, (double)available / mib);
 }
 
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
@@ -32,19 +46,20 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
+  KP_TRY(refuse_too_large(engine, backend, threads, error));
   KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
   kp_parameters_initialise(engine->parameters, seed);
   kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
-  write_positions(engine->network, engine->executor);
+  kp_network_write_positions(engine->network, engine->executor);
   kp_expert_load_init(&engine->load, options, engine->network);
   if (options->dropout == 0) return KP_OK;
   shape.mode = KP_BUILD_EVALUATE;
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
   KP_TRY(kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
                             &engine->evaluator, error));
-  write_positions(engine->evaluation, engine->evaluator);
+  kp_network_write_positions(engine->evaluation, engine->evaluator);
   return KP_OK;
 }
 
@@ -101,15 +116,18 @@ void kp_network_write_batch(const kp_network *network, kp_executor *executor, co
 }
 
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
-                               double *loss, kp_error *error) {
+                               kp_error *error) {
   const kp_network *network = engine->network;
   kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
-  kp_executor_read(engine->executor, network->loss, loss);
   kp_expert_load_add(&engine->load, engine->executor);
   return KP_OK;
+}
+
+const void *kp_engine_loss(const kp_engine *engine) {
+  return kp_executor_memory(engine->executor, engine->network->loss);
 }
 
 void kp_engine_end_step(kp_engine *engine, bool taken) {
@@ -132,6 +150,6 @@ kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_opti
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
   if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
   const kp_backend *backend = engine->parameters->backend;
-  const size_t scratch = kp_optimizer_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
+  const size_t scratch = kp_stepper_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
   return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);
 }

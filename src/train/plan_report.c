@@ -4,6 +4,7 @@
 
 #include "backend/cpu/limits.h"
 #include "core/assert.h"
+#include "optim/stepper.h"
 #include "train/data_source.h"
 
 /* ---- what is alive at the peak ---- */
@@ -108,7 +109,7 @@ static kp_status plan_step(kp_plan_report *r, kp_error *error) {
   r->plan = kp_plan_create(r->network->graph, r->backend, r->threads);
   KP_TRY(evaluation_arena(r, &evaluation, error));
   const size_t scratch =
-      kp_optimizer_scratch_bytes(r->parameters, &r->settings.optimizer, r->backend, r->threads);
+      kp_stepper_scratch_bytes(r->parameters, &r->settings.optimizer, r->backend, r->threads);
   r->memory =
       kp_memory_plan_of(r->parameters, r->backend, r->plan->arena_bytes + evaluation, scratch, process);
   return KP_OK;

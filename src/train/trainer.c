@@ -15,6 +15,7 @@
 #include "core/atomic_file.h"
 #include "core/json_text.h"
 #include "core/random.h"
+#include "optim/stepper.h"
 #include "train/data_source.h"
 #include "train/feed.h"
 #include "train/metrics.h"
@@ -31,13 +32,14 @@ typedef struct trainer {
   kp_data_source data;
   kp_feed feed;
   kp_engine *engine;
-  kp_optimizer *optimizer;
+  kp_stepper *stepper;
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
   double *logits;     /* of a batch of labelled examples, (B, K) or (B, T, K); else NULL */
   double seconds_now; /* of this process's training, for the rate */
-  int64_t steps_now;
+  double since;       /* when the steps began that are not in it yet */
+  int64_t steps_now, steps_timed;
   kp_error reason; /* of the first skipped step since the last report */
   bool restarted;  /* a resumed run that had no checkpoint yet */
 } trainer;
@@ -160,7 +162,12 @@ static kp_status start_or_resume(trainer *t, kp_error *error) {
     t->restarted = true; /* stopped before its first checkpoint */
     return KP_OK;
   }
-  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) return KP_OK;
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK)
+    return kp_stepper_resume(t->stepper,
+                             &(kp_step_outcome){.taken = t->state.adam_steps,
+                                                .skipped = t->state.skipped,
+                                                .skipped_in_a_row = t->state.skipped_in_a_row},
+                             error);
   return kp_context(error,
                     "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
                     (long long)step, t->run, (long long)step);
@@ -175,8 +182,8 @@ static kp_status set_up(trainer *t, kp_error *error) {
   KP_TRY(open_data(t, error));
   KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
                           &t->engine, error));
-  KP_TRY(kp_optimizer_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads,
-                             &t->optimizer, error));
+  KP_TRY(kp_stepper_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads, &t->stepper,
+                           error));
   if (!t->options->resume)
     KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
@@ -185,7 +192,7 @@ static kp_status set_up(trainer *t, kp_error *error) {
 
 static void tear_down(trainer *t) {
   kp_metrics_close(&t->metrics);
-  kp_optimizer_destroy(t->optimizer);
+  kp_stepper_destroy(t->stepper);
   kp_engine_destroy(t->engine);
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
@@ -197,17 +204,16 @@ static void tear_down(trainer *t) {
 
 /* ---- a step ---- */
 
-/* All micro-batches of the present step; the mean of their losses. */
-static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
+/* All micro-batches of the present step, from zero gradients. */
+static kp_status accumulate(trainer *t, kp_error *error) {
   const int64_t micro = t->settings.accumulate;
-  kp_gradient_zero(kp_engine_parameters(t->engine), t->threads);
-  *loss = 0;
+  const double factor = kp_schedule_factor(&t->settings.schedule, t->state.step);
+  KP_TRY(kp_stepper_begin(t->stepper, factor, t->settings.clip, error));
   for (int64_t m = 0; m < micro; m++) {
-    double part;
     KP_TRY(kp_feed_training(&t->feed, t->state.step, m, error));
     KP_TRY(kp_engine_accumulate(t->engine, &t->feed.batch, 1 / (double)micro,
-                                (uint64_t)(t->state.step * micro + m), &part, error));
-    *loss += part / (double)micro;
+                                (uint64_t)(t->state.step * micro + m), error));
+    KP_TRY(kp_stepper_add_loss(t->stepper, kp_engine_loss(t->engine), 1 / (double)micro, error));
   }
   return KP_OK;
 }
@@ -215,28 +221,36 @@ static kp_status accumulate(trainer *t, double *loss, kp_error *error) {
 /* The gradient that is not finite, or else the largest: its parameter. */
 static const kp_parameter *worst_gradient(const kp_parameters *parameters, double *worst) {
   const kp_parameter *found = NULL;
+  double *gradient = malloc((size_t)parameters->total * sizeof *gradient);
+  kp_assert(gradient != NULL, "out of memory for a copy of a gradient");
   *worst = -1;
   for (int p = 0; p < parameters->count; p++) {
     const kp_parameter *parameter = &parameters->list[p];
     if (!parameter->trainable || !parameter->used) continue;
+    kp_parameters_read(parameters, parameters->gradients, p, gradient);
     for (int64_t i = 0; i < parameter->count; i++) {
-      const double size = fabs(kp_parameters_element(parameters, parameters->gradients, p, i));
+      const double size = fabs(gradient[i]);
       if (size <= *worst) continue;
       found = parameter;
       *worst = size;
-      if (!isfinite(size)) return found;
+      if (!isfinite(size)) break;
     }
+    if (!isfinite(*worst)) break;
   }
+  free(gradient);
   return found;
 }
 
-/* Runs the present step again and stops at the first operator whose output is not finite. */
+/* Runs the last step again and stops at the first operator whose output is not finite. */
 static kp_status explain(trainer *t, kp_error *error) {
-  double loss, worst;
+  double worst;
   kp_executor *executor = kp_engine_executor(t->engine);
+  t->state.step--;
   kp_executor_set_trap(executor, true);
-  kp_status status = accumulate(t, &loss, error);
+  kp_gradient_zero(kp_engine_parameters(t->engine), t->threads);
+  kp_status status = accumulate(t, error);
   kp_executor_set_trap(executor, false);
+  t->state.step++;
   if (status != KP_OK) return status;
   const kp_parameter *parameter = worst_gradient(kp_engine_parameters(t->engine), &worst);
   return kp_fail(
@@ -245,12 +259,10 @@ static kp_status explain(trainer *t, kp_error *error) {
       parameter->name);
 }
 
-/* A step whose loss or gradient is not finite changes nothing and is counted.  Where the first since the last
+/* A step whose loss or gradient is not finite changed nothing and was counted.  Where one since the last
  * report came from is said in the next one; too many in a row end the run. */
-static kp_status skip(trainer *t, kp_progress *p, kp_error *error) {
-  const long long step = (long long)t->state.step + 1;
-  t->state.skipped++;
-  t->state.skipped_in_a_row++;
+static kp_status skipped(trainer *t, kp_progress *p, kp_error *error) {
+  const long long step = (long long)t->state.step;
   if (t->state.skipped_in_a_row >= t->settings.skip_limit) {
     explain(t, error);
     return kp_context(
@@ -259,40 +271,55 @@ static kp_status skip(trainer *t, kp_progress *p, kp_error *error) {
         (long long)t->state.skipped_in_a_row, step);
   }
   if (p->reason != NULL) return KP_OK;
+  p->reason = t->reason.message;
+  if (t->state.skipped_in_a_row == 0) { /* on a device: some steps ago, and the batch is gone */
+    kp_fail(&t->reason, KP_ERR_NUMERIC, "a step before step %lld was not finite", step);
+    return KP_OK;
+  }
   const kp_status status = explain(t, &t->reason);
   if (status != KP_ERR_NUMERIC) return kp_fail(error, status, "%s", t->reason.message);
   kp_context(&t->reason, "step %lld", step);
-  p->reason = t->reason.message;
+  kp_gradient_zero(kp_engine_parameters(t->engine), t->threads);
   return KP_OK;
 }
 
-static void update(trainer *t, double norm, double rate_factor) {
-  const double clip = t->settings.clip;
-  t->state.skipped_in_a_row = 0;
-  kp_optimizer_step(t->optimizer, ++t->state.adam_steps, rate_factor,
-                    clip > 0 && norm > clip ? clip / norm : 1);
+/* How the steps went that were submitted since the last look; waits for a device. */
+static kp_status look(trainer *t, kp_progress *p, kp_error *error) {
+  kp_step_outcome outcome;
+  KP_TRY(kp_stepper_outcome(t->stepper, &outcome, error));
+  const double seconds = omp_get_wtime() - t->since;
+  const bool new = outcome.skipped > t->state.skipped;
+  p->loss = outcome.loss;
+  p->gradient_norm = outcome.norm;
+  p->step_ms = seconds * 1e3 / (double)(t->steps_now - t->steps_timed);
+  t->state.seconds += seconds;
+  t->seconds_now += seconds;
+  t->steps_timed = t->steps_now;
+  t->state.adam_steps = outcome.taken;
+  t->state.skipped = outcome.skipped;
+  t->state.skipped_in_a_row = outcome.skipped_in_a_row;
+  return new ? skipped(t, p, error) : KP_OK;
+}
+
+static bool is_due(const trainer *t) {
+  const int64_t step = t->state.step;
+  return !kp_stepper_is_asynchronous(t->stepper) || step == t->settings.steps ||
+         step % t->settings.log_every == 0 || step % t->settings.evaluate_every == 0 ||
+         step % t->settings.checkpoint_every == 0 || (t->options->stop != NULL && *t->options->stop);
 }
 
 static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
-  const double start = omp_get_wtime();
-  const double factor = kp_schedule_factor(&t->settings.schedule, t->state.step);
-  p->learning_rate = t->settings.optimizer.adamw.learning_rate * factor;
-  KP_TRY(accumulate(t, &p->loss, error));
-  p->gradient_norm = kp_gradient_norm(kp_engine_parameters(t->engine), t->threads);
-  const bool finite = isfinite(p->loss) && isfinite(p->gradient_norm);
-  if (finite)
-    update(t, p->gradient_norm, factor);
-  else
-    KP_TRY(skip(t, p, error));
-  kp_engine_end_step(t->engine, finite);
-  const double seconds = omp_get_wtime() - start;
+  if (t->steps_timed == t->steps_now) t->since = omp_get_wtime();
+  p->learning_rate =
+      t->settings.optimizer.adamw.learning_rate * kp_schedule_factor(&t->settings.schedule, t->state.step);
+  KP_TRY(accumulate(t, error));
+  KP_TRY(kp_stepper_submit(t->stepper, error));
   t->state.step++;
   t->state.tokens += t->settings.batch * t->settings.accumulate * t->model.context;
-  t->state.seconds += seconds;
-  t->seconds_now += seconds;
   t->steps_now++;
   p->step = t->state.step;
-  p->step_ms = seconds * 1e3;
+  if (is_due(t)) KP_TRY(look(t, p, error));
+  kp_engine_end_step(t->engine, t->state.skipped_in_a_row == 0);
   return KP_OK;
 }
 
@@ -362,9 +389,10 @@ static void complete_progress(const trainer *t, kp_progress *p) {
   p->seconds = t->state.seconds;
   p->skipped = t->state.skipped;
   p->tokens_per_s =
-      t->seconds_now > 0 ? tokens_per_step * (double)t->steps_now / t->seconds_now : (double)NAN;
-  p->seconds_left =
-      t->steps_now > 0 ? t->seconds_now / (double)t->steps_now * (double)(p->steps - p->step) : (double)NAN;
+      t->seconds_now > 0 ? tokens_per_step * (double)t->steps_timed / t->seconds_now : (double)NAN;
+  p->seconds_left = t->steps_timed > 0
+                        ? t->seconds_now / (double)t->steps_timed * (double)(p->steps - p->step)
+                        : (double)NAN;
   p->resident_bytes = kp_resident_bytes();
   p->packed_share = t->feed.packed ? kp_packed_stream_efficiency(&t->feed.stream) : (double)NAN;
   p->boundary_share = t->steps_now > 0
@@ -380,10 +408,11 @@ static kp_status save(trainer *t, kp_error *error) {
 static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
   const int64_t step = t->state.step;
   const bool last = step == t->settings.steps, first = t->steps_now == 0;
-  p->evaluated = false;
-  complete_progress(t, p);
-  if (!first && (step % t->settings.log_every == 0 || last)) KP_TRY(kp_metrics_step(&t->metrics, p, error));
+  const bool logged = !first && (step % t->settings.log_every == 0 || last);
   const bool due = step % t->settings.evaluate_every == 0 || last;
+  p->evaluated = false;
+  if (logged || due) complete_progress(t, p);
+  if (logged) KP_TRY(kp_metrics_step(&t->metrics, p, error));
   if (due && t->state.evaluated_step != step) {
     KP_TRY(evaluate(t, p, error));
     KP_TRY(kp_metrics_evaluation(&t->metrics, p, t->state.tokens, kp_engine_evaluation_network(t->engine),
@@ -398,7 +427,8 @@ static kp_status after_step(trainer *t, kp_progress *p, kp_error *error) {
   return KP_OK;
 }
 
-static kp_status interrupted(trainer *t, kp_error *error) {
+static kp_status interrupted(trainer *t, kp_progress *p, kp_error *error) {
+  if (t->steps_timed < t->steps_now) KP_TRY(look(t, p, error));
   KP_TRY(save(t, error));
   return kp_fail(error, KP_ERR_INTERRUPTED,
                  "stopped after step %lld of %lld; go on with: kappa train --resume %s",
@@ -409,7 +439,7 @@ static kp_status loop(trainer *t, kp_error *error) {
   kp_progress progress = {.loss = (double)NAN, .gradient_norm = (double)NAN};
   KP_TRY(after_step(t, &progress, error));
   while (t->state.step < t->settings.steps) {
-    if (t->options->stop != NULL && *t->options->stop) return interrupted(t, error);
+    if (t->options->stop != NULL && *t->options->stop) return interrupted(t, &progress, error);
     if (t->settings.patience > 0 && t->state.since_best >= t->settings.patience) return save(t, error);
     KP_TRY(train_step(t, &progress, error));
     KP_TRY(after_step(t, &progress, error));

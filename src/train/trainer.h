@@ -57,10 +57,12 @@ kp_executor *kp_engine_executor(kp_engine *engine);
 const kp_network *kp_engine_evaluation_network(const kp_engine *engine);
 kp_executor *kp_engine_evaluator(kp_engine *engine);
 
-/* One micro-batch: adds to the gradients and returns the mean loss.  `scale` is 1 over the number of
- * micro-batches of the step. */
+/* One micro-batch: adds to the gradients.  `scale` is 1 over the number of micro-batches of the step.  On a
+ * device it is submitted and not waited for. */
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
-                               double *loss, kp_error *error);
+                               kp_error *error);
+/* Where its mean loss is: one number in the backend's memory. */
+const void *kp_engine_loss(const kp_engine *engine);
 /* Call after the optimizer's step, or with `taken` false when it was left out: moves what follows the load of
  * the experts. */
 void kp_engine_end_step(kp_engine *engine, bool taken);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/random.h"
+#include "optim/gradients.h"
 #include "support/check.h"
 
 enum { SEED_STREAM = 100, STATE_STREAM = 200, RANDOM_SEED = 20 };
@@ -96,7 +97,7 @@ void bench_output(bench *b, kp_tensor *tensor) {
   const int i = b->outputs++;
   kp_graph_keep(tensor);
   b->output[i] = tensor;
-  b->seed[i] = kp_graph_input(b->graph, "seed", KP_TYPE_REAL, tensor->dimensions, tensor->shape);
+  b->seed[i] = kp_graph_input(b->graph, "seed", tensor->type, tensor->dimensions, tensor->shape);
   b->seed_value[i] = normal_values(kp_tensor_count(tensor), SEED_STREAM + i, 0, 1);
 }
 
@@ -119,11 +120,12 @@ kp_status bench_start(bench *b, const kp_backend *backend, int threads, kp_error
 
 static kp_status run(bench *b, int last, kp_error *error) {
   for (int i = 0; i < b->states; i++) kp_executor_write(b->executor, b->state[i], b->state_value[i]);
-  return kp_executor_run(b->executor, 0, last, error);
+  KP_TRY(kp_executor_run(b->executor, 0, last, error));
+  return kp_executor_wait(b->executor, error);
 }
 
 kp_status bench_run(bench *b, kp_error *error) {
-  memset(b->parameters->gradients, 0, (size_t)b->parameters->total * b->parameters->backend->real_size);
+  kp_gradient_zero(b->parameters, 1);
   return run(b, b->graph->node_count, error);
 }
 

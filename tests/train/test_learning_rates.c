@@ -8,7 +8,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "core/random.h"
-#include "optim/optimizer.h"
+#include "optim/stepper.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -35,30 +35,31 @@ static double train_with(const char *const *sets, size_t count, const kp_optimiz
   kp_model_options options;
   kp_engine *engine;
   int32_t inputs[BATCH * LENGTH], targets[BATCH * LENGTH];
-  double loss = 0;
+  kp_step_outcome outcome = {0};
   check_ok(kp_config_parse(text, strlen(text), "test", kp_training_schema(), sets, count, &config, &error),
            &error);
   check_ok(kp_model_options_read(config, NULL, &options, &error), &error);
   check_ok(kp_engine_create(&options, BATCH, 3, kp_backend_cpu(), 1, &engine, &error), &error);
-  kp_optimizer *optimizer;
-  check_ok(kp_optimizer_create(kp_engine_parameters(engine), how, 1, &optimizer, &error), &error);
+  kp_stepper *stepper;
+  check_ok(kp_stepper_create(kp_engine_parameters(engine), how, 1, &stepper, &error), &error);
   for (int64_t step = 0; step < STEPS; step++) {
     fill(step, inputs, targets);
-    kp_gradient_zero(kp_engine_parameters(engine), 1);
+    check_ok(kp_stepper_begin(stepper, 1, 1, &error), &error);
     const kp_batch batch = {.inputs = inputs, .targets = targets};
-    check_ok(kp_engine_accumulate(engine, &batch, 1, (uint64_t)step, &loss, &error), &error);
-    const double norm = kp_gradient_norm(kp_engine_parameters(engine), 1);
-    if (!isfinite(loss) || !isfinite(norm))
-      fail_msg("loss %g, gradient norm %g at step %d with %s, rates %g and %g", loss, norm, (int)step,
-               sets[0], how->adamw.learning_rate, how->muon.learning_rate);
-    kp_optimizer_step(optimizer, step + 1, 1, norm > 1 ? 1 / norm : 1);
+    check_ok(kp_engine_accumulate(engine, &batch, 1, (uint64_t)step, &error), &error);
+    check_ok(kp_stepper_add_loss(stepper, kp_engine_loss(engine), 1, &error), &error);
+    check_ok(kp_stepper_submit(stepper, &error), &error);
+    check_ok(kp_stepper_outcome(stepper, &outcome, &error), &error);
+    if (outcome.skipped > 0)
+      fail_msg("loss %g, gradient norm %g at step %d with %s, rates %g and %g", outcome.loss, outcome.norm,
+               (int)step, sets[0], how->adamw.learning_rate, how->muon.learning_rate);
     kp_engine_end_step(engine, true);
   }
-  kp_optimizer_destroy(optimizer);
+  kp_stepper_destroy(stepper);
   kp_engine_destroy(engine);
   kp_model_options_destroy(&options);
   kp_config_destroy(config);
-  return loss;
+  return outcome.loss;
 }
 
 static kp_optimizer_options optimizer_of(kp_optimizer_kind kind, double rate, double muon_rate) {

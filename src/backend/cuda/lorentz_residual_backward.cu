@@ -1,0 +1,221 @@
+/* The seam of a Lorentz network, backward, in one pass.
+ *
+ * With a = x + w u, z = x' = κ a, r = 1 / root mean square of z, and the gradients of the two lifted times
+ * folded in (y_along = g y_time / y_time, z_along = g z_time / z_time):
+ *
+ *     Gy = g y + y_along r κ weight a                                  the whole gradient of y
+ *     g a = κ r weight Gy + κ² (z_along - r³ P/C) a + κ g z + along a,  P = <weight Gy, a>
+ *     along = κ <g z, a> / q, q = a_time² - |a|²,  g a_time = -along a_time
+ *
+ * A first pass over a row takes the inner products, a second one writes the gradients in float.  In <g z, a>
+ * the norm's part is P r³ ε: the rest cancels, and is left out.  Where a time was derived, its gradient goes
+ * to the space part, and the terms along x and u are combined before they are rounded. */
+#include "backend/cuda/columns.cuh"
+#include "backend/cuda/lorentz_residual.cuh"
+
+struct kp_lorentz_gradients {
+  const void *gz, *gy; /* incoming (N, C), or NULL */
+  kp_numbers gz_time, gy_time, statistics;
+  void *gx, *gu; /* gx may be gz; gu may be NULL */
+  kp_results gx_time, gu_time;
+  float *gw;    /* one a row, or NULL */
+  float *parts; /* of every block: C of the weight, then w, s, c; NULL: none is wanted */
+};
+
+/* g: the incoming gradient of z, h = weight · g y; weighted: of weight · a and weight · u. */
+enum { HA, AA, GA, HU, AU, GU, WEIGHTED_AA, WEIGHTED_AU, PRODUCTS };
+/* Columns of a part behind those of the weight. */
+enum { BAR_W, BAR_S, BAR_C, BARS };
+
+/* Factors of a row's gradients:
+ *     G = gy + y_part (weight a),  h = y_factor weight G + a_factor a + z_factor gz
+ *     gx = h + xx x + xu u,  gu = w h + xu x + uu u */
+struct kp_lorentz_factors {
+  float w, y_part, y_factor, a_factor, z_factor, xx, xu, uu;
+};
+
+__device__ static float gradient_along(const kp_numbers &g_time, int64_t n, float time) {
+  return g_time.at == NULL ? 0 : g_time[n] / time;
+}
+
+/* A time that was given has a gradient of its own; a derived one adds to that of c. */
+__device__ static void time_gradient(const kp_numbers &given, const kp_results &to, int64_t n, float bar,
+                                     float time, bool writes, float &bar_c) {
+  if (given.at == NULL)
+    bar_c += 0.5f * bar / time;
+  else if (to.at != NULL && writes)
+    to.set(n, bar);
+}
+
+__device__ static kp_lorentz_factors row_factors(const kp_lorentz_operands &k, const kp_lorentz_gradients &g,
+                                                 int64_t n, int64_t C, const float (&p)[PRODUCTS],
+                                                 bool writes, float (&bars)[BARS]) {
+  const float c = k.radius(), channels = (float)C;
+  const int64_t at = n * KP_LORENTZ_STATISTICS;
+  const float unit = k.u == NULL ? 1 : g.statistics[at + KP_LORENTZ_FACTOR];
+  const float kappa = k.u == NULL ? 1 : k.factor() * unit;
+  const float squares = kappa * kappa * p[AA];
+  const float r = k.norm ? 1 / sqrtf(squares / channels + k.epsilon) : 0;
+  const float y_squares = kappa * r * (kappa * r) * p[WEIGHTED_AA];
+  const float z_along = gradient_along(g.gz_time, n, sqrtf(squares + c));
+  const float y_along = gradient_along(g.gy_time, n, sqrtf(y_squares + c));
+  const float part = y_along * r * kappa, P = p[HA] + part * p[WEIGHTED_AA]; /* <weight G, a> */
+  const float common = r * r * (r * kappa * P) / channels;
+  kp_lorentz_factors f = {1, part, kappa * r, kappa * kappa * (z_along - common), kappa, 0, 0, 0};
+  bars[BAR_W] = bars[BAR_S] = 0, bars[BAR_C] = 0.5f * (z_along + y_along);
+  if (k.u == NULL) return f;
+  const float w = k.branch_weight(n), inverse_square = g.statistics[at + KP_LORENTZ_INVERSE_SQUARE];
+  const float tx = g.statistics[at + KP_LORENTZ_STREAM_TIME], tu = g.statistics[at + KP_LORENTZ_BRANCH_TIME];
+  const float z_a = r * r * (r * P * k.epsilon) + p[GA] + z_along * kappa * p[AA];
+  const float z_u = r * (p[HU] + part * p[WEIGHTED_AU]) + p[GU] + (z_along - common) * kappa * p[AU];
+  const float along = kappa * z_a * inverse_square, time_bar = -along * (tx + w * tu);
+  bars[BAR_W] = kappa * z_u + along * p[AU] + time_bar * tu;
+  bars[BAR_S] = unit * z_a;
+  bars[BAR_C] += kappa * z_a / (2 * c);
+  f.w = w, f.xu = w * along;
+  f.xx = k.x_time.at == NULL ? -along * w * tu / tx : along;
+  f.uu = k.u_time.at == NULL ? -along * w * tx / tu : w * w * along;
+  time_gradient(k.x_time, g.gx_time, n, time_bar, tx, writes, bars[BAR_C]);
+  time_gradient(k.u_time, g.gu_time, n, w * time_bar, tu, writes, bars[BAR_C]);
+  return f;
+}
+
+enum { X, U, GZ, GY, TENSORS };
+
+template <class K>
+__device__ static void row_products(const kp_lorentz_operands &k, const kp_ring<K, TENSORS> &ring, int stage,
+                                    float w, float (&sum)[PRODUCTS]) {
+  constexpr int W = K::W;
+#pragma unroll
+  for (int i = 0; i < PRODUCTS; i++) sum[i] = 0;
+#pragma unroll 1
+  for (int j = 0, chunk = ring.thread; chunk < ring.shape.chunks; j++, chunk += K::TEAM) {
+    float x[W], u[W], gz[W], gy[W], weight[W];
+    ring.get(stage, X, j, x), ring.get(stage, U, j, u);
+    ring.get(stage, GZ, j, gz), ring.get(stage, GY, j, gy);
+    kp_get_columns<W>(k.weight, (int64_t)chunk * W, ring.shape.C, weight);
+#pragma unroll
+    for (int e = 0; e < W; e++) {
+      const float a = x[e] + w * u[e], h = weight[e] * gy[e];
+      const float weighted_a = weight[e] * a, weighted_u = weight[e] * u[e];
+      sum[HA] += h * a, sum[AA] += a * a, sum[GA] += gz[e] * a;
+      sum[HU] += h * u[e], sum[AU] += a * u[e], sum[GU] += gz[e] * u[e];
+      sum[WEIGHTED_AA] += weighted_a * weighted_a, sum[WEIGHTED_AU] += weighted_a * weighted_u;
+    }
+  }
+  kp_team_sums<K>(sum);
+}
+
+template <class K>
+__device__ static void row_gradients(const kp_lorentz_operands &k, const kp_lorentz_gradients &g,
+                                     const kp_ring<K, TENSORS> &ring, int64_t n, int stage,
+                                     const kp_lorentz_factors &f, kp_row_accumulator<K> &weight_bar) {
+  using T = typename K::T;
+  constexpr int W = K::W;
+#pragma unroll
+  for (int j = 0; j < K::MOST; j++) {
+    const int chunk = j * K::TEAM + ring.thread;
+    if (chunk >= ring.shape.chunks) break;
+    float x[W], u[W], gz[W], gy[W], weight[W];
+    ring.get(stage, X, j, x), ring.get(stage, U, j, u);
+    ring.get(stage, GZ, j, gz), ring.get(stage, GY, j, gy);
+    kp_get_columns<W>(k.weight, (int64_t)chunk * W, ring.shape.C, weight);
+#pragma unroll
+    for (int e = 0; e < W; e++) {
+      const float a = x[e] + f.w * u[e], G = gy[e] + f.y_part * (weight[e] * a);
+      const float h = f.y_factor * (weight[e] * G) + f.a_factor * a + f.z_factor * gz[e];
+      gz[e] = h + f.xx * x[e] + f.xu * u[e];
+      gy[e] = f.w * h + f.xu * x[e] + f.uu * u[e];
+      weight[e] = f.y_factor * (a * G);
+    }
+    ring.put((T *)g.gx, n, chunk, gz);
+    ring.put((T *)g.gu, n, chunk, gy);
+    weight_bar.add(j, weight);
+  }
+}
+
+/* Bytes: x, u, g x', g y read, g x and g u written, once each: 6 · N · C · size.  About 40 FLOPs a channel:
+ * bound by memory. */
+template <class K>
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
+    kp_lorentz_backward_kernel(const kp_ring_shape shape, const kp_lorentz_operands k,
+                               const kp_lorentz_gradients g) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  using T = typename K::T;
+  kp_ring<K, TENSORS> ring(shape, shared);
+  ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
+  ring.tensor[GZ] = (const T *)g.gz, ring.tensor[GY] = (const T *)g.gy;
+  kp_row_accumulator<K> weight_bar;
+  float total[BARS] = {0, 0, 0};
+  int stage = 0;
+  ring.fetch(ring.row, stage);
+  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+    float products[PRODUCTS], bars[BARS];
+    ring.advance(n, stage);
+    row_products(k, ring, stage, k.u == NULL ? 0 : k.branch_weight(n), products);
+    const kp_lorentz_factors f = row_factors(k, g, n, shape.C, products, ring.thread == 0, bars);
+    row_gradients(k, g, ring, n, stage, f, weight_bar);
+    if (g.gw != NULL && ring.thread == 0) g.gw[n] += bars[BAR_W];
+#pragma unroll
+    for (int i = 0; i < BARS; i++) total[i] += bars[i];
+    if (shape.stages == 2) stage = 1 - stage;
+  }
+  if (g.parts == NULL) return;
+  float *const part = g.parts + blockIdx.x * (shape.C + BARS);
+  weight_bar.finish(shape, shared, part, [](int64_t) { return 1.0f; });
+#pragma unroll
+  for (int i = 0; i < BARS; i++) {
+    const float sum = kp_sum_of_teams<K>(total[i]);
+    if (threadIdx.x == 0) part[shape.C + i] = sum;
+  }
+}
+
+template <class K> struct kp_lorentz_backward {
+  static constexpr int TENSORS = ::TENSORS;
+  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+                       const kp_lorentz_operands &k, const kp_lorentz_gradients &g, int *const &blocks) {
+    *blocks = kp_ring_blocks<K>(call, (const void *)kp_lorentz_backward_kernel<K>, shape, bytes,
+                                kp_column_parts(shape.C + BARS));
+    kp_lorentz_backward_kernel<K><<<*blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, g);
+    return kp_launched(call, error);
+  }
+};
+
+extern "C" size_t kp_cuda_scratch_lorentz_residual_backward(const kp_node *node, int threads) {
+  (void)threads;
+  const int64_t columns = kp_tensor_columns(node->input[0]) + BARS;
+  return (size_t)(kp_column_parts(columns) * columns) * sizeof(float);
+}
+
+static kp_lorentz_gradients gradients_of(const kp_call *call, bool one_w) {
+  kp_lorentz_gradients g = {};
+  void *const *in = call->input + 8, *const *out = call->output;
+  g.statistics = kp_input_numbers(call, 8);
+  g.gz = in[1], g.gz_time = kp_input_numbers(call, 10);
+  g.gy = in[3], g.gy_time = kp_input_numbers(call, 12);
+  g.gx = out[0], g.gx_time = kp_output_numbers(call, 1);
+  g.gu = out[2], g.gu_time = kp_output_numbers(call, 3);
+  g.gw = one_w ? NULL : (float *)out[4];
+  const bool wanted = (one_w && out[4] != NULL) || out[5] != NULL || out[6] != NULL || out[7] != NULL;
+  g.parts = wanted ? (float *)call->scratch : NULL;
+  return g;
+}
+
+extern "C" kp_status kp_cuda_lorentz_residual_backward(const kp_call *call, kp_error *error) {
+  const kp_row_plan plan = kp_row_plan_of(call, call->node->input[0]);
+  static const int inputs[] = {2, 9, 11}, outputs[] = {0, 2};
+  if (!kp_lorentz_fits(call, plan, inputs, 3, outputs, 2)) return kp_row_misfit(call, error);
+  const kp_lorentz_operands k = kp_lorentz_operands_of(call);
+  const kp_lorentz_gradients g = gradients_of(call, k.one_w);
+  int blocks = 0;
+  KP_TRY(kp_with_ring<kp_lorentz_backward>(call, plan, error, k, g, &blocks));
+  float *const *out = (float *const *)call->output;
+  const kp_column_sums sums = {g.parts,
+                               blocks,
+                               plan.C + BARS,
+                               {{0, plan.C, out[6]},
+                                {plan.C + BAR_W, 1, k.one_w ? out[4] : NULL},
+                                {plan.C + BAR_S, 1, out[5]},
+                                {plan.C + BAR_C, 1, out[7]}}};
+  return kp_add_columns(call, &sums, plan.C + BARS, error);
+}

@@ -1,0 +1,29 @@
+/* RESIDUAL_NORM and RESIDUAL_NORM_BACKWARD: which kernel takes a call. */
+#include "backend/cuda/seam.cuh"
+
+extern "C" size_t kp_cuda_scratch_residual_norm(const kp_node *node, int threads) {
+  (void)node, (void)threads;
+  return KP_SEAM_MOST_BLOCKS * sizeof(int); /* events of each block */
+}
+
+extern "C" kp_status kp_cuda_residual_norm(const kp_call *call, kp_error *error) {
+  const kp_seam s = kp_seam_of(call);
+  if (!kp_seam_is_curved(s))
+    KP_TRY(kp_cuda_check(cudaMemsetAsync(call->output[3], 0, sizeof(float), kp_cuda_of(call)->stream),
+                         "residual_norm", error));
+  return kp_is_half(call) ? kp_seam_forward_half(call, s, error) : kp_seam_forward_float(call, s, error);
+}
+
+extern "C" size_t kp_cuda_scratch_residual_norm_backward(const kp_node *node, int threads) {
+  (void)threads;
+  kp_call shapes = {};
+  shapes.node = node;
+  const kp_seam s = kp_seam_of(&shapes);
+  return kp_seam_columns_size(s) * sizeof(float) +
+         (size_t)s.rows * (size_t)(s.update_kappa.groups + s.tangent_kappa.groups) * sizeof(double);
+}
+
+extern "C" kp_status kp_cuda_residual_norm_backward(const kp_call *call, kp_error *error) {
+  const kp_seam s = kp_seam_of(call);
+  return kp_is_half(call) ? kp_seam_backward_half(call, s, error) : kp_seam_backward_float(call, s, error);
+}

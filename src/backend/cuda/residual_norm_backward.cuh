@@ -1,0 +1,565 @@
+/* The seam, backward, in one read of each input and one write of each output.
+ *
+ * A block goes through its run of rows from the last to the first, tile by tile, and for each tile:
+ *
+ *   1. norm and tangent: from g y, each row's gradient of its own x' and of its reference;
+ *   2. s = g x' + those, the whole gradient of x';
+ *   3. update: g x, g u and the given reference's gradient from s.
+ *
+ * Where the reference is the row before of the stream itself, step 1 of row n + 1 reaches row n: it was done
+ * just before, by the same thread, or is done again for the row behind the run.
+ *
+ * With gw = weight · g y, n = (z - mean) / deviation and means over the C channels, LayerNorm's backward is
+ *     g z = (gw - mean(gw) - n mean(gw n)) / deviation
+ * (RMSNorm: without mean(gw)).  z and n are combinations of r, d = x' - r and 1, so the inner products of g z
+ * with r and d follow from those of gw, and both gradients of step 1 are combinations of gw, 1, r and d.
+ *
+ * A row moves up to 5C elements in and 2C out and takes about 80 operations a channel: memory bounds it. */
+#ifndef KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
+#define KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
+
+#include "backend/cuda/row_program_scalars.cuh"
+#include "backend/cuda/seam.cuh"
+#include "backend/cuda/seam_sums.cuh"
+
+/* What comes beside the forward's inputs, and outputs; each may be NULL. */
+struct kp_seam_gradients {
+  const void *h, *direct, *gy;
+  const float *statistics;
+  void *gx, *gu, *gr;
+  float *columns;                     /* (blocks, 2, C): gradients of weight and bias of each block */
+  kp_real *update_bars, *tangent_bars; /* (N, G): gradients of κ by row */
+  bool same_row;                      /* gr is not shifted */
+  bool to_stream;                     /* the reference's gradient joins x's */
+};
+
+/* What step 1 leaves of a row and group: the gradients of x' and of the reference as combinations of gw, 1,
+ * r and d, and n as one of 1, r and d. */
+enum { KP_SEAM_TO_STREAM = 0, KP_SEAM_TO_REFERENCE = 4, KP_SEAM_NORMAL = 8, KP_SEAM_COMBINATIONS = 11 };
+enum { KP_SEAM_TANGENT_SUMS = 8, KP_SEAM_PAIR_SUMS = 5, KP_SEAM_TRIPLE_SUMS = 9, KP_SEAM_UPDATE_FACTORS = 12 };
+
+template <typename S> struct kp_seam_backward_memory {
+  S *combinations; /* (R, G, KP_SEAM_COMBINATIONS) */
+  S *terms;        /* (R, G, 2): each group's part of mean(gw) and mean(gw n) */
+  S *factors;      /* (R, G, KP_SEAM_UPDATE_FACTORS) */
+  S *chunks;
+};
+
+template <typename S, int R> static inline size_t kp_seam_backward_bytes(const kp_seam &s, int threads, int packs) {
+  const int update = s.triple ? KP_SEAM_TRIPLE_SUMS : KP_SEAM_PAIR_SUMS;
+  const size_t first = (size_t)(threads * packs / s.tangent_groups.segment) * KP_SEAM_TANGENT_SUMS;
+  const size_t third = (size_t)(threads * packs / s.update_groups.segment) * update;
+  const size_t small = (size_t)s.tangent_groups.count * (KP_SEAM_COMBINATIONS + 2) +
+                       (size_t)s.update_groups.count * KP_SEAM_UPDATE_FACTORS;
+  return ((first > third ? first : third) + small) * R * sizeof(S);
+}
+
+template <typename T, int V, int P, int R> struct kp_seam_backward {
+  using S = typename kp_sum_of<T>::type;
+  using vector = kp_vector<T, V>;
+  const kp_seam &s;
+  const kp_seam_gradients &g;
+  const kp_seam_channels<V, P> c;
+  kp_seam_backward_memory<S> memory;
+  kp_seam_tile<T, V, P, R> tile;
+  int64_t own_end; /* rows from this on are computed for their neighbour alone */
+  int held; /* rows that the tile holds, in front of these */
+  float weight[P][V], gweight[P][V], gbias[P][V];
+  float next[P][V]; /* what the row behind gives to its reference */
+
+  __device__ kp_seam_backward(const kp_seam &seam, const kp_seam_gradients &gradients, S *shared)
+      : s(seam), g(gradients), c(seam) {
+    memory.combinations = shared;
+    memory.terms = memory.combinations + KP_SEAM_COMBINATIONS * R * s.tangent_groups.count;
+    memory.factors = memory.terms + 2 * R * s.tangent_groups.count;
+    memory.chunks = memory.factors + KP_SEAM_UPDATE_FACTORS * R * s.update_groups.count;
+    tile.slots = (vector *)((unsigned char *)shared + s.numbers_bytes) + threadIdx.x;
+    held = s.given == KP_SEAM_SAME_ROW || s.given == KP_SEAM_ROW_BEFORE ? 3 * R + 2 : 2 * R + 2;
+#pragma unroll 1
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++) gweight[p][k] = gbias[p][k] = next[p][k] = 0;
+  }
+
+  __device__ vector &u(int i, int p) const {
+    return tile.slot(held + i, p);
+  }
+  /* g x', and then s in its place. */
+  __device__ vector &direct(int i, int p) const {
+    return tile.slot(held + R + i, p);
+  }
+  /* And then what joins g x, or g r. */
+  __device__ vector &gy(int i, int p) const {
+    return tile.slot(held + 2 * R + i, p);
+  }
+  __device__ bool writes(int i) const {
+    return tile.has(i) && tile.first + i < own_end;
+  }
+  __device__ bool reads_stream() const { /* x itself is needed */
+    return s.update == KP_SEAM_CURVED || (s.tangent != KP_SEAM_NONE && !s.own && s.given == KP_SEAM_STREAM);
+  }
+  /* Another warp every time, so that the multiprocessor's four parts share the scalar programs. */
+  __device__ int first_task(int turn) const {
+    return (int)(threadIdx.x + ((blockIdx.x + tile.first / R) * 2 + turn) * 32) % (int)blockDim.x;
+  }
+
+  __device__ void load() {
+    const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED, norm = g.gy != NULL;
+#pragma unroll 1
+    for (int i = -1; i < R; i++) {
+#pragma unroll 1
+      for (int p = 0; p < P; p++) {
+        const int64_t at = (tile.first + i) * s.pitch + c.at[p];
+        const bool referred = c.there[p] && tile.has_neighbour(i);
+        if (norm) kp_fetch_vector<T, V>(&tile.h(i, p), g.h, at, referred);
+        if (stream) kp_fetch_vector<T, V>(&tile.x(i, p), s.x, at, referred);
+        if (i < 0) continue;
+        const bool mine = c.there[p] && writes(i);
+        if (norm) kp_fetch_vector<T, V>(&gy(i, p), g.gy, at, c.there[p] && tile.has(i));
+        if (branch) kp_fetch_vector<T, V>(&u(i, p), s.u, at, mine);
+        kp_fetch_vector<T, V>(&direct(i, p), g.direct, at, mine && g.direct != NULL);
+        tile.fetch_given(s, i, p, c.at[p], c.there[p]);
+      }
+    }
+    kp_vectors_arrived();
+  }
+
+  /* r and d = x' - r of row i. */
+  __device__ void basis(int i, int p, S r[V], S d[V]) const {
+    if (s.tangent == KP_SEAM_NONE) {
+#pragma unroll
+      for (int k = 0; k < V; k++) r[k] = 0, d[k] = tile.h(i, p)[k];
+      return;
+    }
+    const vector from = tile.reference(s, i, p, c.at[p], c.there[p]);
+#pragma unroll
+    for (int k = 0; k < V; k++) r[k] = from[k], d[k] = (S)tile.h(i, p)[k] - r[k];
+  }
+
+  /* ---- step 1 ---- */
+
+  __device__ void flat_sums() {
+#pragma unroll 1
+    for (int p = 0; p < P; p++) {
+#pragma unroll 1
+      for (int i = 0; i < R; i++) {
+        S r[V], d[V], sum = 0, normal = 0;
+        basis(i, p, r, d);
+        const float2 moments = tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+          const S gw = (S)(weight[p][k] * gy(i, p)[k]);
+          sum += gw, normal += gw * ((d[k] - (S)moments.x) * (S)moments.y);
+        }
+        S sums[2] = {sum, normal};
+        kp_chunk_sums<2, R>(sums, s.row, p, i, memory.chunks);
+      }
+    }
+    __syncthreads();
+    for (int i = first_task(0); i < R; i += blockDim.x) {
+      if (!tile.has(i)) continue;
+      const S mean_g = s.layer ? kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i) / s.C : S(0);
+      const S mean_gn = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1) / s.C;
+      combine(i, i, mean_g, mean_gn, 0, 1, NULL);
+    }
+    __syncthreads();
+  }
+
+  /* Writes the combinations of one row and group, place e of the tile. */
+  __device__ void combine(int e, int i, S mean_g, S mean_gn, S first, S second, const kp_real *gram_bar) {
+    const int64_t n = tile.first + i;
+    const S mean = g.statistics[2 * n], scale = g.statistics[2 * n + 1], fall = scale * scale * mean_gn;
+    const S one = fall * mean - scale * mean_g, r = -fall * first, d = -fall * second;
+    const S bar0 = gram_bar == NULL ? S(0) : (S)gram_bar[0], bar1 = gram_bar == NULL ? S(0) : (S)gram_bar[1],
+            bar2 = gram_bar == NULL ? S(0) : (S)gram_bar[2];
+    S *to = memory.combinations + KP_SEAM_COMBINATIONS * e;
+    const S along_d[4] = {second * scale, second * one, second * r + bar1, second * d + 2 * bar2};
+    const S along_r[4] = {first * scale, first * one, first * r + 2 * bar0, first * d + bar1};
+    for (int j = 0; j < 4; j++) {
+      to[KP_SEAM_TO_STREAM + j] = along_d[j];
+      to[KP_SEAM_TO_REFERENCE + j] = along_r[j] - along_d[j];
+    }
+    to[KP_SEAM_NORMAL] = -scale * mean, to[KP_SEAM_NORMAL + 1] = scale * first,
+    to[KP_SEAM_NORMAL + 2] = scale * second;
+  }
+
+  __device__ void curved_sums() {
+#pragma unroll 1
+    for (int p = 0; p < P; p++) {
+#pragma unroll 1
+      for (int i = 0; i < R; i++) {
+        S r[V], d[V], part[KP_SEAM_TANGENT_SUMS] = {};
+        basis(i, p, r, d);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+          const S gw = (S)weight[p][k] * (S)gy(i, p)[k];
+          part[0] += r[k] * r[k], part[1] += r[k] * d[k], part[2] += d[k] * d[k];
+          part[3] += gw * r[k], part[4] += gw * d[k], part[5] += gw, part[6] += r[k], part[7] += d[k];
+        }
+        kp_chunk_sums<KP_SEAM_TANGENT_SUMS, R>(part, s.tangent_groups, p, i, memory.chunks);
+      }
+    }
+  }
+
+  __device__ S tangent_sum(int i, int group, int q) const {
+    return kp_group_sum<KP_SEAM_TANGENT_SUMS * R>(memory.chunks, s.tangent_groups, group,
+                                                  KP_SEAM_TANGENT_SUMS * i + q);
+  }
+
+  /* The coefficients of z, and each group's part of the means. */
+  __device__ void tangent_forward() {
+    const int groups = s.tangent_groups.count;
+    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+      const int i = e / groups, group = e - i * groups;
+      if (!tile.has(i)) continue;
+      const int64_t n = tile.first + i;
+      const S mean = g.statistics[2 * n], scale = g.statistics[2 * n + 1];
+      kp_real gram[3], z[3];
+      for (int q = 0; q < 3; q++) gram[q] = (kp_real)tangent_sum(i, group, q);
+      kp_program_forward(s.tangent_program, gram, (kp_real)s.tangent_kappa.at(n, group), 0, z);
+      const S gw = tangent_sum(i, group, 5);
+      memory.terms[2 * e] = gw;
+      memory.terms[2 * e + 1] =
+          scale * ((S)z[0] * tangent_sum(i, group, 3) + (S)z[1] * tangent_sum(i, group, 4) - mean * gw);
+      memory.combinations[KP_SEAM_COMBINATIONS * e] = (S)z[0];
+      memory.combinations[KP_SEAM_COMBINATIONS * e + 1] = (S)z[1];
+    }
+  }
+
+  __device__ void tangent_backward() {
+    const int groups = s.tangent_groups.count;
+    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+      const int i = e / groups, group = e - i * groups;
+      if (!tile.has(i)) continue;
+      const int64_t n = tile.first + i;
+      const S mean = g.statistics[2 * n], scale = g.statistics[2 * n + 1];
+      S mean_g = 0, mean_gn = 0;
+      for (int other = 0; other < groups; other++) {
+        mean_g += memory.terms[2 * (i * groups + other)];
+        mean_gn += memory.terms[2 * (i * groups + other) + 1];
+      }
+      mean_g = s.layer ? mean_g / s.C : S(0), mean_gn = mean_gn / s.C;
+      const S first = memory.combinations[KP_SEAM_COMBINATIONS * e],
+              second = memory.combinations[KP_SEAM_COMBINATIONS * e + 1];
+      S sum[KP_SEAM_TANGENT_SUMS];
+      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) sum[q] = tangent_sum(i, group, q);
+      const S n_r = scale * (first * sum[0] + second * sum[1] - mean * sum[6]);
+      const S n_d = scale * (first * sum[1] + second * sum[2] - mean * sum[7]);
+      const kp_real gram[3] = {(kp_real)sum[0], (kp_real)sum[1], (kp_real)sum[2]};
+      const kp_real bar[3] = {(kp_real)(scale * (sum[3] - mean_g * sum[6] - mean_gn * n_r)),
+                              (kp_real)(scale * (sum[4] - mean_g * sum[7] - mean_gn * n_d)), 0};
+      kp_real gram_bar[6], kappa_bar;
+      kp_program_backward(s.tangent_program, gram, (kp_real)s.tangent_kappa.at(n, group), 0, bar, gram_bar,
+                          &kappa_bar);
+      if (g.tangent_bars != NULL && writes(i)) g.tangent_bars[n * groups + group] = kappa_bar;
+      combine(e, i, mean_g, mean_gn, first, second, gram_bar);
+    }
+  }
+
+  template <bool CURVED> __device__ void programs() {
+    if (CURVED && s.tangent == KP_SEAM_CURVED) {
+      curved_sums();
+      __syncthreads();
+      tangent_forward();
+      __syncthreads();
+      tangent_backward();
+      __syncthreads();
+    } else {
+      flat_sums();
+    }
+  }
+
+  /* ---- step 2 ---- */
+
+  /* The gradients of row i's x' and reference, and its part of those of weight and bias. */
+  template <bool CURVED> __device__ void tangent_row(int i, int p, float stream[V], float reference[V]) {
+    const bool curved = CURVED && s.tangent == KP_SEAM_CURVED;
+    const S *f = memory.combinations +
+                 KP_SEAM_COMBINATIONS * (curved ? i * s.tangent_groups.count + c.tangent[p] : i);
+    const bool mine = writes(i);
+    S r[V], d[V];
+    basis(i, p, r, d);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const float gv = gy(i, p)[k];
+      const S gw = (S)weight[p][k] * (S)gv;
+      const bool inside = c.at[p] + k < s.C;
+      S a = f[0] * gw + f[1] + f[3] * d[k], b = f[4] * gw + f[5] + f[7] * d[k], n = f[8] + f[10] * d[k];
+      if (curved) a += f[2] * r[k], b += f[6] * r[k], n += f[9] * r[k];
+      stream[k] = inside ? (float)a : 0.0f, reference[k] = inside ? (float)b : 0.0f;
+      if (mine) gweight[p][k] += gv * (float)n, gbias[p][k] += gv;
+    }
+  }
+
+  /* Inner products of s with row i's x and u (and r), and of these among themselves. */
+  __device__ void pair_sums(int i, int p, const float whole[V]) const {
+    S part[KP_SEAM_PAIR_SUMS] = {};
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const S a = tile.x(i, p)[k], b = u(i, p)[k], w = whole[k];
+      part[0] += a * a, part[1] += a * b, part[2] += b * b, part[3] += w * a, part[4] += w * b;
+    }
+    kp_chunk_sums<KP_SEAM_PAIR_SUMS, R>(part, s.update_groups, p, i, memory.chunks);
+  }
+
+  __device__ void triple_sums(int i, int p, const float whole[V]) const {
+    const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
+    S part[KP_SEAM_TRIPLE_SUMS] = {};
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const S a = tile.x(i, p)[k], b = r[k], d = u(i, p)[k], w = whole[k];
+      part[0] += a * a, part[1] += a * b, part[2] += a * d, part[3] += b * b, part[4] += b * d;
+      part[5] += d * d, part[6] += w * a, part[7] += w * b, part[8] += w * d;
+    }
+    kp_chunk_sums<KP_SEAM_TRIPLE_SUMS, R>(part, s.update_groups, p, i, memory.chunks);
+  }
+
+  template <bool CURVED> __device__ void sum_rows() {
+    const bool reached = s.tangent != KP_SEAM_NONE && (s.own || g.to_stream);
+    const bool given = s.tangent != KP_SEAM_NONE && !s.own && !g.to_stream;
+#pragma unroll 1
+    for (int i = R - 1; i >= 0; i--) {
+#pragma unroll 1
+      for (int p = 0; p < P; p++) {
+        float stream[V], reference[V];
+        if (g.gy != NULL && tile.has(i)) {
+          tangent_row<CURVED>(i, p, stream, reference);
+        } else {
+#pragma unroll
+          for (int k = 0; k < V; k++) stream[k] = reference[k] = 0;
+        }
+        float whole[V], extra[V];
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+          whole[k] = stream[k] + direct(i, p)[k] + (s.own ? next[p][k] : 0.0f);
+          extra[k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
+          next[p][k] = reached && !tile.starts_sequence(i) ? reference[k] : 0.0f;
+        }
+        direct(i, p) = kp_to_vector<T, V>(whole), gy(i, p) = kp_to_vector<T, V>(extra);
+        if (CURVED && s.update == KP_SEAM_CURVED) {
+          if (s.triple)
+            triple_sums(i, p, whole);
+          else
+            pair_sums(i, p, whole);
+        }
+      }
+    }
+  }
+
+  /* ---- step 3 ---- */
+
+  __device__ void store(void *rows, int64_t n, int p, const vector &value) const {
+    if (rows != NULL && c.there[p]) *(vector *)((T *)rows + n * s.pitch + c.at[p]) = value;
+  }
+
+  /* Row i's gradient of the given reference, and zeros for a row that is no row's reference. */
+  __device__ void store_given(int i, int p, const vector &value) const {
+    const int64_t n = tile.first + i;
+    if (g.gr == NULL) return;
+    if (g.same_row) return store(g.gr, n, p, value);
+    if (!tile.starts_sequence(i)) store(g.gr, n - 1, p, value);
+    if ((n + 1) % s.T == 0) store(g.gr, n, p, kp_zero_vector<T, V>());
+  }
+
+  __device__ void update_flat() {
+#pragma unroll 1
+    for (int i = 0; i < R; i++) {
+      if (!writes(i)) continue;
+#pragma unroll 1
+      for (int p = 0; p < P; p++) {
+        float gx[V];
+#pragma unroll
+        for (int k = 0; k < V; k++) gx[k] = direct(i, p)[k] + (g.to_stream ? gy(i, p)[k] : 0.0f);
+        store(g.gu, tile.first + i, p, direct(i, p));
+        store_given(i, p, gy(i, p));
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+      }
+    }
+  }
+
+  /* From GRAM inner products and M = inputs gradients of coefficients to the factors of each input's gradient:
+   * of s, and of the inputs. */
+  template <int GRAM, int M> __device__ void update_programs() {
+    const int groups = s.update_groups.count;
+    for (int e = first_task(1); e < R * groups; e += blockDim.x) {
+      const int i = e / groups, group = e - i * groups;
+      if (!writes(i)) continue;
+      const int64_t n = tile.first + i;
+      kp_real sum[GRAM + M], coefficients[3], bar[6], kappa_bar;
+      for (int q = 0; q < GRAM + M; q++)
+        sum[q] = (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
+      const kp_real kappa = (kp_real)s.update_kappa.at(n, group);
+      kp_program_forward(s.update_program, sum, kappa, 0, coefficients);
+      kp_program_backward(s.update_program, sum, kappa, 0, sum + GRAM, bar, &kappa_bar);
+      if (g.update_bars != NULL) g.update_bars[n * groups + group] = kappa_bar;
+      S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * e;
+      if (M == 2) {
+        f[0] = (S)coefficients[0], f[1] = (S)(2 * bar[0]), f[2] = (S)bar[1];
+        f[3] = (S)coefficients[1], f[4] = (S)bar[1], f[5] = (S)(2 * bar[2]);
+      } else {
+        f[0] = (S)coefficients[0], f[1] = (S)(2 * bar[0]), f[2] = (S)bar[1], f[3] = (S)bar[2];
+        f[4] = (S)coefficients[1], f[5] = (S)bar[1], f[6] = (S)(2 * bar[3]), f[7] = (S)bar[4];
+        f[8] = (S)coefficients[2], f[9] = (S)bar[2], f[10] = (S)bar[4], f[11] = (S)(2 * bar[5]);
+      }
+    }
+  }
+
+  __device__ void update_pair() {
+    __syncthreads();
+    update_programs<3, 2>();
+    __syncthreads();
+#pragma unroll 1
+    for (int i = 0; i < R; i++) {
+      if (!writes(i)) continue;
+#pragma unroll 1
+      for (int p = 0; p < P; p++) {
+        const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
+        float gx[V], gu[V];
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+          const S w = direct(i, p)[k], a = tile.x(i, p)[k], b = u(i, p)[k];
+          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? gy(i, p)[k] : 0.0f);
+          gu[k] = (float)(f[3] * w + f[4] * a + f[5] * b);
+        }
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, gy(i, p));
+      }
+    }
+  }
+
+  __device__ void update_triple() {
+    __syncthreads();
+    update_programs<6, 3>();
+    __syncthreads();
+#pragma unroll 1
+    for (int i = 0; i < R; i++) {
+      if (!writes(i)) continue;
+#pragma unroll 1
+      for (int p = 0; p < P; p++) {
+        const vector from = tile.given(s, i, p, c.at[p], c.there[p]);
+        const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
+        float gx[V], gr[V], gu[V];
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+          const S w = direct(i, p)[k], a = tile.x(i, p)[k], b = from[k], d = u(i, p)[k];
+          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b + f[3] * d);
+          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + gy(i, p)[k];
+          gu[k] = (float)(f[8] * w + f[9] * a + f[10] * b + f[11] * d);
+        }
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, kp_to_vector<T, V>(gr));
+      }
+    }
+  }
+
+  template <bool CURVED> __device__ void update() {
+    if (CURVED && s.update == KP_SEAM_CURVED) {
+      if (s.triple)
+        update_triple();
+      else
+        update_pair();
+    } else {
+      update_flat();
+    }
+  }
+
+  __device__ void store_columns() const {
+    if (g.columns == NULL) return;
+    float *to = g.columns + (int64_t)blockIdx.x * 2 * s.C;
+#pragma unroll 1
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const int at = c.at[p] + k;
+        if (at < s.C) to[at] = gweight[p][k], to[s.C + at] = gbias[p][k];
+      }
+  }
+};
+
+template <typename T, int V, int P, int R, int THREADS, bool CURVED>
+__global__ void __launch_bounds__(THREADS, 512 / THREADS)
+    kp_seam_backward_kernel(const kp_seam s, const kp_seam_gradients gradients) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  using backward = kp_seam_backward<T, V, P, R>;
+  backward b(s, gradients, (typename backward::S *)shared);
+  kp_seam_weights<V, P>(s.weight, b.c, s.C, 1, b.weight);
+  b.tile.begin = blockIdx.x * s.run;
+  b.own_end = b.tile.begin + s.run < s.rows ? b.tile.begin + s.run : s.rows;
+  const bool neighbour = gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows &&
+                         b.own_end % s.T != 0;
+  b.tile.end = b.own_end + (neighbour ? 1 : 0);
+  for (int64_t last = b.tile.end; last > b.tile.begin; last -= R) {
+    b.tile.move_to(s, last - R);
+    b.load();
+    if (gradients.gy != NULL) b.template programs<CURVED>();
+    b.template sum_rows<CURVED>();
+    b.template update<CURVED>();
+  }
+  b.store_columns();
+}
+
+template <typename T, int V, int P, int R, int THREADS, bool CURVED>
+static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam_gradients g, kp_error *error) {
+  using S = typename kp_sum_of<T>::type;
+  const kp_cuda *cuda = kp_cuda_of(call);
+  const int threads = kp_seam_threads(s, V, P);
+  kp_seam_set_groups(&s, V, threads, P);
+  s.numbers_bytes = (kp_seam_backward_bytes<S, R>(s, threads, P) + 15) / 16 * 16;
+  const size_t bytes =
+      s.numbers_bytes + (size_t)(kp_seam_held_rows(s, R) + 3 * R) * P * (size_t)threads * sizeof(kp_vector<T, V>);
+  const auto kernel = kp_seam_backward_kernel<T, V, P, R, THREADS, CURVED>;
+  if (bytes > 48 * 1024)
+    KP_TRY(kp_cuda_check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+        "residual_norm_backward", error));
+  int resident = 1;
+  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
+                       "residual_norm_backward", error));
+  s.run = kp_seam_run<R>(s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
+  const int blocks = kp_blocks(s.rows, s.run);
+  kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
+  KP_TRY(kp_launched(call, error));
+  kp_seam_totals totals = {};
+  totals.columns = g.columns, totals.blocks = blocks, totals.C = s.C;
+  totals.gweight = (float *)call->output[5], totals.gbias = (float *)call->output[6];
+  kp_seam_add_totals<kp_real>(cuda->stream, totals,
+                              kp_curvature_bars_of(call, 3, s.update_kappa, g.update_bars),
+                              kp_curvature_bars_of(call, 4, s.tangent_kappa, g.tangent_bars));
+  return kp_launched(call, error);
+}
+
+/* Scratch: columns, then the gradients of κ by row. */
+static inline kp_seam_gradients kp_seam_gradients_of(const kp_call *call, const kp_seam &s) {
+  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
+  kp_seam_gradients g = {};
+  g.h = call->input[9], g.direct = call->input[10], g.gy = call->input[11];
+  g.statistics = (const float *)call->input[12];
+  g.gx = call->output[0], g.gu = call->output[1], g.gr = call->output[2];
+  const bool columns = g.gy != NULL && (call->output[5] != NULL || call->output[6] != NULL);
+  float *scratch = (float *)call->scratch;
+  kp_real *bars = (kp_real *)(scratch + kp_seam_columns_size(s));
+  if (columns) g.columns = scratch;
+  if (s.update == KP_SEAM_CURVED && call->output[3] != NULL) g.update_bars = bars;
+  if (s.tangent == KP_SEAM_CURVED && call->output[4] != NULL && g.gy != NULL)
+    g.tangent_bars = bars + s.rows * s.update_kappa.groups;
+  g.same_row = !arguments->shift;
+  g.to_stream = arguments->stream_reference && s.tangent != KP_SEAM_NONE && g.gy != NULL;
+  return g;
+}
+
+template <typename T, int R, bool CURVED>
+static kp_status kp_seam_backward_by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
+  constexpr int V = 16 / sizeof(T), MOST = 256;
+  const kp_seam_gradients g = kp_seam_gradients_of(call, s);
+  const bool whole = kp_rows_of_vectors(s.pitch, s.C, s.update_kappa.groups, V) &&
+                     kp_rows_of_vectors(s.pitch, s.C, s.tangent_kappa.groups, V);
+  if (whole && kp_seam_threads(s, V, 1) <= MOST)
+    return kp_seam_backward_launch<T, V, 1, R, MOST, CURVED>(call, s, g, error);
+  if (kp_seam_threads(s, 1, 16) <= 512)
+    return kp_seam_backward_launch<T, 1, 16, 1, 512, CURVED>(call, s, g, error);
+  return kp_fail(error, KP_ERR_UNSUPPORTED, "residual_norm_backward: rows of %d channels are too long", s.C);
+}
+
+#endif

@@ -1,0 +1,93 @@
+/* The last step of backward kernels of row programs: partial sums, in a fixed order, into the gradients of
+ * weights, biases and curvatures. */
+#ifndef KAPPA_BACKEND_CUDA_SEAM_SUMS_CUH
+#define KAPPA_BACKEND_CUDA_SEAM_SUMS_CUH
+
+#include "backend/cuda/seam_rows.cuh"
+
+/* Partial gradients (blocks, 2, C) of weight and bias; the outputs may be NULL. */
+struct kp_seam_totals {
+  const float *columns;
+  int blocks, C;
+  float *gweight, *gbias;
+};
+
+/* Gradients of κ by row (N, G) and what they are added to; `rows` NULL: none. */
+template <typename S> struct kp_curvature_bars {
+  const S *rows;
+  int groups, pitch; /* pitch: of the output */
+  int64_t entries, rows_per_entry;
+  kp_results gradient;
+};
+
+/* Of the gradient of input `input`, which is an output of the same number counted from `input` too. */
+template <typename S>
+static inline kp_curvature_bars<S> kp_curvature_bars_of(const kp_call *call, int output,
+                                                        const kp_curvatures &table, const S *rows) {
+  kp_curvature_bars<S> bars = {};
+  if (rows == NULL || call->output[output] == NULL) return bars;
+  bars.rows = rows, bars.groups = table.groups, bars.pitch = (int)kp_pitch(call->node->output[output]);
+  bars.entries = table.entries, bars.rows_per_entry = table.rows_per_entry;
+  bars.gradient = kp_output_numbers(call, output);
+  return bars;
+}
+
+enum { KP_TOTAL_COLUMNS = 32, KP_TOTAL_PARTS = 16 };
+
+/* A block sums 32 columns: 16 warps take every 16th partial, then their sums are added in order. */
+__global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
+    kp_column_totals_kernel(const kp_seam_totals totals) {
+  __shared__ float sums[KP_TOTAL_PARTS][KP_TOTAL_COLUMNS];
+  const int lane = threadIdx.x % KP_TOTAL_COLUMNS, part = threadIdx.x / KP_TOTAL_COLUMNS;
+  const int column = blockIdx.x * KP_TOTAL_COLUMNS + lane;
+  float sum = 0;
+  if (column < 2 * totals.C)
+    for (int block = part; block < totals.blocks; block += KP_TOTAL_PARTS)
+      sum += totals.columns[(int64_t)block * 2 * totals.C + column];
+  sums[part][lane] = sum;
+  __syncthreads();
+  if (part > 0 || column >= 2 * totals.C) return;
+  for (int other = 1; other < KP_TOTAL_PARTS; other++) sum += sums[other][lane];
+  float *gradient = column < totals.C ? totals.gweight : totals.gbias;
+  if (gradient != NULL) gradient[column % totals.C] += sum;
+}
+
+/* A block sums the rows of one entry and group; or, where an entry has few rows, a thread does. */
+template <typename S>
+__global__ static void __launch_bounds__(256) kp_curvature_totals_kernel(const kp_curvature_bars<S> bars,
+                                                                         bool by_thread) {
+  const int64_t task = by_thread ? blockIdx.x * (int64_t)blockDim.x + threadIdx.x : blockIdx.x;
+  if (task >= bars.entries * bars.groups) return;
+  const int64_t entry = task / bars.groups, group = task % bars.groups;
+  const S *from = bars.rows + entry * bars.rows_per_entry * bars.groups + group;
+  const int step = by_thread ? 1 : blockDim.x;
+  double sum = 0;
+  for (int64_t row = by_thread ? 0 : threadIdx.x; row < bars.rows_per_entry; row += step)
+    sum += (double)from[row * bars.groups];
+  if (!by_thread) {
+    __shared__ double shared[32];
+    sum = kp_block_sum(sum, shared);
+    if (threadIdx.x > 0) return;
+  }
+  bars.gradient.add(entry * bars.pitch + group, (float)sum);
+}
+
+template <typename S> static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bars<S> &bars) {
+  const int64_t tasks = bars.entries * bars.groups;
+  if (bars.rows == NULL || tasks == 0) return;
+  const bool by_thread = bars.rows_per_entry <= 32;
+  const int blocks = by_thread ? kp_blocks(tasks, 256) : (int)tasks;
+  kp_curvature_totals_kernel<S><<<blocks, 256, 0, stream>>>(bars, by_thread);
+}
+
+template <typename S>
+static inline void kp_seam_add_totals(cudaStream_t stream, const kp_seam_totals &totals,
+                                      const kp_curvature_bars<S> &update, const kp_curvature_bars<S> &tangent) {
+  if (totals.columns != NULL)
+    kp_column_totals_kernel<<<kp_blocks(2 * totals.C, KP_TOTAL_COLUMNS), KP_TOTAL_COLUMNS * KP_TOTAL_PARTS, 0,
+                              stream>>>(totals);
+  kp_add_curvatures(stream, update);
+  kp_add_curvatures(stream, tangent);
+}
+
+#endif

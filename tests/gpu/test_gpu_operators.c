@@ -1,0 +1,75 @@
+/* Every cuda kernel, in float32 and in bfloat16, against ref; needs a GPU.
+ *
+ *   test_gpu_operators [OPERATOR …]     only operators whose names begin so
+ *
+ * Each case of the table runs with operands that are parameters and with operands that are activations, and
+ * gradients in place; results must be the same bits when they are computed again; and the values that hurt
+ * must not. */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/cuda/cuda.h"
+#include "support/check.h"
+#include "support/operator_compare.h"
+
+/* Of outputs and of gradients. */
+static const double FLOAT32[2] = {1e-5, 2e-5}, BFLOAT16[2] = {1e-2, 2e-2};
+
+static const kp_backend *backend;
+static bool narrow;
+static double worst[2];
+static char **names;
+static int name_count;
+
+static bool wanted(const operator_case *c) {
+  const char *name = kp_operator_table[c->operation].name;
+  for (int i = 0; i < name_count; i++)
+    if (strncmp(name, names[i], strlen(names[i])) == 0) return true;
+  return name_count == 0;
+}
+
+static bool wanted_differentiable(const operator_case *c) {
+  return wanted(c) && !c->decoding;
+}
+
+static void test_case(void **state) {
+  const operator_case *c = *state;
+  bench *want = operator_case_run(c, kp_backend_ref(), 1, false, narrow);
+  for (int wrap = 0; wrap < 2; wrap++) {
+    bench *got = operator_case_run(c, backend, 1, wrap, narrow);
+    operator_case_compare(c, got, want, narrow ? BFLOAT16 : FLOAT32, worst);
+    operator_case_run_again(c, got);
+    bench_destroy(got);
+  }
+  bench_destroy(want);
+}
+
+static void test_extremes(void **state) {
+  operator_case_extremes(*state, backend);
+}
+
+static void test_nan(void **state) {
+  operator_case_nan(*state, backend);
+}
+
+int main(int count, char **arguments) {
+  int failures = 0;
+  names = arguments + 1;
+  name_count = count - 1;
+  for (int precision = KP_CUDA_FLOAT32; precision <= KP_CUDA_BFLOAT16; precision++) {
+    kp_error error = {0};
+    if (kp_backend_cuda_open(0, (kp_cuda_precision)precision, &backend, &error) != KP_OK) {
+      printf("%s\n0 passed, 1 failed\n", error.message);
+      return 1;
+    }
+    narrow = precision == KP_CUDA_BFLOAT16;
+    worst[0] = worst[1] = 0;
+    failures += operator_cases_run(backend->name, test_case, wanted);
+    failures += operator_cases_run("extremes", test_extremes, wanted);
+    failures += operator_cases_run("not a number", test_nan, wanted_differentiable);
+    print_message("%s: worst error of an output %.1e, of a gradient %.1e\n", backend->name, worst[0],
+                  worst[1]);
+    kp_backend_cuda_close(backend);
+  }
+  return failures;
+}
