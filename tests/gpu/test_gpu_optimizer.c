@@ -70,13 +70,20 @@ enum { STEPS = 7, NAN_STEP = 3, INFINITE_LOSS_STEP = 5, TAKEN = STEPS - 2 };
 static const double CLIP = 60;
 
 static kp_optimizer_options options_of(const setting *s) {
-  return (kp_optimizer_options){
-      .kind = s->kind,
-      .adamw = {.learning_rate = 3e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1,
-                .curvature_rate_multiplier = 4},
-      .muon = {.learning_rate = 0.02, .momentum = 0.95, .weight_decay = 0.1, .nesterov = s->nesterov,
-               .steps = 5, .split = s->split},
-      .tangent = s->tangent};
+  return (kp_optimizer_options){.kind = s->kind,
+                                .adamw = {.learning_rate = 3e-2,
+                                          .beta1 = 0.9,
+                                          .beta2 = 0.95,
+                                          .epsilon = 1e-8,
+                                          .weight_decay = 0.1,
+                                          .curvature_rate_multiplier = 4},
+                                .muon = {.learning_rate = 0.02,
+                                         .momentum = 0.95,
+                                         .weight_decay = 0.1,
+                                         .nesterov = s->nesterov,
+                                         .steps = 5,
+                                         .split = s->split},
+                                .tangent = s->tangent};
 }
 
 /* ---- parameters ---- */
@@ -124,10 +131,9 @@ static void set_gradients(kp_parameters *parameters, int step) {
     const int64_t count = parameters->list[p].count, slice = count / kinds[p].shape[0];
     const double size = step % 2 == 0 ? 1 : 0.01;
     for (int64_t i = 0; i < count; i++) {
-      const bool idle = p == FROZEN || p == UNUSED || p == COUNTER ||
-                        (p >= EXPERTS && (i / slice + step) % 3 == 0);
-      g[i] = idle ? 0
-                  : size * (double)(float)kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i);
+      const bool idle =
+          p == FROZEN || p == UNUSED || p == COUNTER || (p >= EXPERTS && (i / slice + step) % 3 == 0);
+      g[i] = idle ? 0 : size * (double)(float)kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i);
       g[i] = (double)(float)g[i];
     }
     if (step == NAN_STEP && p == 5) g[4321] = (double)NAN;
@@ -141,8 +147,8 @@ static void set_gradients(kp_parameters *parameters, int step) {
 static void run_step(kp_parameters *parameters, kp_stepper *stepper, void *loss, int step) {
   kp_error error = {0};
   const size_t size = parameters->backend->wide_size;
-  set_gradients(parameters, step);
   check_ok(kp_stepper_begin(stepper, 1 / (double)step, CLIP, &error), &error);
+  set_gradients(parameters, step);
   for (int micro = 0; micro < 2; micro++) {
     double number[1];
     kp_number_set(number, size, 0, step == INFINITE_LOSS_STEP ? (double)INFINITY : step + micro);
@@ -236,7 +242,10 @@ static void compare(const kp_parameters *got, const kp_parameters *want, const s
       worst[p][i] = fmax(worst[p][i], apart[i]);
       if (!(apart[i] <= (muon && i == 0 ? tolerance : 3e-6)))
         fail_msg("%s, kind %d, tangent %d: %s is %.2e apart", kinds[p].name, (int)s->kind, s->tangent,
-                 i == 0 ? "value" : i == 1 ? "first moment" : "second moment", apart[i]);
+                 i == 0   ? "value"
+                 : i == 1 ? "first moment"
+                          : "second moment",
+                 apart[i]);
     }
   }
 }
@@ -315,10 +324,14 @@ static void test_resume(void **state) {
 }
 
 static setting settings[] = {
-    {KP_OPTIMIZER_ADAMW, false, false, false},          {KP_OPTIMIZER_ADAMW, true, false, false},
-    {KP_OPTIMIZER_MUON, false, false, true},            {KP_OPTIMIZER_MUON, true, true, false},
-    {KP_OPTIMIZER_HYPERBALL_ADAMW, false, false, true}, {KP_OPTIMIZER_HYPERBALL_ADAMW, true, false, true},
-    {KP_OPTIMIZER_HYPERBALL_MUON, false, false, true},  {KP_OPTIMIZER_HYPERBALL_MUON, true, true, true},
+    {KP_OPTIMIZER_ADAMW, false, false, false},
+    {KP_OPTIMIZER_ADAMW, true, false, false},
+    {KP_OPTIMIZER_MUON, false, false, true},
+    {KP_OPTIMIZER_MUON, true, true, false},
+    {KP_OPTIMIZER_HYPERBALL_ADAMW, false, false, true},
+    {KP_OPTIMIZER_HYPERBALL_ADAMW, true, false, true},
+    {KP_OPTIMIZER_HYPERBALL_MUON, false, false, true},
+    {KP_OPTIMIZER_HYPERBALL_MUON, true, true, true},
 };
 
 static void print_worst(void) {

@@ -8,7 +8,7 @@
 
 #include "backend/cuda/kernel.cuh"
 
-enum { KP_COLUMN_SEGMENTS = 4, KP_COLUMN_PARTS = 1024 };
+enum { KP_COLUMN_SEGMENTS = 4, KP_COLUMN_PARTS = 528 };
 
 struct kp_column_segment {
   int64_t first, count; /* columns of the matrix of parts */
@@ -30,13 +30,14 @@ static inline int64_t kp_column_parts(int64_t columns) {
 
 /* Bytes: parts · columns · 4 once; bound by latency, a few microseconds.  A block has a strip of `width`
  * columns; its threads stand in lines of that width, each of which has every lines-th part. */
-static __global__ void __launch_bounds__(1024) kp_column_kernel(kp_column_sums sums, int64_t columns, int width) {
+static __global__ void __launch_bounds__(1024)
+    kp_column_kernel(kp_column_sums sums, int64_t columns, int width) {
   __shared__ double shared[1024];
   const int lines = blockDim.x / width, line = threadIdx.x / width;
   const int64_t column = (int64_t)blockIdx.x * width + threadIdx.x % width;
   double sum = 0;
   if (line < lines && column < columns) {
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t part = line; part < sums.count; part += lines)
       sum += (double)sums.parts[part * sums.pitch + column];
   }

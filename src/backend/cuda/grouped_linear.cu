@@ -7,8 +7,9 @@ static kp_status multiply(const kp_call *call, const kp_grouped *g, kp_error *er
                                                      : kp_grouped_plain(call, g, error);
 }
 
-static int64_t pitch_or_zero(const kp_tensor *tensor) {
-  return tensor == NULL ? 0 : kp_pitch(tensor);
+/* From an expert's vector to the next one's in (E, M) or (E, M, 1). */
+static int64_t stride_of(const kp_tensor *tensor) {
+  return tensor == NULL ? 0 : kp_padded_count(tensor) / tensor->shape[0];
 }
 
 extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error) {
@@ -31,8 +32,8 @@ extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error
   g.time_weight = kp_input_numbers(call, 5);
   g.in = kp_input_numbers(call, 6);
   g.out = kp_input_numbers(call, 7);
-  g.bias_pitch = pitch_or_zero(node->input[3]);
-  g.time_weight_pitch = pitch_or_zero(node->input[5]);
+  g.bias_pitch = stride_of(node->input[3]);
+  g.time_weight_pitch = stride_of(node->input[5]);
   return multiply(call, &g, error);
 }
 
@@ -46,7 +47,7 @@ static kp_status time_gradient(const kp_call *call, kp_error *error) {
   t.M = kp_tensor_columns(node->input[0]);
   t.pitch = kp_pitch(node->input[0]);
   t.time_weight = kp_input_numbers(call, 3);
-  t.time_weight_pitch = pitch_or_zero(node->input[3]);
+  t.time_weight_pitch = stride_of(node->input[3]);
   t.in = kp_input_numbers(call, 4);
   t.out = kp_input_numbers(call, 5);
   t.result = kp_output_numbers(call, 1);
@@ -89,16 +90,16 @@ static kp_status weight_sums(const kp_call *call, kp_error *error) {
   s.rows = kp_tensor_rows(node->input[0]);
   s.M = kp_tensor_columns(node->input[0]);
   s.pitch = kp_pitch(node->input[0]);
-  s.y_pitch = pitch_or_zero(node->input[7]);
+  s.y_pitch = node->input[7] == NULL ? 0 : kp_pitch(node->input[7]);
   s.time = kp_input_numbers(call, 3);
   s.bias = kp_input_numbers(call, 4);
-  s.bias_pitch = pitch_or_zero(node->input[4]);
+  s.bias_pitch = stride_of(node->input[4]);
   s.in = kp_input_numbers(call, 5);
   s.out = kp_input_numbers(call, 6);
   s.bias_gradient = kp_output_numbers(call, 1);
-  s.bias_gradient_pitch = pitch_or_zero(node->output[1]);
+  s.bias_gradient_pitch = stride_of(node->output[1]);
   s.time_weight = kp_output_numbers(call, 2);
-  s.time_weight_pitch = pitch_or_zero(node->output[2]);
+  s.time_weight_pitch = stride_of(node->output[2]);
   s.in_gradient = kp_output_numbers(call, 3);
   s.out_gradient = kp_output_numbers(call, 4);
   if (s.rows == 0 || s.experts == 0) return KP_OK;

@@ -1,9 +1,10 @@
 /* Unit vectors by group of channels, with a gain.
  *
- * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of `lanes`
- * neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row: its gains
- * and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in memory.  A block
- * has `groups` groups of `lines` rows. */
+ * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of
+ * `lanes` neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row:
+ * its gains and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in
+ * memory.  A block has `groups` groups of `lines` rows. */
+#define KP_GEOMETRY_FLOAT 1
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/row_chunks.cuh"
 #include "geometry/sphere.h"
@@ -12,13 +13,13 @@ enum { MOST_THREADS = 512 };
 
 struct kp_head_plan {
   int64_t rows, pitch;
-  int row_chunks;   /* of a whole row, padding included */
-  int heads, D;     /* groups that are normalised, and their channels */
-  int chunks;       /* of a group */
-  int all_groups;   /* with those that are copied */
+  int row_chunks;                            /* of a whole row, padding included */
+  int heads, D;                              /* groups that are normalised, and their channels */
+  int chunks;                                /* of a group */
+  int all_groups;                            /* with those that are copied */
   int lanes, lines, groups, threads, blocks; /* blocks along the rows */
-  int gains;        /* G */
-  kp_vector gain;   /* (G · D) */
+  int gains;                                 /* G */
+  kp_vector gain;                            /* (G · D) */
   float factor;
   bool wide, half;
 };
@@ -54,11 +55,12 @@ static kp_head_plan plan_of(const kp_call *call) {
 
 /* A thread's group, its chunks of it, and its rows. */
 template <int W> struct kp_head_place {
-  int group, first, count, lane; /* chunks of the row: first + lane, … */
+  int group, first, count, line, lane; /* chunks of the row: first + lane, … */
   int64_t row, stride;
   bool there, unit; /* unit: a head */
   __device__ explicit kp_head_place(const kp_head_plan &p) {
-    const int team = (int)threadIdx.x / p.lanes, line = team / p.groups;
+    const int team = (int)threadIdx.x / p.lanes;
+    line = team / p.groups;
     group = (int)blockIdx.y * p.groups + team % p.groups, lane = (int)threadIdx.x % p.lanes;
     first = group * p.chunks;
     const int left = p.row_chunks - first;
@@ -69,63 +71,96 @@ template <int W> struct kp_head_place {
   }
 };
 
-template <typename T, int W> __device__ static kp_chunk<T, W> chunk_or_zeros(const T *row, int chunk, bool there) {
-  kp_chunk<T, W> zeros;
+template <typename T, int W>
+__device__ static kp_row_chunk<T, W> chunk_or_zeros(const T *row, int chunk, bool there) {
+  kp_row_chunk<T, W> zeros;
 #pragma unroll
   for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
-  return there ? *(const kp_chunk<T, W> *)(row + (int64_t)chunk * W) : zeros;
+  return there ? kp_load_chunk<T, W>(row + (int64_t)chunk * W) : zeros;
 }
 
-__device__ static double team_sum(double x, int lanes) {
+/* A thread's chunks of its group in one row.  A single one is fetched a row ahead; several are on their way
+ * at once anyway; with HELD 0 they are read for every pass. */
+template <typename T, int W, int HELD> struct kp_head_chunks {
+  static constexpr int COUNT = HELD > 0 ? HELD : 1;
+  kp_row_chunk<T, W> now[COUNT], next[COUNT];
+  const T *at; /* the group's first channel in row 0 */
+  int64_t rows, pitch;
+  int lane, lanes, count;
+  bool wanted;
+
+  __device__ kp_head_chunks(const kp_head_plan &p, const kp_head_place<W> &place, const T *tensor,
+                            bool its_wanted)
+      : at(tensor + (int64_t)place.first * W), rows(p.rows), pitch(p.pitch), lane(place.lane), lanes(p.lanes),
+        count(place.count), wanted(its_wanted && place.there) {
+    if constexpr (HELD == 1) next[0] = read(place.row, 0);
+  }
+  __device__ kp_row_chunk<T, W> read(int64_t n, int j) const {
+    const int chunk = j * lanes + lane;
+    return chunk_or_zeros<T, W>(at + n * pitch, chunk, wanted && n < rows && chunk < count);
+  }
+  __device__ void advance(int64_t n, int64_t following) {
+    if constexpr (HELD == 1) {
+      now[0] = next[0];
+      next[0] = read(following, 0);
+    } else {
+#pragma unroll
+      for (int j = 0; j < HELD; j++) now[j] = read(n, j);
+    }
+  }
+  __device__ void get(int64_t n, int j, float (&value)[W]) const {
+    const kp_row_chunk<T, W> chunk = HELD > 0 ? now[HELD > 0 ? j : 0] : read(n, j);
+#pragma unroll
+    for (int e = 0; e < W; e++) value[e] = kp_to_float(chunk.value[e]);
+  }
+};
+
+__device__ static float team_sum(float x, int lanes) {
   for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;
 }
 
-template <int W> __device__ static void get_gain(const kp_head_plan &p, const kp_head_place<W> &at, int chunk,
-                                                 float (&gain)[W]) {
+template <int W>
+__device__ static void get_gain(const kp_head_plan &p, const kp_head_place<W> &at, int chunk,
+                                float (&gain)[W]) {
   const int64_t offset = (int64_t)(at.group % p.gains) * p.D;
   kp_get_columns<W>(p.gain, offset + (int64_t)chunk * W, offset + p.D, gain);
 }
 
-/* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by memory. */
+/* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by
+ * memory. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS) kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
+__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 2 : 1)
+    kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
-  for (int64_t base = (int64_t)blockIdx.x * p.lines; base < p.rows; base += at.stride) {
-    const int64_t n = base + (at.row - (int64_t)blockIdx.x * p.lines);
-    const bool there = at.there && n < p.rows && (at.unit || x != out);
-    const T *const from = x + n * p.pitch + (int64_t)at.first * W;
-    T *const to = out + n * p.pitch + (int64_t)at.first * W;
-    kp_chunk<T, W> held[HELD > 0 ? HELD : 1];
-    double sum = 0;
+  const bool wanted = at.there && (at.unit || x != out);
+  kp_head_chunks<T, W, HELD> xs(p, at, x, wanted);
+  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride) {
+    float square = 0;
+    xs.advance(n, n + at.stride);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
-      const int chunk = j * p.lanes + at.lane;
-      const kp_chunk<T, W> values = chunk_or_zeros<T, W>(from, chunk, there && chunk < at.count);
-      float part = 0;
+      float value[W];
+      xs.get(n, j, value);
 #pragma unroll
-      for (int e = 0; e < W; e++) part += kp_to_float(values.value[e]) * kp_to_float(values.value[e]);
-      sum += (double)part;
-      if (HELD > 0) held[HELD > 0 ? j : 0] = values;
+      for (int e = 0; e < W; e++) square += value[e] * value[e];
     }
-    const float inverse = (float)kp_sphere_inverse_length(team_sum(sum, p.lanes)) * p.factor;
-    if (!there) continue;
+    const float inverse = kp_sphere_inverse_length(team_sum(square, p.lanes)) * p.factor;
+    if (!wanted || n >= p.rows) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
+      float value[W], gain[W];
       if (chunk >= at.count) continue;
-      kp_chunk<T, W> values = HELD > 0 ? held[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(from, chunk, true);
+      xs.get(n, j, value);
       if (at.unit) {
-        float gain[W];
         get_gain<W>(p, at, chunk, gain);
 #pragma unroll
-        for (int e = 0; e < W; e++) {
-          const float y = kp_to_float(values.value[e]) * inverse * gain[e];
-          values.value[e] = kp_from_float<T>(W > 1 && chunk * W + e >= p.D ? 0 : y);
-        }
+        for (int e = 0; e < W; e++) value[e] *= inverse * gain[e];
       }
-      *(kp_chunk<T, W> *)(to + (int64_t)chunk * W) = values;
+      kp_put_chunk<T, W>(out + n * p.pitch + (int64_t)at.first * W, (int64_t)chunk * W,
+                         at.unit ? p.D : INT64_MAX, value);
     }
   }
 }
@@ -186,56 +221,47 @@ template <int W, int HELD> struct kp_gain_sums {
 /* Bytes: x and g read, g x written, 3 · N · width · size, what is copied once less: bound by memory.  g x may
  * be g. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS)
-    kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx, const kp_head_parts parts) {
+__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 2 : 1)
+    kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx,
+                                 const kp_head_parts parts) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
+  const bool wanted = at.there && (at.unit || g != gx);
   kp_gain_sums<W, HELD> bar(p, at, parts);
-  for (int64_t base = (int64_t)blockIdx.x * p.lines; base < p.rows; base += at.stride) {
-    const int64_t n = base + (at.row - (int64_t)blockIdx.x * p.lines);
-    const bool there = at.there && n < p.rows && (at.unit || g != gx);
-    const int64_t offset = n * p.pitch + (int64_t)at.first * W;
-    kp_chunk<T, W> held_x[HELD > 0 ? HELD : 1], held_g[HELD > 0 ? HELD : 1];
-    double square = 0, along = 0;
+  kp_head_chunks<T, W, HELD> xs(p, at, x, at.unit), gs(p, at, g, wanted);
+  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride) {
+    float square = 0, along = 0;
+    xs.advance(n, n + at.stride), gs.advance(n, n + at.stride);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
-      const int chunk = j * p.lanes + at.lane;
-      const bool here = there && chunk < at.count;
-      const kp_chunk<T, W> xs = chunk_or_zeros<T, W>(x + offset, chunk, here && at.unit);
-      const kp_chunk<T, W> gs = chunk_or_zeros<T, W>(g + offset, chunk, here);
-      float gain[W], part_square = 0, part_along = 0;
-      get_gain<W>(p, at, chunk, gain);
+      float value[W], slope[W], gain[W];
+      xs.get(n, j, value), gs.get(n, j, slope);
+      get_gain<W>(p, at, j * p.lanes + at.lane, gain);
 #pragma unroll
-      for (int e = 0; e < W; e++) {
-        const float value = kp_to_float(xs.value[e]);
-        part_square += value * value, part_along += value * (gain[e] * kp_to_float(gs.value[e]));
-      }
-      square += (double)part_square, along += (double)part_along;
-      if (HELD > 0) held_x[HELD > 0 ? j : 0] = xs, held_g[HELD > 0 ? j : 0] = gs;
+      for (int e = 0; e < W; e++) square += value[e] * value[e], along += value[e] * (gain[e] * slope[e]);
     }
-    const double inverse_length = kp_sphere_inverse_length(team_sum(square, p.lanes));
-    const float inverse = (float)inverse_length, scale = p.factor * inverse;
-    const float common = (float)(inverse_length * inverse_length * team_sum(along, p.lanes));
-    if (!there) continue;
+    const float inverse = kp_sphere_inverse_length(team_sum(square, p.lanes)), scale = p.factor * inverse;
+    const float common = inverse * (inverse * team_sum(along, p.lanes));
+    if (!wanted || n >= p.rows) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
+      float value[W], slope[W], gain[W];
       if (chunk >= at.count) continue;
-      const kp_chunk<T, W> xs = HELD > 0 ? held_x[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(x + offset, chunk, at.unit);
-      kp_chunk<T, W> gs = HELD > 0 ? held_g[HELD > 0 ? j : 0] : chunk_or_zeros<T, W>(g + offset, chunk, true);
+      gs.get(n, j, slope);
       if (at.unit) {
-        float gain[W];
+        xs.get(n, j, value);
         get_gain<W>(p, at, chunk, gain);
 #pragma unroll
         for (int e = 0; e < W; e++) {
-          const float value = kp_to_float(xs.value[e]), bar_here = kp_to_float(gs.value[e]);
-          const float out = scale * (gain[e] * bar_here - value * common);
-          gs.value[e] = kp_from_float<T>(W > 1 && chunk * W + e >= p.D ? 0 : out);
-          gain[e] = scale * value * bar_here;
+          const float out = scale * (gain[e] * slope[e] - value[e] * common);
+          gain[e] = scale * value[e] * slope[e];
+          slope[e] = out;
         }
         bar.add(p, j, chunk, gain);
       }
-      *(kp_chunk<T, W> *)(gx + offset + (int64_t)chunk * W) = gs;
+      kp_put_chunk<T, W>(gx + n * p.pitch + (int64_t)at.first * W, (int64_t)chunk * W,
+                         at.unit ? p.D : INT64_MAX, slope);
     }
   }
   if (parts.at != NULL) bar.finish(p, at);
@@ -245,7 +271,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
 
 template <typename T, int W, int HELD> static void launch(const kp_call *call, kp_head_plan &p) {
   const int ranges = (p.all_groups + p.groups - 1) / p.groups;
-  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_kernel<T, W, HELD>, p.threads,
+  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_kernel<T, W, HELD>, p.threads, 0,
                                 (p.rows + p.lines - 1) / p.lines, (int64_t)1 << 30);
   kp_head_norm_kernel<T, W, HELD><<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
       p, (const T *)call->input[0], (T *)call->output[0]);
@@ -254,10 +280,11 @@ template <typename T, int W, int HELD> static void launch(const kp_call *call, k
 template <typename T, int W, int HELD>
 static void launch_backward(const kp_call *call, kp_head_plan &p, const kp_head_parts &parts) {
   const int ranges = (p.all_groups + p.groups - 1) / p.groups;
-  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_backward_kernel<T, W, HELD>, p.threads,
+  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_backward_kernel<T, W, HELD>, p.threads, 0,
                                 (p.rows + p.lines - 1) / p.lines, kp_column_parts(parts.pitch));
-  kp_head_norm_backward_kernel<T, W, HELD><<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
-      p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
+  kp_head_norm_backward_kernel<T, W, HELD>
+      <<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
+          p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
 }
 
 extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
@@ -266,15 +293,24 @@ extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
   if (!kp_row_fits(call, rows, call->node->output[0]) || kp_tensor_is_half(call, call->node->input[1]))
     return kp_row_misfit(call, error);
   const int held = held_chunks(p);
-  if (p.half && held == 1) launch<kp_half, 8, 1>(call, p);
-  else if (p.half && held == 4) launch<kp_half, 8, 4>(call, p);
-  else if (p.half && p.wide) launch<kp_half, 8, 0>(call, p);
-  else if (p.half) launch<kp_half, 1, 0>(call, p);
-  else if (held == 1) launch<float, 4, 1>(call, p);
-  else if (held == 4) launch<float, 4, 4>(call, p);
-  else if (held == 8) launch<float, 4, 8>(call, p);
-  else if (p.wide) launch<float, 4, 0>(call, p);
-  else launch<float, 1, 0>(call, p);
+  if (p.half && held == 1)
+    launch<kp_half, 8, 1>(call, p);
+  else if (p.half && held == 4)
+    launch<kp_half, 8, 4>(call, p);
+  else if (p.half && p.wide)
+    launch<kp_half, 8, 0>(call, p);
+  else if (p.half)
+    launch<kp_half, 1, 0>(call, p);
+  else if (held == 1)
+    launch<float, 4, 1>(call, p);
+  else if (held == 4)
+    launch<float, 4, 4>(call, p);
+  else if (held == 8)
+    launch<float, 4, 8>(call, p);
+  else if (p.wide)
+    launch<float, 4, 0>(call, p);
+  else
+    launch<float, 1, 0>(call, p);
   return kp_launched(call, error);
 }
 
@@ -307,15 +343,24 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
                                          (size_t)(kp_column_parts(parts.pitch) * parts.pitch) * sizeof(float),
                                          kp_cuda_of(call)->stream),
                          "head_norm", error));
-  if (p.half && held == 1) launch_backward<kp_half, 8, 1>(call, p, parts);
-  else if (p.half && held == 4) launch_backward<kp_half, 8, 4>(call, p, parts);
-  else if (p.half && p.wide) launch_backward<kp_half, 8, 0>(call, p, parts);
-  else if (p.half) launch_backward<kp_half, 1, 0>(call, p, parts);
-  else if (held == 1) launch_backward<float, 4, 1>(call, p, parts);
-  else if (held == 4) launch_backward<float, 4, 4>(call, p, parts);
-  else if (held == 8) launch_backward<float, 4, 8>(call, p, parts);
-  else if (p.wide) launch_backward<float, 4, 0>(call, p, parts);
-  else launch_backward<float, 1, 0>(call, p, parts);
+  if (p.half && held == 1)
+    launch_backward<kp_half, 8, 1>(call, p, parts);
+  else if (p.half && held == 4)
+    launch_backward<kp_half, 8, 4>(call, p, parts);
+  else if (p.half && p.wide)
+    launch_backward<kp_half, 8, 0>(call, p, parts);
+  else if (p.half)
+    launch_backward<kp_half, 1, 0>(call, p, parts);
+  else if (held == 1)
+    launch_backward<float, 4, 1>(call, p, parts);
+  else if (held == 4)
+    launch_backward<float, 4, 4>(call, p, parts);
+  else if (held == 8)
+    launch_backward<float, 4, 8>(call, p, parts);
+  else if (p.wide)
+    launch_backward<float, 4, 0>(call, p, parts);
+  else
+    launch_backward<float, 1, 0>(call, p, parts);
   KP_TRY(kp_launched(call, error));
   const int64_t columns = (int64_t)p.gains * p.D;
   const kp_column_sums sums = {

@@ -6,15 +6,9 @@ enum { THREADS = 256, PER_THREAD = 4, MOST_PARTS = 1024 };
 /* f = √(to / from); absent: 1. */
 struct kp_homothety_factor {
   kp_numbers from, to;
-  __device__ double radius_from() const {
-    return from.at == NULL ? 1 : (double)from[0];
-  }
-  __device__ double radius_to() const {
-    return to.at == NULL ? 1 : (double)to[0];
-  }
-  __device__ double operator()() const {
-    return sqrt(radius_to() / radius_from());
-  }
+  __device__ double radius_from() const { return from.at == NULL ? 1 : (double)from[0]; }
+  __device__ double radius_to() const { return to.at == NULL ? 1 : (double)to[0]; }
+  __device__ double operator()() const { return sqrt(radius_to() / radius_from()); }
 };
 
 /* The times of points: few, and of either width. */
@@ -38,16 +32,16 @@ static kp_homothety_factor factor_of(const kp_call *call) {
  * zero, for it is multiplied. */
 template <typename T, int W>
 __global__ void __launch_bounds__(THREADS)
-    kp_homothety_kernel(const kp_homothety_factor of, const T *space, T *out, int64_t chunks, const kp_times times,
-                        const kp_numbers time, const kp_results out_time) {
+    kp_homothety_kernel(const kp_homothety_factor of, const T *space, T *out, int64_t chunks,
+                        const kp_times times, const kp_numbers time, const kp_results out_time) {
   const float factor = (float)of();
   const int64_t stride = (int64_t)gridDim.x * THREADS, first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
 #pragma unroll 4
   for (int64_t i = first; i < chunks; i += stride) {
-    kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(space + i * W);
+    kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(space + i * W);
 #pragma unroll
     for (int e = 0; e < W; e++) chunk.value[e] = kp_from_float<T>(factor * kp_to_float(chunk.value[e]));
-    *(kp_chunk<T, W> *)(out + i * W) = chunk;
+    *(kp_row_chunk<T, W> *)(out + i * W) = chunk;
   }
   for (int64_t i = first; i < times.count; i += stride) {
     const int64_t row = i / times.columns, column = i - row * times.columns;
@@ -69,8 +63,8 @@ template <typename T, int W> static void launch_homothety(const kp_call *call) {
   const int64_t chunks = chunks_of(call->node->input[0], W);
   const kp_times times = times_of(call->node->input[1], NULL, call->node->output[1]);
   kp_homothety_kernel<T, W><<<blocks_of(call, chunks), THREADS, 0, kp_cuda_of(call)->stream>>>(
-      factor_of(call), (const T *)call->input[0], (T *)call->output[0], chunks, times, kp_input_numbers(call, 1),
-      kp_output_numbers(call, 1));
+      factor_of(call), (const T *)call->input[0], (T *)call->output[0], chunks, times,
+      kp_input_numbers(call, 1), kp_output_numbers(call, 1));
 }
 
 extern "C" kp_status kp_cuda_homothety(const kp_call *call, kp_error *error) {
@@ -110,8 +104,8 @@ __global__ void __launch_bounds__(THREADS)
   if (k.g != NULL) {
 #pragma unroll 4
     for (int64_t i = first; i < k.chunks; i += stride) {
-      kp_chunk<T, W> x = *(const kp_chunk<T, W> *)((const T *)k.space + i * W);
-      const kp_chunk<T, W> g = *(const kp_chunk<T, W> *)((const T *)k.g + i * W);
+      kp_row_chunk<T, W> x = *(const kp_row_chunk<T, W> *)((const T *)k.space + i * W);
+      const kp_row_chunk<T, W> g = *(const kp_row_chunk<T, W> *)((const T *)k.g + i * W);
       float part = 0;
 #pragma unroll
       for (int e = 0; e < W; e++) {
@@ -119,7 +113,7 @@ __global__ void __launch_bounds__(THREADS)
         x.value[e] = kp_from_float<T>(factor * kp_to_float(g.value[e]));
       }
       sum += (double)part;
-      if (k.g_space != NULL) *(kp_chunk<T, W> *)((T *)k.g_space + i * W) = x;
+      if (k.g_space != NULL) *(kp_row_chunk<T, W> *)((T *)k.g_space + i * W) = x;
     }
   }
   if (k.g_time.at != NULL) {
@@ -170,7 +164,7 @@ template <typename T, int W> static void launch_backward(const kp_call *call) {
   kp_homothety_backward_kernel<T, W><<<blocks, THREADS, 0, stream>>>(factor_of(call), k);
   if (wanted)
     kp_homothety_radii_kernel<<<1, THREADS, 0, stream>>>(factor_of(call), k.parts, blocks,
-                                                        (float *)call->output[2], (float *)call->output[3]);
+                                                         (float *)call->output[2], (float *)call->output[3]);
 }
 
 extern "C" kp_status kp_cuda_homothety_backward(const kp_call *call, kp_error *error) {

@@ -2,51 +2,46 @@
 #ifndef KAPPA_BACKEND_CUDA_LORENTZ_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_LORENTZ_RESIDUAL_CUH
 
-#include "backend/cuda/row_chunks.cuh"
+#include "backend/cuda/row_ring.cuh"
 
 struct kp_lorentz_operands {
-  int64_t rows, pitch, C;
-  int chunks;
   const void *x, *u; /* (N, C); u may be NULL */
   kp_numbers x_time, u_time, w, s, c;
   bool one_w; /* w is one number, not one a row */
   kp_vector weight;
   bool norm;
-  double epsilon, floor, scale;
+  float epsilon, scale;
+  double floor;
 
-  __device__ float branch_weight(int64_t n) const {
-    return w.at == NULL ? 1 : w[one_w ? 0 : n];
-  }
-  __device__ double radius() const {
-    return c.at == NULL ? 1 : (double)c[0];
-  }
-  __device__ double factor() const { /* s */
-    return s.at == NULL ? scale : (double)s[0];
+  __device__ float branch_weight(int64_t n) const { return w.at == NULL ? 1 : w[one_w ? 0 : n]; }
+  __device__ float radius() const { return c.at == NULL ? 1 : c[0]; }
+  __device__ float factor() const { /* s */
+    return s.at == NULL ? scale : s[0];
   }
 };
 
-static inline kp_lorentz_operands kp_lorentz_operands_of(const kp_call *call, const kp_row_plan &plan) {
+static inline kp_lorentz_operands kp_lorentz_operands_of(const kp_call *call) {
   const kp_lorentz_residual_arguments *arguments =
       (const kp_lorentz_residual_arguments *)call->node->arguments;
   kp_lorentz_operands k = {};
-  k.rows = plan.rows, k.pitch = plan.pitch, k.C = plan.C, k.chunks = plan.chunks;
   k.x = call->input[0], k.u = call->input[2];
   k.x_time = kp_input_numbers(call, 1), k.u_time = kp_input_numbers(call, 3);
   k.w = kp_input_numbers(call, 4), k.s = kp_input_numbers(call, 5), k.c = kp_input_numbers(call, 7);
   k.one_w = call->node->input[4] != NULL && kp_tensor_count(call->node->input[4]) == 1;
   k.weight = kp_vector_of(call->input[6], 1);
   k.norm = arguments->norm;
-  k.epsilon = arguments->epsilon, k.scale = arguments->scale;
+  k.epsilon = (float)arguments->epsilon, k.scale = (float)arguments->scale;
   k.floor = arguments->floor > KP_LORENTZ_LEAST_SQUARE ? arguments->floor : KP_LORENTZ_LEAST_SQUARE;
   return k;
 }
 
 /* Whether the tensors of rows among the first `inputs` inputs and the outputs are laid out alike. */
-static inline bool kp_lorentz_fits(const kp_call *call, const kp_row_plan &plan, const int *inputs, int input_count,
-                                   const int *outputs, int output_count) {
+static inline bool kp_lorentz_fits(const kp_call *call, const kp_row_plan &plan, const int *inputs,
+                                   int input_count, const int *outputs, int output_count) {
   bool fits = !kp_tensor_is_half(call, call->node->input[6]);
   for (int i = 0; i < input_count; i++) fits = fits && kp_row_fits(call, plan, call->node->input[inputs[i]]);
-  for (int i = 0; i < output_count; i++) fits = fits && kp_row_fits(call, plan, call->node->output[outputs[i]]);
+  for (int i = 0; i < output_count; i++)
+    fits = fits && kp_row_fits(call, plan, call->node->output[outputs[i]]);
   return fits;
 }
 

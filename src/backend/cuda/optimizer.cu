@@ -1,7 +1,7 @@
 /* The driver of a step on the device: its memory, and the order of its work. */
 #include <new>
 
-#include "backend/cuda/optimizer.cuh"
+#include "backend/cuda/optimizer_matrices.cuh"
 
 extern "C" {
 #include "backend/cuda/optimizer.h"
@@ -55,7 +55,7 @@ static size_t lay_out(kp_cuda_optimizer *o, char *base) {
   const size_t groups = larger(o->adamw_units.groups.host.size(), o->muon_units.groups.host.size());
   o->column_sums = take<double>(&l, tiles * KP_TILE_COLUMNS);
   o->column_factors = take<float>(&l, groups * KP_TILE_COLUMNS);
-  o->matrix_sums = take<double>(&l, 2 * matrix_parts);
+  o->matrix_sums = take<double>(&l, KP_MATRIX_SUMS * matrix_parts);
   o->products = take<char>(&l, product_bytes);
   return l.bytes;
 }
@@ -106,8 +106,8 @@ static kp_status check_points(const kp_cuda_optimizer *o, kp_error *error) {
   const int most = kp_optimizer_most_coordinates(o->cuda);
   for (const kp_points &p : o->points)
     if (p.columns > most)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "points of %d coordinates: a step on this GPU takes at most %d",
-                     p.columns, most);
+      return kp_fail(error, KP_ERR_UNSUPPORTED,
+                     "points of %d coordinates: a step on this GPU takes at most %d", p.columns, most);
   return KP_OK;
 }
 
@@ -126,9 +126,8 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
   *driver = NULL;
   if (o == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for an optimizer");
   o->cuda = (kp_cuda *)parameters->backend->device;
-  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients,
-                    (float *)parameters->moment1, (float *)parameters->moment2,
-                    (kp_half *)parameters->working};
+  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients, (float *)parameters->moment1,
+                    (float *)parameters->moment2, (kp_half *)parameters->working};
   describe(o, parameters, options);
   const kp_status status = prepare_memory(o, error);
   if (status != KP_OK) {
@@ -189,5 +188,5 @@ static kp_status outcome(void *driver, kp_step_outcome *outcome, kp_error *error
   return o->cuda->base.read(&o->cuda->base, outcome, &o->state->outcome, sizeof *outcome, error);
 }
 
-extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,  destroy, scratch_bytes, prepare,
+extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,   destroy, scratch_bytes, prepare,
                                                                  add_loss, submit,  resume,        outcome};

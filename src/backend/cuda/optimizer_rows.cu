@@ -36,15 +36,14 @@ static __device__ float along(const kp_flat &flat, int64_t at, int columns, cons
   return (float)kp_team_sum(team, sum, shared);
 }
 
-template <int W>
-static __device__ void subtract(kp_span<W> &from, float factor, const kp_span<W> &what) {
+template <int W> static __device__ void subtract(kp_span<W> &from, float factor, const kp_span<W> &what) {
 #pragma unroll
   for (int i = 0; i < W; i++) from.at[i] -= factor * what.at[i];
 }
 
 template <int W>
-static __device__ void scale_row(const kp_flat &flat, const row_place &place, int columns, const kp_team &team,
-                                 double factor) {
+static __device__ void scale_row(const kp_flat &flat, const row_place &place, int columns,
+                                 const kp_team &team, double factor) {
   for (int c = team.lane * W; c < columns; c += team.size * W) {
     kp_span<W> value = kp_take<W>(place.held + c);
 #pragma unroll
@@ -53,8 +52,7 @@ static __device__ void scale_row(const kp_flat &flat, const row_place &place, in
   }
 }
 
-template <int W>
-static __device__ double square_sum(const kp_span<W> &span) {
+template <int W> static __device__ double square_sum(const kp_span<W> &span) {
   double sum = 0;
 #pragma unroll
   for (int i = 0; i < W; i++) sum += (double)span.at[i] * span.at[i];

@@ -77,11 +77,9 @@ static void cut_tiles(kp_unit_vectors *units, const kp_parameter *p, const kp_ma
   const int64_t left = m.columns - column;
   kp_column_group group = {units->tiles.count(), 0};
   for (int64_t row = 0; row < m.rows; row += KP_TILE_ROWS, group.tiles++)
-    units->tiles.host.push_back(
-        kp_column_tile{at + row * p->pitch + column,
-                       (int)smaller(m.rows - row, KP_TILE_ROWS), (int)smaller(left, KP_TILE_COLUMNS),
-                       (int)p->pitch, (int)p->group,
-                       units->groups.count()});
+    units->tiles.host.push_back(kp_column_tile{
+        at + row * p->pitch + column, (int)smaller(m.rows - row, KP_TILE_ROWS),
+        (int)smaller(left, KP_TILE_COLUMNS), (int)p->pitch, (int)p->group, units->groups.count()});
   units->groups.host.push_back(group);
 }
 
@@ -160,8 +158,7 @@ static void fill_classes(kp_cuda_optimizer *o) {
       if (p->count == 0 || !(update.rule == KP_UPDATE_MUON || update.keeps_norm)) continue;
       if (!same_class(c, class_of(o, p, update))) continue;
       const kp_matrices m = matrices_of(o, p, c.muon);
-      for (int64_t i = 0; i < m.count; i++)
-        o->matrices.host.push_back(p->offset + i * m.rows * p->pitch);
+      for (int64_t i = 0; i < m.count; i++) o->matrices.host.push_back(p->offset + i * m.rows * p->pitch);
     }
     c.count = o->matrices.count() - c.first;
     size_class(&c, o->half);

@@ -87,7 +87,6 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
     constexpr int Q = BACKWARD ? kp_row_counts<M>::backward : kp_row_counts<M>::gram;
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
-      S all[Q * R];
 #pragma unroll
       for (int i = 0; i < R; i++) {
         S part[Q] = {};
@@ -103,10 +102,8 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
             if (BACKWARD) part[Q - M + m] += (S)g[i][p][k] * b[m];
           }
         }
-#pragma unroll
-        for (int q = 0; q < Q; q++) all[Q * i + q] = part[q];
+        kp_chunk_sums<Q, R>(part, call.groups, p, i, chunks);
       }
-      kp_chunk_sums<Q * R>(all, call.groups, p, chunks);
     }
     __syncthreads();
   }

@@ -1,7 +1,7 @@
 /* The scaling of columns.
  *
- * A block has a strip of columns, a chunk of 16 bytes a thread, and every so-many-th line of rows; the factors
- * of its columns stay in registers. */
+ * A block has a strip of columns, a chunk of 16 bytes a thread, and every so-many-th line of rows; the
+ * factors of its columns stay in registers. */
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/row_chunks.cuh"
 
@@ -53,16 +53,17 @@ __global__ void __launch_bounds__(MOST_THREADS)
 #pragma unroll 4
   for (int64_t n = at.row; n < s.rows; n += at.stride) {
     const int64_t offset = n * s.pitch + (int64_t)at.chunk * W;
-    kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(x + offset);
+    kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(x + offset);
 #pragma unroll
     for (int e = 0; e < W; e++) chunk.value[e] = kp_from_float<T>(factor[e] * kp_to_float(chunk.value[e]));
-    *(kp_chunk<T, W> *)(out + offset) = chunk;
+    *(kp_row_chunk<T, W> *)(out + offset) = chunk;
   }
 }
 
 /* The strips' own columns of the block's part: the lines' sums, one after the other. */
 template <int W>
-__device__ static void write_part(const kp_strips &s, const kp_strip_place &at, const float (&sum)[W], float *part) {
+__device__ static void write_part(const kp_strips &s, const kp_strip_place &at, const float (&sum)[W],
+                                  float *part) {
   __shared__ float shared[MOST_THREADS * W];
   for (int line = 0; line < s.lines; line++) {
     if (at.line == line)
@@ -81,8 +82,8 @@ __device__ static void write_part(const kp_strips &s, const kp_strip_place &at, 
 /* Bytes: x and g read, g x written, 3 · N · C · size: bound by memory.  g x may be g. */
 template <typename T, int W>
 __global__ void __launch_bounds__(MOST_THREADS)
-    kp_scale_columns_backward_kernel(const kp_strips s, const T *x, const T *g, T *gx, const kp_vector columns,
-                                     float scale, float *parts) {
+    kp_scale_columns_backward_kernel(const kp_strips s, const T *x, const T *g, T *gx,
+                                     const kp_vector columns, float scale, float *parts) {
   const kp_strip_place at(s);
   float factor[W], sum[W];
 #pragma unroll
@@ -92,15 +93,15 @@ __global__ void __launch_bounds__(MOST_THREADS)
 #pragma unroll 4
     for (int64_t n = at.row; n < s.rows; n += at.stride) {
       const int64_t offset = n * s.pitch + (int64_t)at.chunk * W;
-      const kp_chunk<T, W> values = *(const kp_chunk<T, W> *)(x + offset);
-      kp_chunk<T, W> chunk = *(const kp_chunk<T, W> *)(g + offset);
+      const kp_row_chunk<T, W> values = *(const kp_row_chunk<T, W> *)(x + offset);
+      kp_row_chunk<T, W> chunk = *(const kp_row_chunk<T, W> *)(g + offset);
 #pragma unroll
       for (int e = 0; e < W; e++) {
         const float bar = scale * kp_to_float(chunk.value[e]);
         sum[e] += bar * kp_to_float(values.value[e]);
         chunk.value[e] = kp_from_float<T>(factor[e] * bar);
       }
-      *(kp_chunk<T, W> *)(gx + offset) = chunk;
+      *(kp_row_chunk<T, W> *)(gx + offset) = chunk;
     }
   }
   if (parts != NULL) write_part<W>(s, at, sum, parts + blockIdx.y * s.C);
@@ -115,9 +116,10 @@ template <typename T, int W> static void launch(const kp_call *call, const kp_st
 template <typename T, int W> static void launch_backward(const kp_call *call, const kp_strips &s) {
   const float scale = (float)((const kp_scale_arguments *)call->node->arguments)->scale;
   float *parts = call->output[1] == NULL ? NULL : (float *)call->scratch;
-  kp_scale_columns_backward_kernel<T, W><<<dim3(s.strips, s.blocks), MOST_THREADS, 0, kp_cuda_of(call)->stream>>>(
-      s, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0],
-      kp_vector_of(call->input[1], 1), scale, parts);
+  kp_scale_columns_backward_kernel<T, W>
+      <<<dim3(s.strips, s.blocks), MOST_THREADS, 0, kp_cuda_of(call)->stream>>>(
+          s, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0],
+          kp_vector_of(call->input[1], 1), scale, parts);
 }
 
 extern "C" kp_status kp_cuda_scale_columns(const kp_call *call, kp_error *error) {

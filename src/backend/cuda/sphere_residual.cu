@@ -1,103 +1,112 @@
-/* The residual step on the unit sphere, by lerp and normalisation or along great circles. */
+/* The residual step on the unit sphere, by lerp and normalisation or along great circles.
+ *
+ * A step takes its sums over a row when it is made, and then gives h' chunk by chunk. */
 #include "backend/cuda/sphere_residual.cuh"
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_row {
-  kp_row<T, W, CHUNKS> h, u;
-  kp_row_shape<W, CHUNKS> shape;
-  kp_sphere_units units;
-  T *out;
-  int thread;
+enum { TENSORS = 2 };
+
+/* r = A + λ (B - A), h' = r/|r|.  With t = (1 - λ) h and s = λ u, r is inverse_h t + inverse_u s: all sums
+ * are taken in one pass. */
+template <class K> struct kp_lerp {
+  float of_h, of_u;
+
+  __device__ kp_lerp(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                     const kp_ring_vector<K> &rates) {
+    enum { HH, UU, TT, TS, SS };
+    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll 2
+    for (int j = 0; j < ring.left; j++) {
+      float h[K::W], u[K::W], rate[K::W];
+      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      rates.get(j, rate);
+#pragma unroll
+      for (int e = 0; e < K::W; e++) {
+        const float t = h[e] - rate[e] * h[e], s = rate[e] * u[e];
+        sum[HH] += h[e] * h[e], sum[UU] += u[e] * u[e];
+        sum[TT] += t * t, sum[TS] += t * s, sum[SS] += s * s;
+      }
+    }
+    kp_team_sums<K>(sum);
+    const float a = kp_inverse_length(sum[HH]), b = kp_inverse_length(sum[UU]);
+    const float inverse = kp_inverse_length(a * a * sum[TT] + 2 * a * b * sum[TS] + b * b * sum[SS]);
+    of_h = inverse * a, of_u = inverse * b;
+  }
+  __device__ void operator()(float (&h)[K::W], const float (&u)[K::W], const float (&rate)[K::W]) const {
+#pragma unroll
+    for (int e = 0; e < K::W; e++) h[e] = of_h * (h[e] - rate[e] * h[e]) + of_u * (rate[e] * u[e]);
+  }
 };
 
-/* r = A + λ (B - A), h' = r/|r| */
-template <typename T, int W, int CHUNKS>
-__device__ static void lerp(const kp_sphere_operands &k, const kp_sphere_row<T, W, CHUNKS> &row) {
-  double sum[1] = {0};
-  float inverse = 1;
-  for (int pass = 0; pass < 2; pass++) {
-#pragma unroll
-    for (int j = 0; j < row.shape.steps(); j++) {
-      float h[W], u[W], rate[W], part = 0;
-      row.h.get(j, h), row.u.get(j, u);
-      kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-      for (int e = 0; e < W; e++) {
-        const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e];
-        const float r = a + rate[e] * (b - a);
-        part += r * r;
-        h[e] = inverse * r;
-      }
-      sum[0] += (double)part;
-      if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
-    }
-    if (pass == 1) return;
-    kp_team_sums<CHUNKS>(sum);
-    inverse = (float)kp_sphere_inverse_length(sum[0]);
-  }
-}
+/* h' = cos|p| A + S p, p = s - <A,s> A, s = ρ λ w */
+template <class K> struct kp_slerp {
+  kp_sphere_tangent tangent;
+  float of_h, of_m; /* m = λ w */
 
-/* h' = cos|p| A + S p, p = s - <A,s> A, s = ρ λ w, w = B - <A,B> A */
-template <typename T, int W, int CHUNKS>
-__device__ static void slerp(const kp_sphere_operands &k, const kp_sphere_row<T, W, CHUNKS> &row) {
-  enum { WW, MA, MM };
-  const float cosine = (float)row.units.cosine;
-  double sum[4] = {0, 0, 0, 0};
-  float of_a = 0, of_m = 0;
-  for (int pass = 0; pass < 2; pass++) {
+  __device__ kp_slerp(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                      const kp_ring_vector<K> &rates)
+      : tangent(kp_sphere_tangent_of(ring, place)) {
+    enum { WW, MA, MM };
+    float sum[4] = {0, 0, 0, 0};
+#pragma unroll 2
+    for (int j = 0; j < ring.left; j++) {
+      float h[K::W], u[K::W], rate[K::W];
+      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      rates.get(j, rate);
 #pragma unroll
-    for (int j = 0; j < row.shape.steps(); j++) {
-      float h[W], u[W], rate[W], part[3] = {0, 0, 0};
-      row.h.get(j, h), row.u.get(j, u);
-      kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-      for (int e = 0; e < W; e++) {
-        const float a = row.units.inverse_h * h[e], w = row.units.inverse_u * u[e] - cosine * a;
-        const float m = rate[e] * w;
-        part[WW] += w * w, part[MA] += m * a, part[MM] += m * m;
-        h[e] = of_a * a + of_m * m;
+      for (int e = 0; e < K::W; e++) {
+        const float w = tangent(h[e], u[e]), m = rate[e] * w;
+        sum[WW] += w * w, sum[MA] += m * (tangent.inverse_h * h[e]), sum[MM] += m * m;
       }
-#pragma unroll
-      for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
-      if (pass == 1) kp_put(row.out, row.shape, j, row.thread, h);
     }
-    if (pass == 1) return;
-    kp_team_sums<CHUNKS>(sum);
-    const double ratio = kp_sphere_log_of(sum[WW], row.units.cosine).ratio, normal = ratio * sum[MA];
-    const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
-    of_a = (float)(exp.cosine.value - exp.sine_ratio.value * normal);
+    kp_team_sums<K>(sum);
+    const double ratio = kp_sphere_log_of((double)sum[WW], tangent.cosine).ratio,
+                 normal = ratio * (double)sum[MA];
+    const kp_sine_cosine exp =
+        kp_sine_cosine_of(kp_max(ratio * ratio * (double)sum[MM] - normal * normal, 0));
+    of_h = (float)(exp.cosine.value - exp.sine_ratio.value * normal) * tangent.inverse_h;
     of_m = (float)(exp.sine_ratio.value * ratio);
   }
-}
+  __device__ void operator()(float (&h)[K::W], const float (&u)[K::W], const float (&rate)[K::W]) const {
+#pragma unroll
+    for (int e = 0; e < K::W; e++) h[e] = of_h * h[e] + of_m * (rate[e] * tangent(h[e], u[e]));
+  }
+};
 
 /* Bytes: h and u read, h' written, once each: 3 · N · C · size; about 20 FLOPs a channel: bound by memory. */
-template <typename T, int W, int CHUNKS, bool SLERP>
-__global__ void __launch_bounds__(KP_ROW_THREADS) kp_sphere_kernel(const kp_sphere_operands k, void *out) {
-  const kp_team<CHUNKS> team;
-  const kp_row_shape<W, CHUNKS> shape = {k.C, k.chunks};
-  const int64_t at = team.index * k.pitch;
-  if (team.index >= k.rows) return;
-  kp_sphere_row<T, W, CHUNKS> row = {{(const T *)k.h + at, shape, team.thread},
-                                     {(const T *)k.u + at, shape, team.thread},
-                                     shape,
-                                     {},
-                                     (T *)out + at,
-                                     team.thread};
-  row.units = kp_sphere_units_of(row.h, row.u, shape);
-  if (SLERP)
-    slerp(k, row);
-  else
-    lerp(k, row);
+template <class K, class Step>
+__global__ void __launch_bounds__(K::THREADS)
+    kp_sphere_kernel(const kp_ring_shape shape, const kp_sphere_operands k, void *out) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  using T = typename K::T;
+  const kp_ring_vector<K> rates(shape, kp_behind<K>(shape, shared), k.rate,
+                                [&](float x) { return fabsf(x * k.factor); });
+  kp_ring<K, TENSORS> ring(shape, shared);
+  ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
+  int stage = 0;
+  ring.fetch(ring.row, stage);
+  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+    const unsigned char *const place = ring.advance(n, stage);
+    const Step step(ring, place, rates);
+    T *const to = ring.out(out, n);
+#pragma unroll 2
+    for (int j = 0; j < ring.left; j++) {
+      float h[K::W], u[K::W], rate[K::W];
+      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      rates.get(j, rate);
+      step(h, u, rate);
+      ring.put(to, j, h);
+    }
+    if (shape.stages == 2) stage = 1 - stage;
+  }
 }
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_forward {
-  static kp_status run(const kp_row_plan &plan, const kp_call *call, const kp_sphere_operands &k, bool is_slerp,
-                       kp_error *error) {
-    const int blocks = kp_blocks(plan.rows, kp_team<CHUNKS>::per_block);
-    cudaStream_t stream = kp_cuda_of(call)->stream;
-    if (is_slerp)
-      kp_sphere_kernel<T, W, CHUNKS, true><<<blocks, KP_ROW_THREADS, 0, stream>>>(k, call->output[0]);
-    else
-      kp_sphere_kernel<T, W, CHUNKS, false><<<blocks, KP_ROW_THREADS, 0, stream>>>(k, call->output[0]);
+template <class K> struct kp_sphere_forward {
+  static constexpr int TENSORS = ::TENSORS;
+  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+                       const kp_sphere_operands &k, const bool &slerp) {
+    const auto kernel = slerp ? kp_sphere_kernel<K, kp_slerp<K>> : kp_sphere_kernel<K, kp_lerp<K>>;
+    const int blocks = kp_ring_blocks<K>(call, (const void *)kernel, shape, bytes, (int64_t)1 << 30);
+    kernel<<<blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, call->output[0]);
     return kp_launched(call, error);
   }
 };
@@ -108,6 +117,6 @@ extern "C" kp_status kp_cuda_sphere_residual(const kp_call *call, kp_error *erro
   if (!kp_row_fits(call, plan, call->node->input[1]) || !kp_row_fits(call, plan, call->node->output[0]) ||
       kp_tensor_is_half(call, call->node->input[2]))
     return kp_row_misfit(call, error);
-  return kp_with_rows<kp_sphere_forward>(plan, call, kp_sphere_operands_of(call, plan),
-                                         arguments->step == KP_SPHERE_SLERP, error);
+  const bool slerp = arguments->step == KP_SPHERE_SLERP;
+  return kp_with_ring<kp_sphere_forward>(call, plan, error, kp_sphere_operands_of(call), slerp);
 }

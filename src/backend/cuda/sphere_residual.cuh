@@ -1,57 +1,67 @@
-/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands and a row's unit vectors. */
+/* What the forward and the backward kernel of SPHERE_RESIDUAL share: their operands, and how A, B and the
+ * tangent vector between them come from a row.
+ *
+ * lerp needs float alone.  The great circle near an antipode does not: the tangent vector w = B - <A,B> A is
+ * a small difference there, and what it is multiplied by is large.  So slerp's scalars are in double, and w
+ * is made of h and u before they are rounded. */
 #ifndef KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 
-#include "backend/cuda/row_chunks.cuh"
+#include "backend/cuda/row_ring.cuh"
 #include "geometry/sphere.h"
 
 struct kp_sphere_operands {
-  int64_t rows, pitch, C;
-  int chunks;
   const void *h, *u; /* (N, C) */
   kp_vector rate;    /* (C), before its factor and sign */
   float factor;
 };
 
-static inline kp_sphere_operands kp_sphere_operands_of(const kp_call *call, const kp_row_plan &plan) {
+static inline kp_sphere_operands kp_sphere_operands_of(const kp_call *call) {
   const kp_sphere_arguments *arguments = (const kp_sphere_arguments *)call->node->arguments;
-  return kp_sphere_operands{plan.rows,      plan.pitch,     plan.C,
-                            plan.chunks,    call->input[0], call->input[1],
-                            kp_vector_of(call->input[2], 0), (float)arguments->factor};
+  return kp_sphere_operands{call->input[0], call->input[1], kp_vector_of(call->input[2], 0),
+                            (float)arguments->factor};
 }
 
-/* 1/|h|, 1/|u| and <A,B>. */
-struct kp_sphere_units {
+/* The first two tensors of a ring are h and u. */
+enum { KP_SPHERE_H, KP_SPHERE_U };
+
+/* 1/|x| from |x|², as kp_sphere_inverse_length has it for float. */
+__device__ static inline float kp_inverse_length(float square) {
+  const float length = sqrtf(square);
+  return length <= 1e-18f ? 0 : 1 / length;
+}
+
+/* A = inverse_h h, B = inverse_u u, w = B - cosine A. */
+struct kp_sphere_tangent {
   float inverse_h, inverse_u;
+  float share, share_rest; /* <h,u>/|h|², in two parts */
   double cosine;
+
+  /* w of a channel: inverse_u (u - share h), with the rounding of the product put back. */
+  __device__ float operator()(float h, float u) const {
+    const float product = share * h, rest = fmaf(share, h, -product);
+    return inverse_u * fmaf(-share_rest, h, (u - product) - rest);
+  }
 };
 
-template <typename T, int W, int CHUNKS>
-__device__ static inline kp_sphere_units kp_sphere_units_of(const kp_row<T, W, CHUNKS> &h,
-                                                            const kp_row<T, W, CHUNKS> &u,
-                                                            const kp_row_shape<W, CHUNKS> &shape) {
+template <class K, int TENSORS>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K, TENSORS> &ring,
+                                                                const unsigned char *place) {
   double sum[4] = {0, 0, 0, 0};
+#pragma unroll 2
+  for (int j = 0; j < ring.left; j++) {
+    float h[K::W], u[K::W], part[3] = {0, 0, 0};
+    ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
 #pragma unroll
-  for (int j = 0; j < shape.steps(); j++) {
-    float hs[W], us[W], part[3] = {0, 0, 0};
-    h.get(j, hs), u.get(j, us);
-#pragma unroll
-    for (int e = 0; e < W; e++)
-      part[0] += hs[e] * hs[e], part[1] += us[e] * us[e], part[2] += hs[e] * us[e];
+    for (int e = 0; e < K::W; e++) part[0] += h[e] * h[e], part[1] += u[e] * u[e], part[2] += h[e] * u[e];
 #pragma unroll
     for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
   }
-  kp_team_sums<CHUNKS>(sum);
+  kp_team_sums<K>(sum);
   const double inverse_h = kp_sphere_inverse_length(sum[0]), inverse_u = kp_sphere_inverse_length(sum[1]);
-  return kp_sphere_units{(float)inverse_h, (float)inverse_u, sum[2] * inverse_h * inverse_u};
-}
-
-/* The rates λ = |α · factor| of a chunk. */
-template <int W>
-__device__ static inline void kp_get_rates(const kp_sphere_operands &k, int64_t first, float (&rate)[W]) {
-  kp_get_columns<W>(k.rate, first, k.C, rate);
-#pragma unroll
-  for (int e = 0; e < W; e++) rate[e] = fabsf(rate[e] * k.factor);
+  const double share = sum[2] * inverse_h * inverse_h;
+  return kp_sphere_tangent{(float)inverse_h, (float)inverse_u, (float)share,
+                           (float)(share - (double)(float)share), sum[2] * inverse_h * inverse_u};
 }
 
 #endif

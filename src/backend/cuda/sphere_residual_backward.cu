@@ -6,82 +6,70 @@
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/sphere_residual.cuh"
 
+enum { G = KP_SPHERE_U + 1, TENSORS };
+
 struct kp_sphere_gradients {
   const void *g;
   void *gh, *gu; /* gh may be g */
   float *parts;  /* (blocks, C) of the rate's gradient, or NULL */
 };
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_back_row {
-  kp_row<T, W, CHUNKS> h, u, g;
-  kp_row_shape<W, CHUNKS> shape;
-  kp_sphere_units units;
-  T *gh, *gu;
-  int thread;
+/* A chunk of a row: h, u, g and λ. */
+template <class K> struct kp_sphere_chunk {
+  float h[K::W], u[K::W], g[K::W], rate[K::W];
+
+  __device__ kp_sphere_chunk(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                             const kp_ring_vector<K> &rates, int j) {
+    const unsigned char *const at = place + j * ring.STEP;
+    ring.get(at, KP_SPHERE_H, h), ring.get(at, KP_SPHERE_U, u), ring.get(at, G, g);
+    rates.get(j, rate);
+  }
 };
 
-/* The gradient of α has the sign of α · factor, and the factor. */
-__device__ static float rate_slope(float rate, float factor) {
-  return rate * factor < 0 ? -factor : factor;
-}
+/* ---- lerp: r = A + λ (B - A), r̄ = (g - k r)/|r| with k = <r,g>/|r|²; Ā = (1 - λ) r̄, B̄ = λ r̄ ----
+ * With t = (1 - λ) h and s = λ u: r = a t + b s, a = 1/|h|, b = 1/|u|; all sums are taken in one pass. */
 
-/* ---- lerp: r = A + λ (B - A), r̄ = (g - k r)/|r| with k = <r,g>/|r|²; Ā = (1 - λ) r̄, B̄ = λ r̄ ---- */
+template <class K> struct kp_lerp_back {
+  float a, b;
+  float of_g, of_t, of_s; /* r̄ of them */
+  float of_h, of_u;       /* g h = a (1 - λ) r̄ - of_h h, g u = b λ r̄ - of_u u */
 
-/* 1/|r|, k, <A,Ā> and <B,B̄> of a row. */
-struct kp_lerp_scalars {
-  float inverse, along, a, b;
+  __device__ kp_lerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                          const kp_ring_vector<K> &rates) {
+    enum { HH, UU, TT, TS, SS, TG, SG };
+    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll 2
+    for (int j = 0; j < ring.left; j++) {
+      const kp_sphere_chunk<K> c(ring, place, rates, j);
+#pragma unroll
+      for (int e = 0; e < K::W; e++) {
+        const float t = c.h[e] - c.rate[e] * c.h[e], s = c.rate[e] * c.u[e];
+        sum[HH] += c.h[e] * c.h[e], sum[UU] += c.u[e] * c.u[e];
+        sum[TT] += t * t, sum[TS] += t * s, sum[SS] += s * s;
+        sum[TG] += t * c.g[e], sum[SG] += s * c.g[e];
+      }
+    }
+    kp_team_sums<K>(sum);
+    a = kp_inverse_length(sum[HH]), b = kp_inverse_length(sum[UU]);
+    const float tr = a * sum[TT] + b * sum[TS], sr = a * sum[TS] + b * sum[SS]; /* <t,r>, <s,r> */
+    of_g = kp_inverse_length(a * tr + b * sr);
+    const float along = (a * sum[TG] + b * sum[SG]) * of_g * of_g;
+    of_t = -of_g * along * a, of_s = -of_g * along * b;
+    of_h = a * (a * (a * (of_g * (sum[TG] - along * tr)))),
+    of_u = b * (b * (b * (of_g * (sum[SG] - along * sr))));
+  }
+  /* Leaves g h, g u and the gradient of λ in h, u and rate. */
+  __device__ void operator()(kp_sphere_chunk<K> &c) const {
+#pragma unroll
+    for (int e = 0; e < K::W; e++) {
+      const float h = c.h[e], u = c.u[e], l = c.rate[e];
+      const float r_bar = of_g * c.g[e] + of_t * (h - l * h) + of_s * (l * u), b_bar = l * r_bar;
+      c.rate[e] = (b * u - a * h) * r_bar;
+      c.h[e] = a * (r_bar - b_bar) - of_h * h;
+      c.u[e] = b * b_bar - of_u * u;
+    }
+  }
 };
-
-template <typename T, int W, int CHUNKS>
-__device__ static kp_lerp_scalars lerp_scalars_of(const kp_sphere_operands &k,
-                                                  const kp_sphere_back_row<T, W, CHUNKS> &row) {
-  enum { RR, RG, AG, AR, BG, BR, LERP_SUMS }; /* with A as (1 - λ) A and B as λ B */
-  double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll
-  for (int j = 0; j < row.shape.steps(); j++) {
-    float h[W], u[W], g[W], rate[W], part[LERP_SUMS] = {0, 0, 0, 0, 0, 0};
-    row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-    for (int e = 0; e < W; e++) {
-      const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e];
-      const float share_b = rate[e] * b, share_a = a - rate[e] * a, r = a + rate[e] * (b - a);
-      part[RR] += r * r, part[RG] += r * g[e];
-      part[AG] += share_a * g[e], part[AR] += share_a * r;
-      part[BG] += share_b * g[e], part[BR] += share_b * r;
-    }
-#pragma unroll
-    for (int i = 0; i < LERP_SUMS; i++) sum[i] += (double)part[i];
-  }
-  kp_team_sums<CHUNKS>(sum);
-  const double inverse = kp_sphere_inverse_length(sum[RR]), along = sum[RG] * inverse * inverse;
-  return kp_lerp_scalars{(float)inverse, (float)along, (float)(inverse * (sum[AG] - along * sum[AR])),
-                         (float)(inverse * (sum[BG] - along * sum[BR]))};
-}
-
-template <typename T, int W, int CHUNKS>
-__device__ static void lerp_row(const kp_sphere_operands &k, const kp_sphere_back_row<T, W, CHUNKS> &row,
-                                kp_column_accumulator<W, CHUNKS> &rate_bar) {
-  const kp_lerp_scalars s = lerp_scalars_of(k, row);
-#pragma unroll
-  for (int j = 0; j < row.shape.steps(); j++) {
-    float h[W], u[W], g[W], rate[W];
-    row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_columns<W>(k.rate, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
-#pragma unroll
-    for (int e = 0; e < W; e++) {
-      const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e];
-      const float l = fabsf(rate[e] * k.factor), difference = b - a;
-      const float r_bar = s.inverse * (g[e] - s.along * (a + l * difference)), b_bar = l * r_bar;
-      rate[e] = rate_slope(rate[e], k.factor) * (difference * r_bar);
-      h[e] = row.units.inverse_h * (r_bar - b_bar - s.a * a);
-      u[e] = row.units.inverse_u * (b_bar - s.b * b);
-    }
-    kp_put(row.gh, row.shape, j, row.thread, h);
-    kp_put(row.gu, row.shape, j, row.thread, u);
-    rate_bar.add(j, row.thread, rate);
-  }
-}
 
 /* ---- slerp: m = λ w, w = B - c A, s = ρ m, p = s - n A, h' = cos|p| A + S p ---- */
 
@@ -97,119 +85,121 @@ struct kp_slerp_scalars {
   float a, b; /* <A,Ā>, <B,B̄> */
 };
 
-__device__ static kp_slerp_scalars slerp_scalars_of(const double (&sum)[SLERP_SUMS], double cosine) {
-  const kp_sphere_log log = kp_sphere_log_of(sum[WW], cosine);
-  const double ratio = log.ratio, normal = ratio * sum[MA];
-  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
-  const double of_g = exp.sine_ratio.value, normal_bar = -of_g * sum[AG];
-  const double twice = 2 * (sum[AG] * exp.cosine.derivative +
-                            (ratio * sum[MG] - normal * sum[AG]) * exp.sine_ratio.derivative);
+__device__ static kp_slerp_scalars slerp_scalars_of(const float (&sum)[SLERP_SUMS], double cosine) {
+  const double ww = (double)sum[WW], ma = (double)sum[MA], mm = (double)sum[MM], ag = (double)sum[AG];
+  const double mg = (double)sum[MG];
+  const kp_sphere_log log = kp_sphere_log_of(ww, cosine);
+  const double ratio = log.ratio, normal = ratio * ma;
+  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * mm - normal * normal, 0));
+  const double sine = exp.sine_ratio.value, normal_bar = -sine * ag;
+  const double twice =
+      2 * (ag * exp.cosine.derivative + (ratio * mg - normal * ag) * exp.sine_ratio.derivative);
   const double of_m = twice * ratio, of_a = normal_bar - twice * normal;
-  const double ratio_bar = of_g * sum[MG] + of_m * sum[MM] + of_a * sum[MA];
-  const double w_bar_a = ratio * (of_g * sum[LAG] + of_m * sum[LMA] + of_a * sum[LAA]);
+  const double ratio_bar = sine * mg + of_m * mm + of_a * ma;
+  const double w_bar_a =
+      ratio * (sine * (double)sum[LAG] + of_m * (double)sum[LMA] + of_a * (double)sum[LAA]);
   const double of_w = 2 * ratio_bar * log.by_square, cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
-  const double a = exp.cosine.value * sum[AG] + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
-  const double b = ratio * ratio_bar + of_w * sum[WW] + cosine * w_bar_a + cosine_bar * cosine;
+  const double a = exp.cosine.value * ag + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
+  const double b = ratio * ratio_bar + of_w * ww + cosine * w_bar_a + cosine_bar * cosine;
   return kp_slerp_scalars{(float)ratio,
                           (float)cosine,
-                          (float)of_g,
+                          (float)sine,
                           (float)of_m,
                           (float)of_a,
                           (float)of_w,
                           (float)cosine_bar,
-                          (float)(exp.cosine.value - normal * of_g),
+                          (float)(exp.cosine.value - normal * sine),
                           (float)(ratio * (normal_bar - normal * twice)),
                           (float)(normal * normal * twice),
                           (float)a,
                           (float)b};
 }
 
-template <typename T, int W, int CHUNKS>
-__device__ static kp_slerp_scalars slerp_products(const kp_sphere_operands &k,
-                                                  const kp_sphere_back_row<T, W, CHUNKS> &row) {
-  const float cosine = (float)row.units.cosine;
-  double sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll
-  for (int j = 0; j < row.shape.steps(); j++) {
-    float h[W], u[W], g[W], rate[W], part[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
-    row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_rates<W>(k, (int64_t)row.shape.chunk(j, row.thread) * W, rate);
-#pragma unroll
-    for (int e = 0; e < W; e++) {
-      const float a = row.units.inverse_h * h[e], w = row.units.inverse_u * u[e] - cosine * a;
-      const float m = rate[e] * w, la = rate[e] * a;
-      part[WW] += w * w, part[MA] += m * a, part[MM] += m * m, part[AG] += a * g[e], part[MG] += m * g[e];
-      part[LMA] += la * m, part[LAA] += la * a, part[LAG] += la * g[e];
-    }
-#pragma unroll
-    for (int i = 0; i < SLERP_SUMS; i++) sum[i] += (double)part[i];
-  }
-  kp_team_sums<CHUNKS>(sum);
-  return slerp_scalars_of(sum, row.units.cosine);
-}
+template <class K> struct kp_slerp_back {
+  kp_sphere_tangent tangent;
+  kp_slerp_scalars s;
 
-template <typename T, int W, int CHUNKS>
-__device__ static void slerp_row(const kp_sphere_operands &k, const kp_sphere_back_row<T, W, CHUNKS> &row,
-                                 kp_column_accumulator<W, CHUNKS> &rate_bar) {
-  const kp_slerp_scalars s = slerp_products(k, row);
+  __device__ kp_slerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                           const kp_ring_vector<K> &rates)
+      : tangent(kp_sphere_tangent_of(ring, place)) {
+    float sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll 1
+    for (int j = 0; j < ring.left; j++) {
+      const kp_sphere_chunk<K> c(ring, place, rates, j);
 #pragma unroll
-  for (int j = 0; j < row.shape.steps(); j++) {
-    float h[W], u[W], g[W], rate[W];
-    row.h.get(j, h), row.u.get(j, u), row.g.get(j, g);
-    kp_get_columns<W>(k.rate, (int64_t)row.shape.chunk(j, row.thread) * W, k.C, rate);
-#pragma unroll
-    for (int e = 0; e < W; e++) {
-      const float a = row.units.inverse_h * h[e], b = row.units.inverse_u * u[e], w = b - s.cosine * a;
-      const float l = fabsf(rate[e] * k.factor), m = l * w;
-      const float s_bar = s.ratio * (s.of_g * g[e] + s.of_m * m + s.of_a * a), w_bar = l * s_bar + s.of_w * w;
-      const float a_bar =
-          s.a_of_g * g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
-      rate[e] = rate_slope(rate[e], k.factor) * (s_bar * w);
-      h[e] = row.units.inverse_h * (a_bar - s.a * a);
-      u[e] = row.units.inverse_u * (w_bar + s.cosine_bar * a - s.b * b);
+      for (int e = 0; e < K::W; e++) {
+        const float a = tangent.inverse_h * c.h[e], w = tangent(c.h[e], c.u[e]);
+        const float m = c.rate[e] * w, la = c.rate[e] * a;
+        sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m, sum[AG] += a * c.g[e], sum[MG] += m * c.g[e];
+        sum[LMA] += la * m, sum[LAA] += la * a, sum[LAG] += la * c.g[e];
+      }
     }
-    kp_put(row.gh, row.shape, j, row.thread, h);
-    kp_put(row.gu, row.shape, j, row.thread, u);
-    rate_bar.add(j, row.thread, rate);
+    kp_team_sums<K>(sum);
+    s = slerp_scalars_of(sum, tangent.cosine);
   }
-}
+  /* Leaves g h, g u and the gradient of λ in h, u and rate. */
+  __device__ void operator()(kp_sphere_chunk<K> &c) const {
+#pragma unroll
+    for (int e = 0; e < K::W; e++) {
+      const float a = tangent.inverse_h * c.h[e], b = tangent.inverse_u * c.u[e];
+      const float w = tangent(c.h[e], c.u[e]), l = c.rate[e], m = l * w;
+      const float s_bar = s.ratio * (s.of_g * c.g[e] + s.of_m * m + s.of_a * a);
+      const float w_bar = l * s_bar + s.of_w * w;
+      const float a_bar =
+          s.a_of_g * c.g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
+      c.rate[e] = s_bar * w;
+      c.h[e] = tangent.inverse_h * (a_bar - s.a * a);
+      c.u[e] = tangent.inverse_u * (w_bar + s.cosine_bar * a - s.b * b);
+    }
+  }
+};
 
 /* Bytes: h, u, g read, g h and g u written, once each: 5 · N · C · size; about 40 FLOPs a channel: bound by
  * memory. */
-template <typename T, int W, int CHUNKS, bool SLERP>
-__global__ void __launch_bounds__(KP_ROW_THREADS)
-    kp_sphere_backward_kernel(const kp_sphere_operands k, const kp_sphere_gradients to) {
-  const kp_team<CHUNKS> team;
-  const kp_row_shape<W, CHUNKS> shape = {k.C, k.chunks};
-  kp_column_accumulator<W, CHUNKS> rate_bar(to.parts == NULL ? NULL : to.parts + blockIdx.x * k.C, shape);
-  for (int64_t n = team.index; n < k.rows; n += team.count) {
-    const int64_t at = n * k.pitch;
-    kp_sphere_back_row<T, W, CHUNKS> row = {{(const T *)k.h + at, shape, team.thread},
-                                            {(const T *)k.u + at, shape, team.thread},
-                                            {(const T *)to.g + at, shape, team.thread},
-                                            shape,
-                                            {},
-                                            (T *)to.gh + at,
-                                            (T *)to.gu + at,
-                                            team.thread};
-    row.units = kp_sphere_units_of(row.h, row.u, shape);
-    if (SLERP)
-      slerp_row(k, row, rate_bar);
-    else
-      lerp_row(k, row, rate_bar);
+template <class K, class Step>
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
+    kp_sphere_backward_kernel(const kp_ring_shape shape, const kp_sphere_operands k,
+                              const kp_sphere_gradients to) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  using T = typename K::T;
+  const kp_ring_vector<K> rates(shape, kp_behind<K>(shape, shared), k.rate,
+                                [&](float x) { return fabsf(x * k.factor); });
+  kp_ring<K, TENSORS> ring(shape, shared);
+  ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
+  ring.tensor[G] = (const T *)to.g;
+  kp_row_accumulator<K> rate_bar;
+  int stage = 0;
+  ring.fetch(ring.row, stage);
+  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+    const unsigned char *const place = ring.advance(n, stage);
+    const Step step(ring, place, rates);
+    T *const gh = ring.out(to.gh, n), *const gu = ring.out(to.gu, n);
+#pragma unroll
+    for (int j = 0; j < K::MOST; j++) {
+      if (j >= ring.left) break;
+      kp_sphere_chunk<K> c(ring, place, rates, j);
+      step(c);
+      rate_bar.add(j, c.rate);
+      ring.put(gh, j, c.h);
+      ring.put(gu, j, c.u);
+    }
+    if (shape.stages == 2) stage = 1 - stage;
   }
-  rate_bar.finish();
+  if (to.parts == NULL) return;
+  rate_bar.finish(shape, shared, to.parts + blockIdx.x * shape.C, [&](int64_t i) {
+    return k.rate.at[i] * k.factor < 0 ? -k.factor : k.factor; /* of λ with respect to α */
+  });
 }
 
-template <typename T, int W, int CHUNKS> struct kp_sphere_backward {
-  static kp_status run(const kp_row_plan &plan, const kp_call *call, const kp_sphere_operands &k,
-                       const kp_sphere_gradients &to, bool is_slerp, int *blocks, kp_error *error) {
-    const auto kernel = is_slerp ? kp_sphere_backward_kernel<T, W, CHUNKS, true>
-                                 : kp_sphere_backward_kernel<T, W, CHUNKS, false>;
-    const int64_t wanted = (plan.rows + kp_team<CHUNKS>::per_block - 1) / kp_team<CHUNKS>::per_block;
-    *blocks =
-        kp_resident_blocks(call, (const void *)kernel, KP_ROW_THREADS, wanted, kp_column_parts(plan.C));
-    kernel<<<*blocks, KP_ROW_THREADS, 0, kp_cuda_of(call)->stream>>>(k, to);
+template <class K> struct kp_sphere_backward {
+  static constexpr int TENSORS = ::TENSORS;
+  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+                       const kp_sphere_operands &k, const kp_sphere_gradients &to, const bool &slerp,
+                       int *const &blocks) {
+    const auto kernel = slerp ? kp_sphere_backward_kernel<K, kp_slerp_back<K>>
+                              : kp_sphere_backward_kernel<K, kp_lerp_back<K>>;
+    *blocks = kp_ring_blocks<K>(call, (const void *)kernel, shape, bytes, kp_column_parts(shape.C));
+    kernel<<<*blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, to);
     return kp_launched(call, error);
   }
 };
@@ -231,9 +221,10 @@ extern "C" kp_status kp_cuda_sphere_residual_backward(const kp_call *call, kp_er
   float *const rate_bar = (float *)call->output[2];
   const kp_sphere_gradients to = {call->input[3], call->output[0], call->output[1],
                                   rate_bar == NULL ? NULL : (float *)call->scratch};
+  const bool slerp = arguments->step == KP_SPHERE_SLERP;
   int blocks = 0;
-  KP_TRY(kp_with_rows<kp_sphere_backward>(plan, call, kp_sphere_operands_of(call, plan), to,
-                                          arguments->step == KP_SPHERE_SLERP, &blocks, error));
+  KP_TRY(
+      kp_with_ring<kp_sphere_backward>(call, plan, error, kp_sphere_operands_of(call), to, slerp, &blocks));
   const kp_column_sums sums = {to.parts, blocks, plan.C, {{0, plan.C, rate_bar}}};
   return kp_add_columns(call, &sums, plan.C, error);
 }
