@@ -18,41 +18,7 @@
 #ifndef KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
 #define KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
 
-#include "backend/cuda/row_program_scalars.cuh"
-#include "backend/cuda/seam.cuh"
-#include "backend/cuda/seam_sums.cuh"
-
-/* What comes beside the forward's inputs, and outputs; each may be NULL. */
-struct kp_seam_gradients {
-  const void *h, *direct, *gy;
-  const float *statistics;
-  void *gx, *gu, *gr;
-  float *columns;                     /* (blocks, 2, C): gradients of weight and bias of each block */
-  kp_real *update_bars, *tangent_bars; /* (N, G): gradients of κ by row */
-  bool same_row;                      /* gr is not shifted */
-  bool to_stream;                     /* the reference's gradient joins x's */
-};
-
-/* What step 1 leaves of a row and group: the gradients of x' and of the reference as combinations of gw, 1,
- * r and d, and n as one of 1, r and d. */
-enum { KP_SEAM_TO_STREAM = 0, KP_SEAM_TO_REFERENCE = 4, KP_SEAM_NORMAL = 8, KP_SEAM_COMBINATIONS = 11 };
-enum { KP_SEAM_TANGENT_SUMS = 8, KP_SEAM_PAIR_SUMS = 5, KP_SEAM_TRIPLE_SUMS = 9, KP_SEAM_UPDATE_FACTORS = 12 };
-
-template <typename S> struct kp_seam_backward_memory {
-  S *combinations; /* (R, G, KP_SEAM_COMBINATIONS) */
-  S *terms;        /* (R, G, 2): each group's part of mean(gw) and mean(gw n) */
-  S *factors;      /* (R, G, KP_SEAM_UPDATE_FACTORS) */
-  S *chunks;
-};
-
-template <typename S, int R> static inline size_t kp_seam_backward_bytes(const kp_seam &s, int threads, int packs) {
-  const int update = s.triple ? KP_SEAM_TRIPLE_SUMS : KP_SEAM_PAIR_SUMS;
-  const size_t first = (size_t)(threads * packs / s.tangent_groups.segment) * KP_SEAM_TANGENT_SUMS;
-  const size_t third = (size_t)(threads * packs / s.update_groups.segment) * update;
-  const size_t small = (size_t)s.tangent_groups.count * (KP_SEAM_COMBINATIONS + 2) +
-                       (size_t)s.update_groups.count * KP_SEAM_UPDATE_FACTORS;
-  return ((first > third ? first : third) + small) * R * sizeof(S);
-}
+#include "backend/cuda/seam_gradients.cuh"
 
 template <typename T, int V, int P, int R> struct kp_seam_backward {
   using S = typename kp_sum_of<T>::type;
@@ -63,7 +29,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   kp_seam_backward_memory<S> memory;
   kp_seam_tile<T, V, P, R> tile;
   int64_t own_end; /* rows from this on are computed for their neighbour alone */
-  int held; /* rows that the tile holds, in front of these */
+  int held;        /* rows that the tile holds, in front of these */
   float weight[P][V], gweight[P][V], gbias[P][V];
   float next[P][V]; /* what the row behind gives to its reference */
 
@@ -150,7 +116,8 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], sum = 0, normal = 0;
         basis(i, p, r, d);
-        const float2 moments = tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
+        const float2 moments =
+            tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
 #pragma unroll
         for (int k = 0; k < V; k++) {
           const S gw = (S)(weight[p][k] * gy(i, p)[k]);
@@ -279,8 +246,8 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* The gradients of row i's x' and reference, and its part of those of weight and bias. */
   template <bool CURVED> __device__ void tangent_row(int i, int p, float stream[V], float reference[V]) {
     const bool curved = CURVED && s.tangent == KP_SEAM_CURVED;
-    const S *f = memory.combinations +
-                 KP_SEAM_COMBINATIONS * (curved ? i * s.tangent_groups.count + c.tangent[p] : i);
+    const S *f =
+        memory.combinations + KP_SEAM_COMBINATIONS * (curved ? i * s.tangent_groups.count + c.tangent[p] : i);
     const bool mine = writes(i);
     S r[V], d[V];
     basis(i, p, r, d);
@@ -383,8 +350,8 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     }
   }
 
-  /* From GRAM inner products and M = inputs gradients of coefficients to the factors of each input's gradient:
-   * of s, and of the inputs. */
+  /* From GRAM inner products and M = inputs gradients of coefficients to the factors of each input's
+   * gradient: of s, and of the inputs. */
   template <int GRAM, int M> __device__ void update_programs() {
     const int groups = s.update_groups.count;
     for (int e = first_task(1); e < tile.high * groups; e += blockDim.x) {
@@ -393,7 +360,8 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       const int64_t n = tile.first + i;
       kp_real sum[GRAM + M], coefficients[3], bar[6], kappa_bar;
       for (int q = 0; q < GRAM + M; q++)
-        sum[q] = (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
+        sum[q] =
+            (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
       const kp_real kappa = (kp_real)s.update_kappa.at(n, group);
       kp_program_forward(s.update_program, sum, kappa, 0, coefficients);
       kp_program_backward(s.update_program, sum, kappa, 0, sum + GRAM, bar, &kappa_bar);
@@ -495,8 +463,8 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS)
   kp_seam_weights<V, P>(s.weight, b.c, s.C, 1, b.weight);
   b.tile.begin = blockIdx.x * s.run;
   b.own_end = b.tile.begin + s.run < s.rows ? b.tile.begin + s.run : s.rows;
-  const bool neighbour = gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows &&
-                         b.own_end % s.T != 0;
+  const bool neighbour =
+      gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows && b.own_end % s.T != 0;
   b.tile.end = b.own_end + (neighbour ? 1 : 0);
   for (int64_t last = b.tile.end; last > b.tile.begin; last -= s.tile) {
     b.tile.move_to(s, last - s.tile);
@@ -506,68 +474,6 @@ __global__ void __launch_bounds__(THREADS, 512 / THREADS)
     b.template update<CURVED>();
   }
   b.store_columns();
-}
-
-template <typename T, int V, int P, int R, int THREADS, bool CURVED>
-static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam_gradients g, kp_error *error) {
-  using S = typename kp_sum_of<T>::type;
-  const kp_cuda *cuda = kp_cuda_of(call);
-  const int threads = kp_seam_threads(s, V, P);
-  kp_seam_set_groups(&s, V, threads, P);
-  s.numbers_bytes = (kp_seam_backward_bytes<S, R>(s, threads, P) + 15) / 16 * 16;
-  const size_t bytes =
-      s.numbers_bytes + (size_t)(kp_seam_held_rows(s, R) + 4 * R) * P * (size_t)threads * sizeof(kp_vector<T, V>);
-  const auto kernel = kp_seam_backward_kernel<T, V, P, R, THREADS, CURVED>;
-  if (bytes > 48 * 1024)
-    KP_TRY(kp_cuda_check(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-        "residual_norm_backward", error));
-  int resident = 1;
-  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
-                       "residual_norm_backward", error));
-  kp_seam_share<R>(&s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
-  const int blocks = kp_blocks(s.rows, s.run);
-  kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
-  KP_TRY(kp_launched(call, error));
-  kp_seam_totals totals = {};
-  totals.columns = g.columns, totals.blocks = blocks, totals.C = s.C;
-  totals.gweight = (float *)call->output[5], totals.gbias = (float *)call->output[6];
-  kp_seam_add_totals<kp_real>(cuda->stream, totals,
-                              kp_curvature_bars_of(call, 3, s.update_kappa, g.update_bars),
-                              kp_curvature_bars_of(call, 4, s.tangent_kappa, g.tangent_bars));
-  return kp_launched(call, error);
-}
-
-/* Scratch: columns, then the gradients of κ by row. */
-static inline kp_seam_gradients kp_seam_gradients_of(const kp_call *call, const kp_seam &s) {
-  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
-  kp_seam_gradients g = {};
-  g.h = call->input[9], g.direct = call->input[10], g.gy = call->input[11];
-  g.statistics = (const float *)call->input[12];
-  g.gx = call->output[0], g.gu = call->output[1], g.gr = call->output[2];
-  const bool columns = g.gy != NULL && (call->output[5] != NULL || call->output[6] != NULL);
-  float *scratch = (float *)call->scratch;
-  kp_real *bars = (kp_real *)(scratch + kp_seam_columns_size(s));
-  if (columns) g.columns = scratch;
-  if (s.update == KP_SEAM_CURVED && call->output[3] != NULL) g.update_bars = bars;
-  if (s.tangent == KP_SEAM_CURVED && call->output[4] != NULL && g.gy != NULL)
-    g.tangent_bars = bars + s.rows * s.update_kappa.groups;
-  g.same_row = !arguments->shift;
-  g.to_stream = arguments->stream_reference && s.tangent != KP_SEAM_NONE && g.gy != NULL;
-  return g;
-}
-
-template <typename T, int R, bool CURVED>
-static kp_status kp_seam_backward_by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
-  constexpr int V = 16 / sizeof(T), MOST = 256;
-  const kp_seam_gradients g = kp_seam_gradients_of(call, s);
-  const bool whole = kp_rows_of_vectors(s.pitch, s.C, s.update_kappa.groups, V) &&
-                     kp_rows_of_vectors(s.pitch, s.C, s.tangent_kappa.groups, V);
-  if (whole && kp_seam_threads(s, V, 1) <= MOST)
-    return kp_seam_backward_launch<T, V, 1, R, MOST, CURVED>(call, s, g, error);
-  if (kp_seam_threads(s, 1, 16) <= 512)
-    return kp_seam_backward_launch<T, 1, 16, 1, 512, CURVED>(call, s, g, error);
-  return kp_fail(error, KP_ERR_UNSUPPORTED, "residual_norm_backward: rows of %d channels are too long", s.C);
 }
 
 #endif

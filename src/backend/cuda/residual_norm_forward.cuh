@@ -1,9 +1,9 @@
 /* The seam, forward: update, tangent map and norm in one read and one write of each tensor.
  *
- * A tile of R rows: x and u are read, the Gram matrices of all its rows and groups summed, the update's scalar
- * programs run side by side, x' formed and stored; the same for the tangent map; then the moments of z, and y.
- * A row of C channels moves 2C to 3C elements in and 2C out and takes about 30 operations a channel, so memory
- * bounds it; blocks in different phases hide the latency of the scalar programs. */
+ * A tile of R rows: x and u are read, the Gram matrices of all its rows and groups summed, the update's
+ * scalar programs run side by side, x' formed and stored; the same for the tangent map; then the moments of
+ * z, and y. A row of C channels moves 2C to 3C elements in and 2C out and takes about 30 operations a
+ * channel, so memory bounds it; blocks in different phases hide the latency of the scalar programs. */
 #ifndef KAPPA_BACKEND_CUDA_RESIDUAL_NORM_FORWARD_CUH
 #define KAPPA_BACKEND_CUDA_RESIDUAL_NORM_FORWARD_CUH
 
@@ -18,17 +18,15 @@ struct kp_seam_outputs {
 };
 
 /* Shared memory: the sums of a tile, the coefficients of its rows and groups, its moments. */
-template <typename S> struct kp_seam_memory {
-  S *chunks, *coefficients, *moments;
-};
+template <typename S> struct kp_seam_memory { S *chunks, *coefficients, *moments; };
 
 template <typename S, int R>
 __host__ __device__ static inline size_t kp_seam_forward_bytes(const kp_seam &s, int threads, int packs) {
   const int widest = s.triple ? 6 : 3;
-  const int segment = s.update_groups.segment < s.tangent_groups.segment ? s.update_groups.segment
-                                                                        : s.tangent_groups.segment;
-  const int groups = s.update_groups.count > s.tangent_groups.count ? s.update_groups.count
-                                                                    : s.tangent_groups.count;
+  const int segment =
+      s.update_groups.segment < s.tangent_groups.segment ? s.update_groups.segment : s.tangent_groups.segment;
+  const int groups =
+      s.update_groups.count > s.tangent_groups.count ? s.update_groups.count : s.tangent_groups.count;
   return ((size_t)(threads * packs / segment) * widest * R + (size_t)(3 * groups + 2) * R) * sizeof(S);
 }
 
@@ -45,15 +43,13 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   __device__ kp_seam_forward(const kp_seam &seam, S *shared) : s(seam), c(seam), events(0) {
     memory.moments = shared;
     memory.coefficients = shared + 2 * R;
-    const int groups = s.update_groups.count > s.tangent_groups.count ? s.update_groups.count
-                                                                      : s.tangent_groups.count;
+    const int groups =
+        s.update_groups.count > s.tangent_groups.count ? s.update_groups.count : s.tangent_groups.count;
     memory.chunks = memory.coefficients + 3 * groups * R;
     tile.slots = (vector *)((unsigned char *)shared + s.numbers_bytes) + threadIdx.x;
   }
 
-  __device__ bool writes(int i) const {
-    return tile.has(i) && tile.first + i >= own_first;
-  }
+  __device__ bool writes(int i) const { return tile.has(i) && tile.first + i >= own_first; }
 
   __device__ void load() {
 #pragma unroll 1
@@ -71,8 +67,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
   }
 
   /* Runs a program for each row and group of the tile, from Q sums each. */
-  template <int Q>
-  __device__ void run(int program, const kp_groups &groups, const kp_curvatures &kappa) {
+  template <int Q> __device__ void run(int program, const kp_groups &groups, const kp_curvatures &kappa) {
     __syncthreads();
     /* Another warp every time, so that the multiprocessor's four parts share this work. */
     const int turn = (int)(blockIdx.x + tile.first / R) * 32;
@@ -114,8 +109,7 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
         const S first = f[0], second = f[1];
         float h[V];
 #pragma unroll
-        for (int k = 0; k < V; k++)
-          h[k] = (float)(first * (S)tile.x(i, p)[k] + second * (S)tile.h(i, p)[k]);
+        for (int k = 0; k < V; k++) h[k] = (float)(first * (S)tile.x(i, p)[k] + second * (S)tile.h(i, p)[k]);
         tile.h(i, p) = kp_to_vector<T, V>(h);
       }
     }
@@ -264,7 +258,8 @@ template <typename T, int V, int P, int R> struct kp_seam_forward {
 };
 
 template <typename T, int V, int P, int R, int THREADS, bool CURVED>
-__global__ void __launch_bounds__(THREADS, 768 / THREADS) kp_seam_forward_kernel(const kp_seam s, const kp_seam_outputs out) {
+__global__ void __launch_bounds__(THREADS, 768 / THREADS)
+    kp_seam_forward_kernel(const kp_seam s, const kp_seam_outputs out) {
   extern __shared__ __align__(16) unsigned char shared[];
   using forward = kp_seam_forward<T, V, P, R>;
   forward f(s, (typename forward::S *)shared);
@@ -329,9 +324,10 @@ static kp_status kp_seam_forward_launch(const kp_call *call, kp_seam s, kp_error
       s.numbers_bytes + (size_t)kp_seam_held_rows(s, R) * P * (size_t)threads * sizeof(kp_vector<T, V>);
   const auto kernel = kp_seam_forward_kernel<T, V, P, R, THREADS, CURVED>;
   kp_status status;
-  if (bytes > 48 * 1024 && (status = kp_cuda_check(cudaFuncSetAttribute(
-                                kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                            "residual_norm", error)) != KP_OK)
+  if (bytes > 48 * 1024 &&
+      (status = kp_cuda_check(
+           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+           "residual_norm", error)) != KP_OK)
     return status;
   int resident = 1;
   status = kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),

@@ -1,8 +1,8 @@
 /* The seam between two sub-layers on the device: what its forward and its backward kernel share.
  *
- * A block takes a run of rows and goes through it in tiles of R rows, forwards on the way out and backwards on
- * the way back, with the rows in registers (seam_rows.cuh).  A row whose neighbour is in another block's run
- * is computed by both. */
+ * A block takes a run of rows and goes through it in tiles of R rows, forwards on the way out and backwards
+ * on the way back, with the rows in registers (seam_rows.cuh).  A row whose neighbour is in another block's
+ * run is computed by both. */
 #ifndef KAPPA_BACKEND_CUDA_SEAM_CUH
 #define KAPPA_BACKEND_CUDA_SEAM_CUH
 
@@ -37,9 +37,9 @@ struct kp_seam {
   bool own, triple; /* triple: the update reads the given reference */
   bool layer;       /* the norm has a mean */
   double epsilon;
-  int64_t run;           /* rows of a block */
-  int tile;              /* rows of a tile of it */
-  size_t numbers_bytes;  /* of shared memory, in front of the rows */
+  int64_t run;                                  /* rows of a block */
+  int tile;                                     /* rows of a tile of it */
+  size_t numbers_bytes;                         /* of shared memory, in front of the rows */
   kp_groups update_groups, tangent_groups, row; /* row: all channels as one group */
 };
 
@@ -112,12 +112,8 @@ static inline int kp_seam_threads(const kp_seam &s, int vector, int packs) {
 
 /* Inner products and coefficients are in double where rows are float, and in float where they are bfloat16:
  * a product of two bfloat16 is exact there. */
-template <typename T> struct kp_sum_of {
-  using type = double;
-};
-template <> struct kp_sum_of<kp_half> {
-  using type = float;
-};
+template <typename T> struct kp_sum_of { using type = double; };
+template <> struct kp_sum_of<kp_half> { using type = float; };
 
 /* The channels of a thread, and their groups. */
 template <int V, int P> struct kp_seam_channels {
@@ -137,7 +133,8 @@ template <int V, int P> struct kp_seam_channels {
 /* Starts copying a vector of a row into shared memory, or writes zeros there; the thread itself may read it
  * after kp_vectors_arrived. */
 template <typename T, int V>
-__device__ static inline void kp_fetch_vector(kp_vector<T, V> *slot, const void *base, int64_t at, bool there) {
+__device__ static inline void kp_fetch_vector(kp_vector<T, V> *slot, const void *base, int64_t at,
+                                              bool there) {
   if constexpr (sizeof(kp_vector<T, V>) == 16) {
     const unsigned to = (unsigned)__cvta_generic_to_shared(slot);
     const void *from = there ? (const void *)((const T *)base + at) : base;
@@ -167,23 +164,14 @@ template <typename T, int V, int P, int R> struct kp_seam_tile {
   int64_t first, begin, end; /* rows [begin, end) are the block's own, or a neighbour */
   int low, high;             /* rows first + low ... first + high - 1 are among them */
   unsigned starts;
-  vector *slots; /* this thread's: x of rows -1 ... R-1, x' of the same, the given reference of rows 0 ... R-1 */
+  vector
+      *slots; /* this thread's: x of rows -1 ... R-1, x' of the same, the given reference of rows 0 ... R-1 */
 
-  __device__ vector &slot(int row, int p) const {
-    return slots[(row * P + p) * blockDim.x];
-  }
-  __device__ vector &x(int i, int p) const {
-    return slot(i + 1, p);
-  }
-  __device__ vector &h(int i, int p) const {
-    return slot(R + 2 + i, p);
-  }
-  __device__ vector &r(int i, int p) const {
-    return slot(2 * R + 2 + i, p);
-  }
-  __device__ bool has(int i) const {
-    return first + i >= begin && first + i < end;
-  }
+  __device__ vector &slot(int row, int p) const { return slots[(row * P + p) * blockDim.x]; }
+  __device__ vector &x(int i, int p) const { return slot(i + 1, p); }
+  __device__ vector &h(int i, int p) const { return slot(R + 2 + i, p); }
+  __device__ vector &r(int i, int p) const { return slot(2 * R + 2 + i, p); }
+  __device__ bool has(int i) const { return first + i >= begin && first + i < end; }
   /* Row i, or the row before the first. */
   __device__ bool has_neighbour(int i) const {
     return first + i >= 0 && first + i >= begin - 1 && first + i < end;
@@ -246,7 +234,8 @@ __device__ static inline void kp_seam_weights(const kp_numbers &from, const kp_s
 
 /* Shares the rows out: about a block for every place on the device, in tiles of one size, at most R rows. */
 template <int R>
-static inline void kp_seam_share(kp_seam *s, const kp_cuda *cuda, int resident, bool neighbour, int64_t most) {
+static inline void kp_seam_share(kp_seam *s, const kp_cuda *cuda, int resident, bool neighbour,
+                                 int64_t most) {
   int64_t places = (int64_t)cuda->processors * (resident < 1 ? 1 : resident);
   if (places > most) places = most;
   s->run = s->rows > places ? (s->rows + places - 1) / places : 1;

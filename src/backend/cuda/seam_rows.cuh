@@ -14,9 +14,7 @@
 /* V channels of a row, as they stand in memory. */
 template <typename T, int V> struct alignas(sizeof(T) * V) kp_vector {
   T value[V];
-  __device__ float operator[](int k) const {
-    return kp_to_float(value[k]);
-  }
+  __device__ float operator[](int k) const { return kp_to_float(value[k]); }
 };
 
 /* Pairs of bfloat16 stay in whole registers: one is the upper half of a float's bits. */
@@ -29,9 +27,7 @@ template <int V> struct alignas(2 * V) kp_vector<kp_half, V> {
 };
 template <> struct kp_vector<kp_half, 1> {
   kp_half value[1];
-  __device__ float operator[](int) const {
-    return __bfloat162float(value[0]);
-  }
+  __device__ float operator[](int) const { return __bfloat162float(value[0]); }
 };
 
 template <typename T, int V> __device__ static inline kp_vector<T, V> kp_to_vector(const float x[V]) {
@@ -57,9 +53,7 @@ template <typename T, int V> __device__ static inline kp_vector<T, V> kp_zero_ve
 /* V floats in the places of two vectors (of the first alone where that is float). */
 template <typename T, int V> struct kp_wide {
   kp_vector<T, V> *first, *second;
-  __device__ void set(const float x[V]) const {
-    *first = kp_to_vector<T, V>(x);
-  }
+  __device__ void set(const float x[V]) const { *first = kp_to_vector<T, V>(x); }
   __device__ void get(float x[V]) const {
     for (int k = 0; k < V; k++) x[k] = (*first)[k];
   }
