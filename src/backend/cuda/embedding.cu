@@ -90,12 +90,13 @@ extern "C" kp_status kp_cuda_embedding(const kp_call *call, kp_error *error) {
 /* ---- backward ---- */
 
 /* A piece is a whole number of groups: rows whose loads are under way together. */
-enum { SORT_TILE = 128, DIGIT_BITS = 9, PIECES = 2048, GROUP = 8 };
+enum { SORT_TILE = 128, SORT_TILES = 1024, DIGIT_BITS = 11, PIECES = 2048, GROUP = 8 };
 
 /* Sizes and places of the scratch memory for N indices and C columns. */
 struct kp_embedding_plan {
   int64_t rows, columns; /* N; columns of `ends`, a multiple of a chunk */
   int64_t piece, pieces; /* rows of a piece */
+  int tile, tiles;       /* of the sort */
   size_t keys[2], numbers[2], counts, totals, ends, bytes;
 };
 
@@ -110,13 +111,17 @@ static kp_embedding_plan plan_of(const kp_tensor *g) {
   p.rows = kp_tensor_rows(g);
   p.columns = (kp_tensor_columns(g) + KP_CHUNK - 1) / KP_CHUNK * KP_CHUNK;
   p.piece = (p.rows + PIECES * GROUP - 1) / (PIECES * GROUP) * GROUP;
+  if (p.piece < GROUP) p.piece = GROUP;
   p.pieces = (p.rows + p.piece - 1) / p.piece;
-  const size_t N = (size_t)p.rows, tiles = (N + SORT_TILE - 1) / SORT_TILE;
+  p.tile = (int)((p.rows + SORT_TILES * 32 - 1) / (SORT_TILES * 32) * 32);
+  if (p.tile < SORT_TILE) p.tile = SORT_TILE;
+  p.tiles = (int)((p.rows + p.tile - 1) / p.tile);
+  const size_t N = (size_t)p.rows;
   for (int i = 0; i < 2; i++) {
     p.keys[i] = take(&p.bytes, N + GROUP, sizeof(int32_t)); /* a group may be read behind the last */
     p.numbers[i] = take(&p.bytes, N + GROUP, sizeof(int32_t));
   }
-  p.counts = take(&p.bytes, tiles << DIGIT_BITS, sizeof(int32_t));
+  p.counts = take(&p.bytes, (size_t)p.tiles << DIGIT_BITS, sizeof(int32_t));
   p.totals = take(&p.bytes, (size_t)1 << DIGIT_BITS, sizeof(int32_t));
   p.ends = take(&p.bytes, 2 * (size_t)p.pieces * (size_t)p.columns, sizeof(float));
   return p;
@@ -146,8 +151,8 @@ static kp_status sort_indices(const kp_call *call, const kp_embedding_plan *p, i
     const int from = pass % 2, to = 1 - from;
     kp_sort sort = {};
     sort.count = p->rows;
-    sort.tile = SORT_TILE;
-    sort.tiles = (int)((p->rows + SORT_TILE - 1) / SORT_TILE);
+    sort.tile = p->tile;
+    sort.tiles = p->tiles;
     sort.bins = 1 << digit;
     sort.shift = pass * digit;
     sort.mask = (unsigned)sort.bins - 1;

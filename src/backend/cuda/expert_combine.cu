@@ -3,7 +3,8 @@
 #include "backend/cuda/expert_combine.cuh"
 
 constexpr int FIRST_SHARED = 4;
-constexpr int FLAT_ROWS = 2; /* of a thread */
+constexpr int FORWARD_BATCH = 2; /* points under way together */
+constexpr int FLAT_ROWS = 2;     /* of a thread */
 
 /* Σ z + Σ w y: every element is on its own. */
 template <typename T, int W>
@@ -57,7 +58,7 @@ __device__ static double fold(const kp_combination &m, const kp_token &t, double
 
 /* The time is that of the space as it is stored. */
 template <typename T, int W, bool FOLD>
-static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1)
+static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 3 : 1)
     combine_points(const __grid_constant__ kp_combination m, T *out, float *time) {
   using R = typename kp_wide<T>::type;
   __shared__ double shared[2][2][COMBINE_THREADS / 32], warps[2][COMBINE_THREADS / 32][COMBINE_POINTS];
@@ -72,7 +73,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1
     factor = fold<T, W>(m, t, c, &sum, a);
   } else {
     double norm, lift;
-    const double a0 = sum_points<T, W>(m, t, c, &of_points, &sum, a, &norm, &lift);
+    const double a0 = sum_points<T, W, FORWARD_BATCH>(m, t, c, &of_points, &sum, a, &norm, &lift);
     factor = norm_factor(m, c, a0 * a0 - norm);
   }
 #pragma unroll

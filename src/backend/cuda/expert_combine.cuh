@@ -9,9 +9,8 @@
 
 #include "backend/cuda/chunks.cuh"
 
-/* Chunks of a thread; most threads of a group; most points of a token, one lane each; points that are read
- * at a time. */
-enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 16, COMBINE_BATCH = 4 };
+/* Chunks of a thread; most threads of a group; most points of a token, one lane each. */
+enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 16 };
 
 /* What sums of a few elements of T are kept in. */
 template <typename T> struct kp_wide { using type = double; };
@@ -219,17 +218,17 @@ __device__ static inline double dot_of(const A (&a)[COMBINE_ITEMS][W], const B (
   return dot;
 }
 
-/* a = Σ w y of all points; returns its time and |a|², and lane i the lift of point i. */
-template <typename T, int W, typename R>
+/* a = Σ w y of all points, M at a time; returns its time and |a|², and lane i the lift of point i. */
+template <typename T, int W, int M, typename R>
 __device__ static inline double sum_points(const kp_combination &m, const kp_token &t, double c,
                                            kp_point_sums<R> *of_points, kp_group_sums *sum,
                                            R (&a)[COMBINE_ITEMS][W], double *norm, double *lift) {
   const int points = m.shared_count + m.k;
-  for (int i = 0; i < points; i += COMBINE_BATCH) {
-    double square[COMBINE_BATCH];
+  for (int i = 0; i < points; i += M) {
+    double square[M];
     add_points<T, W>(m, t, i, points, a, square);
 #pragma unroll
-    for (int b = 0; b < COMBINE_BATCH; b++)
+    for (int b = 0; b < M; b++)
       if (i + b < points) of_points->put(i + b, square[b]);
   }
   *norm = (*sum)(dot_of<R>(a, a));

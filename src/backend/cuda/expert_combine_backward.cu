@@ -8,6 +8,7 @@
 #include "backend/cuda/expert_combine.cuh"
 
 constexpr int FIRST_SHARED = 6, FIRST_SHARED_OUTPUT = 3;
+constexpr int COMBINE_BATCH = 4; /* points under way together */
 constexpr int64_t FOLD_THREADS = 65536;
 
 struct kp_combination_gradient {
@@ -127,7 +128,7 @@ __device__ static void centroid_backward(const kp_combination &m, const kp_combi
   double a0, norm, lift;
   {
     R wide[COMBINE_ITEMS][W] = {};
-    a0 = sum_points<T, W>(m, t, c, of_points, sum, wide, &norm, &lift);
+    a0 = sum_points<T, W, COMBINE_BATCH>(m, t, c, of_points, sum, wide, &norm, &lift);
     narrow(wide, a);
   }
   scaled_backward<R>(m, c, 1, a, a0, norm, sum, s);
