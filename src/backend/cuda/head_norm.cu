@@ -28,7 +28,8 @@ static int held_chunks(const kp_head_plan &p) {
   return !p.wide || p.chunks > 256 ? 0 : p.chunks <= 32 ? 1 : p.chunks <= 128 ? 4 : p.half ? 0 : 8;
 }
 
-static kp_head_plan plan_of(const kp_call *call) {
+/* In place, the rest of the rows stays as it is, and only heads have teams. */
+static kp_head_plan plan_of(const kp_call *call, bool inplace) {
   const kp_head_norm_arguments *a = (const kp_head_norm_arguments *)call->node->arguments;
   const kp_row_plan rows = kp_row_plan_of(call, call->node->input[0]);
   const kp_tensor *gain = call->node->input[1];
@@ -40,7 +41,7 @@ static kp_head_plan plan_of(const kp_call *call) {
   p.wide = rows.wide && (whole || p.D % size == 0);
   p.row_chunks = (int)(p.wide ? p.pitch / size : rows.C);
   p.chunks = whole ? p.row_chunks : p.wide ? p.D / size : p.D;
-  p.all_groups = (p.row_chunks + p.chunks - 1) / p.chunks;
+  p.all_groups = inplace ? p.heads : (p.row_chunks + p.chunks - 1) / p.chunks;
   p.gains = gain == NULL ? 1 : (int)(kp_tensor_count(gain) / p.D);
   p.gain = kp_vector_of(call->input[1], 1);
   for (p.lanes = 1; p.lanes < 32 && p.lanes < p.chunks;) p.lanes *= 2;
@@ -56,6 +57,7 @@ static kp_head_plan plan_of(const kp_call *call) {
 /* A thread's group, its chunks of it, and its rows. */
 template <int W> struct kp_head_place {
   int group, first, count, line, lane; /* chunks of the row: first + lane, … */
+  int C;                               /* channels of the group, without a whole row's padding */
   int64_t row, stride;
   bool there, unit; /* unit: a head */
   __device__ explicit kp_head_place(const kp_head_plan &p) {
@@ -68,99 +70,118 @@ template <int W> struct kp_head_place {
     row = (int64_t)blockIdx.x * p.lines + line, stride = (int64_t)gridDim.x * p.lines;
     there = line < p.lines && group < p.all_groups;
     unit = group < p.heads;
+    C = unit ? p.D : count * W;
   }
 };
 
-template <typename T, int W>
-__device__ static kp_row_chunk<T, W> chunk_or_zeros(const T *row, int chunk, bool there) {
-  kp_row_chunk<T, W> zeros;
-#pragma unroll
-  for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
-  return there ? kp_load_chunk<T, W>(row + (int64_t)chunk * W) : zeros;
-}
-
-/* A thread's chunks of its group in one row.  A single one is fetched a row ahead; several are on their way
- * at once anyway; with HELD 0 they are read for every pass. */
+/* A thread's chunks of its group in one row after the other.  A single one is fetched a row ahead; several
+ * are on their way at once anyway; with HELD 0 they are read for every pass. */
 template <typename T, int W, int HELD> struct kp_head_chunks {
   static constexpr int COUNT = HELD > 0 ? HELD : 1;
   kp_row_chunk<T, W> now[COUNT], next[COUNT];
-  const T *at; /* the group's first channel in row 0 */
-  int64_t rows, pitch;
+  const T *at; /* of the row that comes next; with HELD 0 of this row */
+  int64_t advance_by;
   int lane, lanes, count;
   bool wanted;
 
   __device__ kp_head_chunks(const kp_head_plan &p, const kp_head_place<W> &place, const T *tensor,
                             bool its_wanted)
-      : at(tensor + (int64_t)place.first * W), rows(p.rows), pitch(p.pitch), lane(place.lane), lanes(p.lanes),
-        count(place.count), wanted(its_wanted && place.there) {
-    if constexpr (HELD == 1) next[0] = read(place.row, 0);
+      : at(tensor + place.row * p.pitch + (int64_t)(place.first + place.lane) * W),
+        advance_by(place.stride * p.pitch), lane(place.lane), lanes(p.lanes), count(place.count),
+        wanted(its_wanted && place.there) {
+    if constexpr (HELD == 1) fetch(next, place.row < p.rows);
+    if constexpr (HELD == 0) at -= advance_by;
   }
-  __device__ kp_row_chunk<T, W> read(int64_t n, int j) const {
-    const int chunk = j * lanes + lane;
-    return chunk_or_zeros<T, W>(at + n * pitch, chunk, wanted && n < rows && chunk < count);
+  __device__ kp_row_chunk<T, W> read(int j, bool there) const {
+    kp_row_chunk<T, W> zeros;
+#pragma unroll
+    for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
+    return there && wanted && j * lanes + lane < count ? kp_load_chunk<T, W>(at + j * lanes * W) : zeros;
   }
-  __device__ void advance(int64_t n, int64_t following) {
+  __device__ void fetch(kp_row_chunk<T, W> (&to)[COUNT], bool there) {
+#pragma unroll
+    for (int j = 0; j < HELD; j++) to[j] = read(j, there);
+    at += advance_by;
+  }
+  /* To row n; `more`: whether there is one behind it. */
+  __device__ void advance(bool there, bool more) {
     if constexpr (HELD == 1) {
       now[0] = next[0];
-      next[0] = read(following, 0);
+      fetch(next, more);
     } else {
-#pragma unroll
-      for (int j = 0; j < HELD; j++) now[j] = read(n, j);
+      fetch(now, there);
     }
   }
-  __device__ void get(int64_t n, int j, float (&value)[W]) const {
-    const kp_row_chunk<T, W> chunk = HELD > 0 ? now[HELD > 0 ? j : 0] : read(n, j);
+  __device__ void get(int j, float (&value)[W]) const {
+    const kp_row_chunk<T, W> chunk = HELD > 0 ? now[HELD > 0 ? j : 0] : read(j, true);
 #pragma unroll
     for (int e = 0; e < W; e++) value[e] = kp_to_float(chunk.value[e]);
   }
 };
 
-__device__ static float team_sum(float x, int lanes) {
-  for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  return x;
-}
+/* A thread's gains, times the factor of all; ones where a group is copied. */
+template <int W, int HELD> struct kp_head_gains {
+  float held[HELD > 0 ? HELD : 1][W];
 
-template <int W>
-__device__ static void get_gain(const kp_head_plan &p, const kp_head_place<W> &at, int chunk,
-                                float (&gain)[W]) {
-  const int64_t offset = (int64_t)(at.group % p.gains) * p.D;
-  kp_get_columns<W>(p.gain, offset + (int64_t)chunk * W, offset + p.D, gain);
+  __device__ kp_head_gains(const kp_head_plan &p, const kp_head_place<W> &at) {
+#pragma unroll
+    for (int j = 0; j < HELD; j++) read(p, at, j, held[j]);
+  }
+  __device__ static void read(const kp_head_plan &p, const kp_head_place<W> &at, int j, float (&gain)[W]) {
+    const int64_t offset = (int64_t)(at.group % p.gains) * p.D;
+    kp_get_columns<W>(p.gain, offset + (int64_t)(j * p.lanes + at.lane) * W, offset + p.D, gain);
+#pragma unroll
+    for (int e = 0; e < W; e++) gain[e] = at.unit ? p.factor * gain[e] : 1;
+  }
+  __device__ void get(const kp_head_plan &p, const kp_head_place<W> &at, int j, float (&gain)[W]) const {
+    if constexpr (HELD > 0) {
+#pragma unroll
+      for (int e = 0; e < W; e++) gain[e] = held[j][e];
+    } else {
+      read(p, at, j, gain);
+    }
+  }
+};
+
+__device__ static float team_sum(float x, int lanes) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2)
+    if (offset < lanes) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
 }
 
 /* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by
  * memory. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 2 : 1)
+__global__ void __launch_bounds__(MOST_THREADS)
     kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
-  const bool wanted = at.there && (at.unit || x != out);
-  kp_head_chunks<T, W, HELD> xs(p, at, x, wanted);
-  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride) {
+  const kp_head_gains<W, HELD> gains(p, at);
+  kp_head_chunks<T, W, HELD> xs(p, at, x, true);
+  T *to = out + at.row * p.pitch + (int64_t)at.first * W;
+  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride, to += at.stride * p.pitch) {
     float square = 0;
-    xs.advance(n, n + at.stride);
+    xs.advance(n < p.rows, n + at.stride < p.rows);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       float value[W];
-      xs.get(n, j, value);
+      xs.get(j, value);
 #pragma unroll
       for (int e = 0; e < W; e++) square += value[e] * value[e];
     }
-    const float inverse = kp_sphere_inverse_length(team_sum(square, p.lanes)) * p.factor;
-    if (!wanted || n >= p.rows) continue;
+    square = team_sum(square, p.lanes);
+    const float inverse = at.unit ? kp_sphere_inverse_length(square) : 1;
+    if (!at.there || n >= p.rows) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
       float value[W], gain[W];
       if (chunk >= at.count) continue;
-      xs.get(n, j, value);
-      if (at.unit) {
-        get_gain<W>(p, at, chunk, gain);
+      xs.get(j, value), gains.get(p, at, j, gain);
 #pragma unroll
-        for (int e = 0; e < W; e++) value[e] *= inverse * gain[e];
-      }
-      kp_put_chunk<T, W>(out + n * p.pitch + (int64_t)at.first * W, (int64_t)chunk * W,
-                         at.unit ? p.D : INT64_MAX, value);
+      for (int e = 0; e < W; e++) value[e] *= inverse * gain[e];
+      kp_put_chunk<T, W>(to, chunk * W, at.C, value);
     }
   }
 }
@@ -196,7 +217,7 @@ template <int W, int HELD> struct kp_gain_sums {
 #pragma unroll
       for (int e = 0; e < W; e++) held[step][e] += value[e];
     } else if (part != NULL) {
-      for (int e = 0; e < W && chunk * W + e < p.D; e++) part[chunk * W + e] += value[e];
+      for (int e = 0; e < W && chunk * W + e < p.D; e++) part[chunk * W + e] += p.factor * value[e];
     }
   }
   /* The block's lines, one after the other, to the part. */
@@ -210,7 +231,7 @@ template <int W, int HELD> struct kp_gain_sums {
 #pragma unroll
             for (int e = 0; e < W; e++) {
               const int i = (j * p.lanes + at.lane) * W + e;
-              if (i < p.D) part[i] = (turn == 0 ? 0 : part[i]) + held[j][e];
+              if (i < p.D) part[i] = (turn == 0 ? 0 : part[i]) + p.factor * held[j][e];
             }
         __syncthreads();
       }
@@ -221,47 +242,44 @@ template <int W, int HELD> struct kp_gain_sums {
 /* Bytes: x and g read, g x written, 3 · N · width · size, what is copied once less: bound by memory.  g x may
  * be g. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 2 : 1)
+__global__ void __launch_bounds__(MOST_THREADS)
     kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx,
                                  const kp_head_parts parts) {
   const kp_head_place<W> at(p);
   const int steps = HELD > 0 ? HELD : (p.chunks + p.lanes - 1) / p.lanes;
-  const bool wanted = at.there && (at.unit || g != gx);
+  const kp_head_gains<W, HELD> gains(p, at);
   kp_gain_sums<W, HELD> bar(p, at, parts);
-  kp_head_chunks<T, W, HELD> xs(p, at, x, at.unit), gs(p, at, g, wanted);
-  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride) {
+  kp_head_chunks<T, W, HELD> xs(p, at, x, at.unit), gs(p, at, g, true);
+  T *to = gx + at.row * p.pitch + (int64_t)at.first * W;
+  for (int64_t n = at.row; n < p.rows + at.line; n += at.stride, to += at.stride * p.pitch) {
+    const bool there = n < p.rows, more = n + at.stride < p.rows;
     float square = 0, along = 0;
-    xs.advance(n, n + at.stride), gs.advance(n, n + at.stride);
+    xs.advance(there, more), gs.advance(there, more);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       float value[W], slope[W], gain[W];
-      xs.get(n, j, value), gs.get(n, j, slope);
-      get_gain<W>(p, at, j * p.lanes + at.lane, gain);
+      xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
 #pragma unroll
       for (int e = 0; e < W; e++) square += value[e] * value[e], along += value[e] * (gain[e] * slope[e]);
     }
-    const float inverse = kp_sphere_inverse_length(team_sum(square, p.lanes)), scale = p.factor * inverse;
-    const float common = inverse * (inverse * team_sum(along, p.lanes));
-    if (!wanted || n >= p.rows) continue;
+    square = team_sum(square, p.lanes), along = team_sum(along, p.lanes);
+    const float inverse = at.unit ? kp_sphere_inverse_length(square) : 1;
+    const float common = inverse * (inverse * (inverse * along)); /* zero where x is not read */
+    if (!at.there || !there) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
       float value[W], slope[W], gain[W];
       if (chunk >= at.count) continue;
-      gs.get(n, j, slope);
-      if (at.unit) {
-        xs.get(n, j, value);
-        get_gain<W>(p, at, chunk, gain);
+      xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
 #pragma unroll
-        for (int e = 0; e < W; e++) {
-          const float out = scale * (gain[e] * slope[e] - value[e] * common);
-          gain[e] = scale * value[e] * slope[e];
-          slope[e] = out;
-        }
-        bar.add(p, j, chunk, gain);
+      for (int e = 0; e < W; e++) {
+        const float bar_here = inverse * slope[e];
+        slope[e] = gain[e] * bar_here - value[e] * common;
+        gain[e] = value[e] * bar_here;
       }
-      kp_put_chunk<T, W>(gx + n * p.pitch + (int64_t)at.first * W, (int64_t)chunk * W,
-                         at.unit ? p.D : INT64_MAX, slope);
+      bar.add(p, j, chunk, gain);
+      kp_put_chunk<T, W>(to, chunk * W, at.C, slope);
     }
   }
   if (parts.at != NULL) bar.finish(p, at);
@@ -288,7 +306,7 @@ static void launch_backward(const kp_call *call, kp_head_plan &p, const kp_head_
 }
 
 extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
-  kp_head_plan p = plan_of(call);
+  kp_head_plan p = plan_of(call, call->input[0] == call->output[0]);
   const kp_row_plan rows = kp_row_plan_of(call, call->node->input[0]);
   if (!kp_row_fits(call, rows, call->node->output[0]) || kp_tensor_is_half(call, call->node->input[1]))
     return kp_row_misfit(call, error);
@@ -330,7 +348,7 @@ extern "C" size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int th
 
 extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
-  kp_head_plan p = plan_of(call);
+  kp_head_plan p = plan_of(call, call->input[2] == call->output[0]);
   const kp_row_plan rows = kp_row_plan_of(call, node->input[0]);
   if (!kp_row_fits(call, rows, node->input[2]) || !kp_row_fits(call, rows, node->output[0]) ||
       kp_tensor_is_half(call, node->input[1]))
