@@ -25,7 +25,7 @@ typedef struct kind {
   double curvature;
 } kind;
 
-enum { STACKED = 4, FROZEN = 25, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
+enum { STACKED = 4, FROZEN = 26, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
 static const kind kinds[PARAMETERS] = {
     {"hidden", 2, {37, 21}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
     {"tall", 2, {136, 40}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
@@ -41,6 +41,7 @@ static const kind kinds[PARAMETERS] = {
     {"longest rows", 2, {2, 30001}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_ROWS, 0},
     {"columns", 3, {2, 333, 131}, KP_GROUP_DECAY, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"short columns", 2, {150, 7}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
+    {"long columns", 2, {2000, 70}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"table columns", 2, {33, 300}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"lorentz", 2, {31, 12}, KP_GROUP_TABLE, KP_MANIFOLD_LORENTZ, -0.5},
     {"short lorentz", 2, {9, 3}, KP_GROUP_TABLE, KP_MANIFOLD_LORENTZ, -2},
@@ -74,7 +75,7 @@ static kp_optimizer_options options_of(const setting *s) {
                                 .adamw = {.learning_rate = 3e-2,
                                           .beta1 = 0.9,
                                           .beta2 = 0.95,
-                                          .epsilon = 1e-8,
+                                          .epsilon = 1e-6,
                                           .weight_decay = 0.1,
                                           .curvature_rate_multiplier = 4},
                                 .muon = {.learning_rate = 0.02,
@@ -231,6 +232,8 @@ static double difference(const kp_parameters *got, const void *buffer, const kp_
   return apart / largest;
 }
 
+/* The moments of a point far out on a hyperboloid are tangent as far as floats can say so: their error grows
+ * with the square of its time. */
 static void compare(const kp_parameters *got, const kp_parameters *want, const setting *s, double tolerance) {
   const kp_optimizer_options options = options_of(s);
   for (int p = 0; p < PARAMETERS; p++) {
@@ -240,7 +243,8 @@ static void compare(const kp_parameters *got, const kp_parameters *want, const s
                              difference(got, got->moment2, want, want->moment2, p)};
     for (int i = 0; i < 3; i++) {
       worst[p][i] = fmax(worst[p][i], apart[i]);
-      if (!(apart[i] <= (muon && i == 0 ? tolerance : 3e-6)))
+      const bool ambient = kinds[p].manifold == KP_MANIFOLD_LORENTZ && i == 1;
+      if (!(apart[i] <= (muon && i == 0 ? tolerance : ambient ? 2e-5 : 3e-6)))
         fail_msg("%s, kind %d, tangent %d: %s is %.2e apart", kinds[p].name, (int)s->kind, s->tangent,
                  i == 0   ? "value"
                  : i == 1 ? "first moment"

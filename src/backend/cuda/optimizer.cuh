@@ -78,7 +78,7 @@ struct kp_column_tile {
 struct kp_column_group {
   int first, tiles;
 };
-enum { KP_TILE_ROWS = 128, KP_TILE_COLUMNS = 128 };
+enum { KP_TILE_ROWS = 128, KP_TILE_COLUMNS = 128, KP_HELD_COLUMNS = 32 };
 
 /* A table of points. */
 struct kp_points {
@@ -114,6 +114,7 @@ struct kp_unit_vectors {
   kp_list<kp_row_block> rows;
   kp_list<kp_column_tile> tiles;
   kp_list<kp_column_group> groups;
+  kp_list<kp_column_tile> held; /* whole columns that fit into shared memory; for AdamW alone */
 };
 
 struct kp_cuda_optimizer {
@@ -135,7 +136,7 @@ struct kp_cuda_optimizer {
   kp_adamw_numbers *numbers; /* of the groups, then of the slices */
   int *has_gradient;         /* of the slices */
   double *column_sums;       /* of tiles */
-  float *column_factors;     /* of groups of tiles */
+  double *column_factors;    /* of groups of tiles */
   double *matrix_sums;       /* of the parts of a class' matrices */
   char *products;            /* Muon's matrices */
 };
@@ -163,6 +164,9 @@ kp_status kp_optimizer_submit_class(kp_cuda_optimizer *o, const kp_matrix_class 
 
 /* AdamW on unit vectors and back to unit length. */
 kp_status kp_optimizer_submit_unit_rows(kp_cuda_optimizer *o, const kp_unit_vectors *units, kp_error *error);
+bool kp_optimizer_holds_columns(const kp_cuda *cuda, int64_t rows, int64_t pitch);
+kp_status kp_optimizer_submit_held_columns(kp_cuda_optimizer *o, const kp_unit_vectors *units,
+                                           kp_error *error);
 kp_status kp_optimizer_submit_unit_columns(kp_cuda_optimizer *o, const kp_unit_vectors *units,
                                            kp_error *error);
 /* Before (`tangent`) or after Muon's step: the tangent part of the gradients of unit rows, or unit length. */

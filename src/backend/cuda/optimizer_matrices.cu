@@ -138,6 +138,18 @@ static __global__ void __launch_bounds__(THREADS)
     momentum_part<1>(flat, m, start, o, scale, x);
 }
 
+/* From element i on; no direction for pads. */
+template <int W, typename T>
+static __device__ kp_span<W> take_direction(const kp_matrices_at &m, int64_t i, const T *x) {
+  kp_span<W> direction = kp_take<W>(x + product_place(m, i));
+  if (m.columns == m.pitch) return direction;
+  const int64_t column = i % m.pitch;
+#pragma unroll
+  for (int j = 0; j < W; j++)
+    if (column + j >= m.columns) direction.at[j] = 0;
+  return direction;
+}
+
 /* p ← keep p - step x; with the norms before and after where it is kept.  8 bytes an element, the narrow
  * value and x. */
 template <int W, typename T>
@@ -146,7 +158,7 @@ static __device__ void apply_part(const kp_flat &flat, const kp_matrices_at &m, 
   double before = 0, after = 0;
   for_part<W>(m, [&](int64_t i) {
     const kp_span<W> value = kp_take<W>(flat.values + start + i);
-    const kp_span<W> direction = kp_take<W>(x + product_place(m, i));
+    const kp_span<W> direction = take_direction<W>(m, i, x);
     kp_span<W> next;
 #pragma unroll
     for (int j = 0; j < W; j++) next.at[j] = keep * value.at[j] - step * direction.at[j];
@@ -199,6 +211,7 @@ static kp_status submit_together(kp_cuda_optimizer *o, const kp_matrix_class *c,
                             c->rows * c->pitch,
                             c->part,
                             c->parts,
+                            c->columns,
                             c->pitch,
                             c->muon ? s.x_pitch : c->pitch,
                             s.x,

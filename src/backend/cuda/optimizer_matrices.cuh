@@ -12,8 +12,9 @@ struct kp_matrices_at {
   const int64_t *at; /* where they start */
   int64_t size, part;
   int parts;
-  int64_t pitch, x_pitch, x_size; /* of the flat buffers' rows; of the products' */
-  double *sums;                   /* (matrices, KP_MATRIX_SUMS, parts) */
+  int64_t columns, pitch;  /* of the flat buffers */
+  int64_t x_pitch, x_size; /* of the products' matrices, whose pads hold anything */
+  double *sums;            /* (matrices, KP_MATRIX_SUMS, parts) */
 };
 
 /* A matrix' sum over its parts: there are at most as many as a block has threads. */

@@ -6,6 +6,8 @@
  * written once: 26 bytes an element (there is one second moment a row), and bound by them.
  *
  * A warp has a row, or the block where it is long; it waits in shared memory. */
+#include <cuda_pipeline.h>
+
 #include "backend/cuda/optimizer.cuh"
 #include "geometry/programs_point.h"
 
@@ -135,22 +137,27 @@ struct held_row {
   float *x, *e, *m;
 };
 
-/* Reads a row and sums its products from column `first` on. */
+/* Copies a row, all of it at once without a detour over registers, and sums its products from column `first`
+ * on.
+ */
 template <int W>
 static __device__ point_products read_row(const kp_flat &flat, int64_t at, const held_row &row,
                                           const kp_team &team, int columns, int first) {
+  const int stride = team.size * W;
+  for (int c = team.lane * W; c < columns; c += stride) {
+    __pipeline_memcpy_async(row.x + c, flat.values + at + c, W * sizeof(float));
+    __pipeline_memcpy_async(row.e + c, flat.gradients + at + c, W * sizeof(float));
+    __pipeline_memcpy_async(row.m + c, flat.moment1 + at + c, W * sizeof(float));
+  }
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
   point_products p = {0, 0, 0, 0, 0, 0};
-#pragma unroll 4
-  for (int c = team.lane * W; c < columns; c += team.size * W) {
-    const kp_span<W> value = kp_take<W>(flat.values + at + c), gradient = kp_take<W>(flat.gradients + at + c),
-                     mean = kp_take<W>(flat.moment1 + at + c);
-    kp_put<W>(row.x + c, value);
-    kp_put<W>(row.e + c, gradient);
-    kp_put<W>(row.m + c, mean);
+  for (int c = team.lane * W; c < columns; c += stride) {
+    const kp_span<W> xs = kp_take<W>(row.x + c), es = kp_take<W>(row.e + c), ms = kp_take<W>(row.m + c);
 #pragma unroll
     for (int i = 0; i < W; i++) {
       if (c + i < first) continue;
-      const double x = value.at[i], e = gradient.at[i], m = mean.at[i];
+      const double x = xs.at[i], e = es.at[i], m = ms.at[i];
       p.xx += x * x;
       p.xe += x * e;
       p.xm += x * m;
@@ -237,9 +244,9 @@ static __device__ void step_rows(const kp_flat &flat, const kp_points &points, i
 }
 
 template <bool LORENTZ>
-static __global__ void __launch_bounds__(THREADS, 3)
+static __global__ void __launch_bounds__(THREADS, 4)
     points_kernel(kp_flat flat, kp_points points, const kp_optimizer_state *state) {
-  extern __shared__ float held[];
+  extern __shared__ __align__(16) float held[];
   const kp_team team = kp_team_of(points.columns > LONG_ROW);
   const int64_t index = (int64_t)blockIdx.x * team.count + team.index;
   const int64_t at = points.at + index * points.pitch;

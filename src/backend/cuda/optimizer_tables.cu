@@ -90,9 +90,24 @@ static void cut_columns(kp_unit_vectors *units, const kp_parameter *p) {
       cut_tiles(units, p, m, p->offset + i * m.rows * p->pitch, column);
 }
 
-static void cut_unit_vectors(kp_unit_vectors *units, const kp_parameter *p) {
-  if (p->manifold == KP_MANIFOLD_UNIT_ROWS) cut_rows(units, p);
-  if (p->manifold == KP_MANIFOLD_UNIT_COLUMNS) cut_columns(units, p);
+static void cut_held_columns(kp_unit_vectors *units, const kp_parameter *p) {
+  const kp_matrices m = kp_matrices_of(p);
+  for (int64_t i = 0; i < m.count; i++)
+    for (int64_t column = 0; column < m.columns; column += KP_HELD_COLUMNS)
+      units->held.host.push_back(kp_column_tile{p->offset + i * m.rows * p->pitch + column, (int)m.rows,
+                                                (int)smaller(m.columns - column, KP_HELD_COLUMNS),
+                                                (int)p->pitch, (int)p->group, 0});
+}
+
+static void cut_unit_vectors(kp_cuda_optimizer *o, kp_unit_vectors *units, const kp_parameter *p) {
+  if (p->manifold == KP_MANIFOLD_UNIT_ROWS)
+    cut_rows(units, p);
+  else if (p->manifold == KP_MANIFOLD_NONE)
+    return;
+  else if (units == &o->adamw_units && kp_optimizer_holds_columns(o->cuda, kp_matrices_of(p).rows, p->pitch))
+    cut_held_columns(units, p);
+  else
+    cut_columns(units, p);
 }
 
 /* ---- matrices ---- */
@@ -177,13 +192,13 @@ static void cut_parameter(kp_cuda_optimizer *o, run *r, int index) {
   if (update.rule == KP_UPDATE_NONE) return;
   if (update.rule == KP_UPDATE_MUON || update.keeps_norm) {
     add_class(o, p, update);
-    cut_unit_vectors(&o->muon_units, p);
+    cut_unit_vectors(o, &o->muon_units, p);
   } else if (update.rule == KP_UPDATE_RIEMANNIAN_ADAM) {
     const int64_t columns = columns_of(p);
     o->points.push_back(kp_points{p->offset, p->count / columns, (int)columns, (int)p->pitch, (int)p->group,
                                   p->manifold == KP_MANIFOLD_LORENTZ, p->curvature});
   } else if (!plain) {
-    cut_unit_vectors(&o->adamw_units, p);
+    cut_unit_vectors(o, &o->adamw_units, p);
   } else if (p->counter == 0) {
     add_to_run(o, r, index);
   }
