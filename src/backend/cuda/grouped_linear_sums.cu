@@ -4,8 +4,9 @@
  * An expert's rows are cut into slices.  A block sums a slice of 32 V columns; then one block an expert adds
  * the slices in their order. */
 #include "backend/cuda/grouped_linear.cuh"
+#include "backend/cuda/linear.cuh"
 
-enum { WARPS = 8, MOST_SLICES = 64, SLICES_OF_ALL = 256, NARROWEST = 32, UNROLL = 4 };
+enum { WARPS = 8, MOST_SLICES = 64, SLICES_OF_ALL = 256, NARROWEST = 32 };
 
 static int slices_of(int64_t experts) {
   const int64_t each = SLICES_OF_ALL / (experts < 1 ? 1 : experts);
@@ -30,17 +31,6 @@ size_t kp_grouped_sums_scratch(int64_t experts, int64_t M) {
          (size_t)(experts * parts) * sizeof(double);
 }
 
-template <typename T, int V> __device__ static void load_columns(const T *at, bool inside, float *to) {
-  for (int i = 0; i < V; i++) to[i] = 0;
-  if (!inside) return;
-  if constexpr (V > 1) {
-    const kp_pack<T> pack = kp_load(at);
-    for (int i = 0; i < V; i++) to[i] = kp_to_float(pack.value[i]);
-  } else {
-    to[0] = kp_to_float(*at);
-  }
-}
-
 template <int V>
 __device__ static void sum_warps(const float *sum, float *to, int64_t first, int64_t columns, float *shared) {
   const int lane = threadIdx.x, warp = threadIdx.y;
@@ -55,45 +45,55 @@ __device__ static void sum_warps(const float *sum, float *to, int64_t first, int
   __syncthreads();
 }
 
-template <typename T, int V> static __global__ void slice_kernel(kp_grouped_sums s, partial_sums p) {
+/* The block's part of <gy, y>: its warps' in their order. */
+__device__ static inline void write_output(const partial_sums &p, float output, int64_t place,
+                                           float *shared) {
+  const int lane = threadIdx.x, warp = threadIdx.y;
+  output = kp_warp_sum(output);
+  if (lane == 0) shared[warp] = output;
+  __syncthreads();
+  if (lane > 0 || warp > 0) return;
+  for (int w = 1; w < WARPS; w++) output += shared[w];
+  p.with_output[place] = output;
+}
+
+/* SCALED: with <gy, y> of the scales.  UNROLL rows are on their way at a time. */
+template <typename T, int V, bool SCALED>
+static __global__ void __launch_bounds__(32 * WARPS, 3) slice_kernel(kp_grouped_sums s, partial_sums p) {
+  constexpr int UNROLL = SCALED ? 2 : 4;
   __shared__ float shared[WARPS * V * 32];
   const int lane = threadIdx.x, warp = threadIdx.y, expert = blockIdx.z, slice = blockIdx.y;
   const kp_expert_rows rows = kp_rows_of_expert(s.offsets, expert, s.rows);
   const int64_t length = (rows.count + p.slices - 1) / p.slices;
   const int64_t begin = min(slice * length, rows.count), end = min(begin + length, rows.count);
   const int64_t first_column = (int64_t)blockIdx.x * 32 * V, column = first_column + lane * V;
-  const bool inside = column < s.M, timed = p.with_time != NULL, scaled = p.with_output != NULL;
+  const bool inside = column < s.M, timed = p.with_time != NULL;
   const T *gy = (const T *)s.gy + column, *y = (const T *)s.y + column;
   float plain[V] = {}, with_time[V] = {}, output = 0;
   for (int64_t row = begin + warp; row < end; row += WARPS * UNROLL) {
-    float g[UNROLL][V], u[UNROLL][V];
+    kp_columns<T, V> g[UNROLL], u[UNROLL];
+    float time[UNROLL] = {};
 #pragma unroll
     for (int i = 0; i < UNROLL; i++) {
       const int64_t r = row + i * WARPS, at = rows.first + r;
-      load_columns<T, V>(gy + at * s.pitch, inside && r < end, g[i]);
-      load_columns<T, V>(y + at * s.y_pitch, inside && scaled && r < end, u[i]);
+      g[i] = kp_read_columns<T, V>(gy + at * s.pitch, inside && r < end);
+      if (SCALED) u[i] = kp_read_columns<T, V>(y + at * s.y_pitch, inside && r < end);
+      if (timed && r < end) time[i] = s.time[at];
     }
 #pragma unroll
-    for (int i = 0; i < UNROLL; i++) {
-      const int64_t r = row + i * WARPS;
-      const float time = timed && r < end ? s.time[rows.first + r] : 0;
+    for (int i = 0; i < UNROLL; i++)
+#pragma unroll
       for (int j = 0; j < V; j++) {
-        plain[j] += g[i][j];
-        with_time[j] += time * g[i][j];
-        output += g[i][j] * u[i][j];
+        const float value = kp_to_float(g[i].value[j]);
+        plain[j] += value;
+        with_time[j] += time[i] * value;
+        if (SCALED) output += value * kp_to_float(u[i].value[j]);
       }
-    }
   }
   const int64_t place = (int64_t)expert * p.slices + slice;
   sum_warps<V>(plain, p.plain + place * s.M, first_column, s.M, shared);
   if (timed) sum_warps<V>(with_time, p.with_time + place * s.M, first_column, s.M, shared);
-  if (!scaled) return;
-  output = kp_warp_sum(output);
-  if (lane == 0) shared[warp] = output;
-  __syncthreads();
-  if (lane > 0 || warp > 0) return;
-  for (int w = 1; w < WARPS; w++) output += shared[w];
-  p.with_output[place * p.tiles + blockIdx.x] = output;
+  if constexpr (SCALED) write_output(p, output, place * p.tiles + blockIdx.x, shared);
 }
 
 /* The sums over an expert's slices, added to the gradients: 32 columns a block, whose WARPS parts of slices
@@ -148,7 +148,11 @@ template <typename T, int V>
 static void launch(const kp_call *call, const kp_grouped_sums *s, partial_sums *p) {
   p->tiles = (s->M + 32 * V - 1) / (32 * V);
   const dim3 grid((unsigned)p->tiles, (unsigned)p->slices, (unsigned)s->experts);
-  slice_kernel<T, V><<<grid, dim3(32, WARPS), 0, kp_cuda_of(call)->stream>>>(*s, *p);
+  cudaStream_t stream = kp_cuda_of(call)->stream;
+  if (p->with_output != NULL)
+    slice_kernel<T, V, true><<<grid, dim3(32, WARPS), 0, stream>>>(*s, *p);
+  else
+    slice_kernel<T, V, false><<<grid, dim3(32, WARPS), 0, stream>>>(*s, *p);
 }
 
 kp_status kp_grouped_sum(const kp_call *call, const kp_grouped_sums *s, void *scratch, kp_error *error) {
@@ -198,10 +202,9 @@ template <typename T, int V> static __global__ void time_kernel(kp_grouped_time 
   float sum = 0;
 #pragma unroll 4
   for (int64_t m = lane * V; m < t.M; m += 32 * V) {
-    float g[V];
-    load_columns<T, V>(gy + m, true, g);
+    const kp_columns<T, V> g = kp_read_columns<T, V>(gy + m, true);
     for (int i = 0; i < V; i++)
-      if (V == 1 || m + i < t.M) sum += g[i] * t.time_weight[weights + m + i];
+      if (V == 1 || m + i < t.M) sum += kp_to_float(g.value[i]) * t.time_weight[weights + m + i];
   }
   sum = kp_warp_sum(sum);
   if (lane == 0) t.result.set(row, kp_scale_of(t.in, expert) * kp_scale_of(t.out, expert) * sum);

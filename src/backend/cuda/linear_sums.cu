@@ -34,20 +34,6 @@ struct pass {
   float *bias, *weight, *time_sums; /* (chunks, M), (chunks, M), (N, tiles); NULL: not wanted */
 };
 
-/* V columns of a row: as they stand in memory until they are used, which takes fewer registers. */
-template <typename T, int V> struct alignas(V * sizeof(T)) columns_of { T value[V]; };
-
-template <typename T, int V>
-__device__ static inline columns_of<T, V> read_columns(const T *at, bool inside) {
-  columns_of<T, V> read = {};
-  if (!inside) return read;
-  if constexpr (V * sizeof(T) == sizeof(uint4))
-    *(uint4 *)&read = __ldg((const uint4 *)at);
-  else
-    read.value[0] = *at;
-  return read;
-}
-
 /* The sums of the block's warps, in their order, to a row of partial sums. */
 template <int V>
 __device__ static void sum_warps(const float *sum, float *to, int64_t first, int64_t columns, float *shared) {
@@ -86,12 +72,12 @@ static __global__ void __launch_bounds__(32 * WARPS, TIMED ? 2 : 4) sums_kernel(
     for (int i = 0; i < V && dotted; i++)
       weight[i] = column + i < p.columns ? p.time_weight[(column + i) * p.weight_pitch] : 0;
   for (int64_t row = first + warp; row < last; row += WARPS * UNROLL) {
-    columns_of<T, V> g[UNROLL];
+    kp_columns<T, V> g[UNROLL];
     float time[UNROLL] = {}, dot[UNROLL] = {};
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
       const int64_t r = row + u * WARPS;
-      g[u] = read_columns<T, V>(gy + r * p.pitch + column, inside && r < last);
+      g[u] = kp_read_columns<T, V>(gy + r * p.pitch + column, inside && r < last);
       if (TIMED && r < last) time[u] = p.time[r * p.time_pitch];
     }
 #pragma unroll
