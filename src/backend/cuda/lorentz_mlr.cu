@@ -293,10 +293,11 @@ __device__ static inline double group_sum(const float *parts, int64_t v, const m
   return kp_warp_sum(sum);
 }
 
-/* A warp an entry: its hyperplane's gradient.  gz has the pitch of z or is NULL. */
-template <typename T, typename G>
-static __global__ void entry_gradient_kernel(G *gz, kp_results ga, double *by_radius, const T *z,
-                                             kp_numbers offset, kp_numbers c, plane_sums from, mlr_shape s) {
+/* A warp an entry: its hyperplane's gradient.  gz may be NULL. */
+template <typename T>
+static __global__ void entry_gradient_kernel(float *gz, int64_t gz_pitch, kp_results ga, double *by_radius,
+                                             const T *z, kp_numbers offset, kp_numbers c, plane_sums from,
+                                             mlr_shape s) {
   const int64_t v = (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / 32;
   if (v >= s.columns) return;
   const double norm = norm_of(z, v, s);
@@ -305,8 +306,7 @@ static __global__ void entry_gradient_kernel(G *gz, kp_results ga, double *by_ra
   const kp_hyperplane_gradient to = kp_hyperplane_backward(norm, (double)offset[v], radius_of(c), sums);
   const float along = (float)(to.norm / norm);
   for (int64_t i = threadIdx.x % 32; i < s.depth && gz != NULL && norm > 0; i += 32) {
-    const int64_t place = v * s.depth_pitch + i;
-    gz[place] = kp_from_float<G>(kp_to_float(gz[place]) + along * kp_to_float(z[place]));
+    gz[v * gz_pitch + i] += along * kp_to_float(z[v * s.depth_pitch + i]);
   }
   if (threadIdx.x % 32 != 0) return;
   if (ga.at != NULL) ga.add(v, (float)to.offset);
@@ -323,13 +323,14 @@ static __global__ void radius_gradient_kernel(kp_results gc, const double *by_ra
   if (threadIdx.x == 0) gc.add(0, (float)(sum / (2 * radius_of(c))));
 }
 
-template <typename T, typename G>
+template <typename T>
 static void entry_gradients(const kp_call *call, double *by_radius, const plane_sums &from,
                             const mlr_shape &s) {
-  entry_gradient_kernel<T, G>
+  const kp_tensor *gz = call->node->output[2];
+  entry_gradient_kernel<T>
       <<<kp_blocks(s.columns, NORM_WARPS), NORM_WARPS * 32, 0, kp_cuda_of(call)->stream>>>(
-          (G *)call->output[2], kp_output_numbers(call, 3), by_radius, (const T *)call->input[2],
-          kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
+          (float *)call->output[2], gz == NULL ? 0 : kp_pitch(gz), kp_output_numbers(call, 3), by_radius,
+          (const T *)call->input[2], kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
 }
 
 template <typename T>
@@ -379,12 +380,10 @@ extern "C" kp_status kp_cuda_lorentz_mlr_backward(const kp_call *call, kp_error 
                                                                         s.rows, s.strips);
   if (call->output[2] == NULL && call->output[3] == NULL && call->output[4] == NULL)
     return kp_launched(call, error);
-  if (!half)
-    entry_gradients<float, float>(call, by_radius, to, s);
-  else if (kp_tensor_is_half(call, call->node->output[2]))
-    entry_gradients<kp_half, kp_half>(call, by_radius, to, s);
+  if (half)
+    entry_gradients<kp_half>(call, by_radius, to, s);
   else
-    entry_gradients<kp_half, float>(call, by_radius, to, s);
+    entry_gradients<float>(call, by_radius, to, s);
   if (call->output[4] != NULL)
     radius_gradient_kernel<<<1, 1024, 0, stream>>>(kp_output_numbers(call, 4), by_radius,
                                                    kp_input_numbers(call, 4), s.columns);
