@@ -25,7 +25,7 @@ typedef struct kind {
   double curvature;
 } kind;
 
-enum { STACKED = 4, FROZEN = 26, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
+enum { STACKED = 4, LARGE, FROZEN = 26, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
 static const kind kinds[PARAMETERS] = {
     {"hidden", 2, {37, 21}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
     {"tall", 2, {136, 40}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
@@ -126,20 +126,24 @@ static void initialise(kp_parameters *host, kp_parameters *device) {
 }
 
 /* Experts are idle now and then; one gradient is not a number in NAN_STEP. */
+static double *make_gradient(const kp_parameters *parameters, int p, int step) {
+  double *g = room(parameters, p);
+  const int64_t count = parameters->list[p].count, slice = count / kinds[p].shape[0];
+  const double size = step % 2 == 0 ? 1 : 0.01;
+  for (int64_t i = 0; i < count; i++) {
+    const bool idle = p == FROZEN || p == UNUSED || p == COUNTER;
+    if (idle || (p >= EXPERTS && (i / slice + step) % 3 == 0)) continue;
+    g[i] = (double)(float)(size * kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i));
+  }
+  if (step == NAN_STEP && p == LARGE) g[4321] = (double)NAN;
+  return g;
+}
+
 static void set_gradients(kp_parameters *parameters, int step) {
+  static double *made[STEPS + 1][PARAMETERS];
   for (int p = 0; p < PARAMETERS; p++) {
-    double *g = room(parameters, p);
-    const int64_t count = parameters->list[p].count, slice = count / kinds[p].shape[0];
-    const double size = step % 2 == 0 ? 1 : 0.01;
-    for (int64_t i = 0; i < count; i++) {
-      const bool idle =
-          p == FROZEN || p == UNUSED || p == COUNTER || (p >= EXPERTS && (i / slice + step) % 3 == 0);
-      g[i] = idle ? 0 : size * (double)(float)kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i);
-      g[i] = (double)(float)g[i];
-    }
-    if (step == NAN_STEP && p == 5) g[4321] = (double)NAN;
-    kp_parameters_write(parameters, parameters->gradients, p, g);
-    free(g);
+    if (made[step][p] == NULL) made[step][p] = make_gradient(parameters, p, step);
+    kp_parameters_write(parameters, parameters->gradients, p, made[step][p]);
   }
 }
 
