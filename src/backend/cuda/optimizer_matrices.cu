@@ -138,28 +138,25 @@ static __global__ void __launch_bounds__(THREADS)
     momentum_part<1>(flat, m, start, o, scale, x);
 }
 
-/* From element i on; no direction for pads. */
-template <int W, typename T>
-static __device__ kp_span<W> take_direction(const kp_matrices_at &m, int64_t i, const T *x) {
-  kp_span<W> direction = kp_take<W>(x + product_place(m, i));
-  if (m.columns == m.pitch) return direction;
+/* The products' pads, from element i on, are no direction. */
+template <int W>
+static __device__ void clear_pads(const kp_matrices_at &m, int64_t i, kp_span<W> &direction) {
   const int64_t column = i % m.pitch;
 #pragma unroll
   for (int j = 0; j < W; j++)
     if (column + j >= m.columns) direction.at[j] = 0;
-  return direction;
 }
 
 /* p ← keep p - step x; with the norms before and after where it is kept.  8 bytes an element, the narrow
  * value and x. */
-template <int W, typename T>
+template <int W, bool PADDED, typename T>
 static __device__ void apply_part(const kp_flat &flat, const kp_matrices_at &m, int64_t start, float keep,
                                   float step, bool keeps_norm, const T *x) {
   double before = 0, after = 0;
   for_part<W>(m, [&](int64_t i) {
     const kp_span<W> value = kp_take<W>(flat.values + start + i);
-    const kp_span<W> direction = take_direction<W>(m, i, x);
-    kp_span<W> next;
+    kp_span<W> direction = kp_take<W>(x + product_place(m, i)), next;
+    if (PADDED) clear_pads<W>(m, i, direction);
 #pragma unroll
     for (int j = 0; j < W; j++) next.at[j] = keep * value.at[j] - step * direction.at[j];
     kp_put_values<W>(flat, start + i, next);
@@ -181,10 +178,12 @@ static __global__ void __launch_bounds__(THREADS)
   const float keep = (float)(1 - (keeps_norm ? 0 : rate * o.weight_decay));
   if (!state->take) return;
   const float step = (float)(rate * shape_factor * kp_muon_normaliser(m));
-  if (is_aligned(m, start))
-    apply_part<4>(flat, m, start, keep, step, keeps_norm, x);
+  if (!is_aligned(m, start))
+    apply_part<1, true>(flat, m, start, keep, step, keeps_norm, x);
+  else if (m.columns < m.pitch)
+    apply_part<4, true>(flat, m, start, keep, step, keeps_norm, x);
   else
-    apply_part<1>(flat, m, start, keep, step, keeps_norm, x);
+    apply_part<4, false>(flat, m, start, keep, step, keeps_norm, x);
 }
 
 /* ---- a class ---- */

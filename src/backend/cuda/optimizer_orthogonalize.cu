@@ -109,9 +109,10 @@ struct iteration {
   bool half;
 };
 
-/* Strips cost when they are too small for the matrix units. */
-static int strips_of(int64_t side) {
-  return side >= 4096 ? 4 : side >= 2048 ? 2 : 1;
+/* Strips cost where there are too few of them for all matrix units. */
+static int strips_of(int64_t side, int together) {
+  const int64_t many = 6144;
+  return side >= 4096 ? 4 : side >= 2048 || (side >= 512 && side * together >= many) ? 2 : 1;
 }
 
 static kp_product product_of(const iteration &it, int64_t m, int64_t n, int64_t k) {
@@ -225,8 +226,8 @@ static kp_status iterate(const iteration &it, const kp_matrices_at &m, int steps
 kp_status kp_optimizer_orthogonalize(kp_cuda_optimizer *o, const kp_matrix_class *c, const kp_matrices_at &m,
                                      int together, const void **result, kp_error *error) {
   const kp_product_sizes s = kp_product_sizes_of(c);
-  const iteration it = {o->cuda,           s,      c->rows, c->columns, c->rows > c->columns, together,
-                        strips_of(s.side), o->half};
+  const iteration it = {
+      o->cuda, s, c->rows, c->columns, c->rows > c->columns, together, strips_of(s.side, together), o->half};
   const int steps = o->options.muon.steps;
   return o->half ? iterate<kp_half>(it, m, steps, (kp_half *)o->products, result, error)
                  : iterate<float>(it, m, steps, (float *)o->products, result, error);
