@@ -242,7 +242,7 @@ static double difference(const kp_parameters *got, const void *buffer, const kp_
 static double allowed(const setting *s, const kp_parameter *parameter, bool value, double muon) {
   const kp_optimizer_options options = options_of(s);
   const bool by_muon = kp_optimizer_update(&options, parameter).rule == KP_UPDATE_MUON;
-  if (parameter->manifold == KP_MANIFOLD_LORENTZ) return value ? 3e-6 : 2e-4;
+  if (parameter->manifold == KP_MANIFOLD_LORENTZ) return value ? 3e-6 : 5e-5;
   return by_muon && (value || s->tangent) ? muon : 3e-6;
 }
 
