@@ -165,10 +165,30 @@ static kp_status multiply_chunk(const kp_call *call, const chunk_plan &p, const 
 
 enum { LOSS_THREADS = 256, LOSS_ROWS = 4 };
 
+/* Eight or four numbers of a vector from column v on, `absent` behind its end or where there is none. */
+template <int SIZE>
+__device__ static inline void load_numbers(const kp_numbers &numbers, int64_t v, int64_t columns,
+                                           float absent, float (&to)[SIZE]) {
+  const float *at = (const float *)numbers.at + v;
+  if (numbers.at == NULL) {
+#pragma unroll
+    for (int j = 0; j < SIZE; j++) to[j] = absent;
+  } else if (!numbers.half && v + SIZE <= columns && (uintptr_t)at % sizeof(float4) == 0) {
+#pragma unroll
+    for (int j = 0; j < SIZE; j += 4) {
+      const float4 four = *(const float4 *)(at + j);
+      to[j] = four.x, to[j + 1] = four.y, to[j + 2] = four.z, to[j + 3] = four.w;
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < SIZE; j++) to[j] = v + j < columns ? numbers[v + j] : absent;
+  }
+}
+
 /* With a time or a scale: a block takes four rows, so that what belongs to the columns is read once for them;
  * they come from the cache at twice to four times the bytes of a row. */
 template <typename T>
-static __global__ void __launch_bounds__(LOSS_THREADS)
+static __global__ void __launch_bounds__(LOSS_THREADS, 3)
     scaled_loss_kernel(const T *products, kp_loss_rows r, kp_scaled_head head) {
   constexpr int SIZE = kp_pack<T>::size;
   __shared__ kp_exponentials parts[LOSS_ROWS][LOSS_THREADS / 32];
@@ -187,19 +207,17 @@ static __global__ void __launch_bounds__(LOSS_THREADS)
 #pragma unroll
     for (int k = 0; k < LOSS_ROWS; k++)
       if (k < count) pack[k] = kp_load(products + (first + k) * r.pitch + i * SIZE);
-#pragma unroll
-    for (int j = 0; j < SIZE; j++) {
-      const bool inside = i * SIZE + j < r.columns;
-      scale[j] = inside ? head.scale_of(i * SIZE + j) : 0;
-      weight[j] = inside ? head.weight_of(i * SIZE + j) : 0;
-    }
+    load_numbers(head.scale, i * SIZE, r.columns, 1, scale);
+    load_numbers(head.time.at == NULL ? kp_numbers{NULL, false} : head.time_weight, i * SIZE, r.columns, 0,
+                 weight);
 #pragma unroll
     for (int k = 0; k < LOSS_ROWS; k++) {
       float x[SIZE];
 #pragma unroll
       for (int j = 0; j < SIZE; j++)
-        x[j] = i * SIZE + j < r.columns ? scale[j] * (kp_to_float(pack[k].value[j]) + time[k] * weight[j])
-                                        : -INFINITY;
+        x[j] = i * SIZE + j < r.columns
+                   ? head.factor * scale[j] * (kp_to_float(pack[k].value[j]) + time[k] * weight[j])
+                   : -INFINITY;
       if (k < count) kp_take_exponentials<T>(&e[k], x);
     }
   }
