@@ -83,10 +83,11 @@ static json_t *machine_json(const arguments *a) {
 /* ---- step ---- */
 
 static json_t *step_json(const char *config, const kp_bench_step *s) {
-  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "config", config, "step_ms", s->step_ms,
+  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "config", config, "step_ms", s->step_ms,
                    "step_ms_best", s->step_ms_best, "tokens_per_s", s->tokens_per_s, "gflops_per_s",
                    s->flops / s->step_ms * 1e-6, "parameters", (json_int_t)s->parameters, "planned_bytes",
-                   (json_int_t)s->plan.total, "resident_bytes", (json_int_t)s->resident_bytes);
+                   (json_int_t)s->plan.total, "resident_bytes", (json_int_t)s->resident_bytes, "device_bytes",
+                   (json_int_t)s->device_bytes);
 }
 
 static void print_steps_json(const arguments *a, const kp_bench_step *results) {

@@ -25,7 +25,7 @@ typedef struct kind {
   double curvature;
 } kind;
 
-enum { STACKED = 4, FROZEN = 25, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
+enum { STACKED = 4, LARGE, FROZEN = 26, UNUSED, COUNTER, EXPERTS, EXPERT_BIAS, EXPERT_SHORT, PARAMETERS };
 static const kind kinds[PARAMETERS] = {
     {"hidden", 2, {37, 21}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
     {"tall", 2, {136, 40}, KP_GROUP_DECAY, KP_MANIFOLD_NONE, 0},
@@ -41,6 +41,7 @@ static const kind kinds[PARAMETERS] = {
     {"longest rows", 2, {2, 30001}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_ROWS, 0},
     {"columns", 3, {2, 333, 131}, KP_GROUP_DECAY, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"short columns", 2, {150, 7}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
+    {"long columns", 2, {2000, 70}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"table columns", 2, {33, 300}, KP_GROUP_TABLE, KP_MANIFOLD_UNIT_COLUMNS, 0},
     {"lorentz", 2, {31, 12}, KP_GROUP_TABLE, KP_MANIFOLD_LORENTZ, -0.5},
     {"short lorentz", 2, {9, 3}, KP_GROUP_TABLE, KP_MANIFOLD_LORENTZ, -2},
@@ -70,13 +71,20 @@ enum { STEPS = 7, NAN_STEP = 3, INFINITE_LOSS_STEP = 5, TAKEN = STEPS - 2 };
 static const double CLIP = 60;
 
 static kp_optimizer_options options_of(const setting *s) {
-  return (kp_optimizer_options){
-      .kind = s->kind,
-      .adamw = {.learning_rate = 3e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1,
-                .curvature_rate_multiplier = 4},
-      .muon = {.learning_rate = 0.02, .momentum = 0.95, .weight_decay = 0.1, .nesterov = s->nesterov,
-               .steps = 5, .split = s->split},
-      .tangent = s->tangent};
+  return (kp_optimizer_options){.kind = s->kind,
+                                .adamw = {.learning_rate = 3e-2,
+                                          .beta1 = 0.9,
+                                          .beta2 = 0.95,
+                                          .epsilon = 1e-6,
+                                          .weight_decay = 0.1,
+                                          .curvature_rate_multiplier = 4},
+                                .muon = {.learning_rate = 0.02,
+                                         .momentum = 0.95,
+                                         .weight_decay = 0.1,
+                                         .nesterov = s->nesterov,
+                                         .steps = 5,
+                                         .split = s->split},
+                                .tangent = s->tangent};
 }
 
 /* ---- parameters ---- */
@@ -118,21 +126,24 @@ static void initialise(kp_parameters *host, kp_parameters *device) {
 }
 
 /* Experts are idle now and then; one gradient is not a number in NAN_STEP. */
+static double *make_gradient(const kp_parameters *parameters, int p, int step) {
+  double *g = room(parameters, p);
+  const int64_t count = parameters->list[p].count, slice = count / kinds[p].shape[0];
+  const double size = step % 2 == 0 ? 1 : 0.01;
+  for (int64_t i = 0; i < count; i++) {
+    const bool idle = p == FROZEN || p == UNUSED || p == COUNTER;
+    if (idle || (p >= EXPERTS && (i / slice + step) % 3 == 0)) continue;
+    g[i] = (double)(float)(size * kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i));
+  }
+  if (step == NAN_STEP && p == LARGE) g[4321] = (double)NAN;
+  return g;
+}
+
 static void set_gradients(kp_parameters *parameters, int step) {
+  static double *made[STEPS + 1][PARAMETERS];
   for (int p = 0; p < PARAMETERS; p++) {
-    double *g = room(parameters, p);
-    const int64_t count = parameters->list[p].count, slice = count / kinds[p].shape[0];
-    const double size = step % 2 == 0 ? 1 : 0.01;
-    for (int64_t i = 0; i < count; i++) {
-      const bool idle = p == FROZEN || p == UNUSED || p == COUNTER ||
-                        (p >= EXPERTS && (i / slice + step) % 3 == 0);
-      g[i] = idle ? 0
-                  : size * (double)(float)kp_random_normal(3, (uint32_t)p, (uint32_t)step, (uint64_t)i);
-      g[i] = (double)(float)g[i];
-    }
-    if (step == NAN_STEP && p == 5) g[4321] = (double)NAN;
-    kp_parameters_write(parameters, parameters->gradients, p, g);
-    free(g);
+    if (made[step][p] == NULL) made[step][p] = make_gradient(parameters, p, step);
+    kp_parameters_write(parameters, parameters->gradients, p, made[step][p]);
   }
 }
 
@@ -141,8 +152,8 @@ static void set_gradients(kp_parameters *parameters, int step) {
 static void run_step(kp_parameters *parameters, kp_stepper *stepper, void *loss, int step) {
   kp_error error = {0};
   const size_t size = parameters->backend->wide_size;
-  set_gradients(parameters, step);
   check_ok(kp_stepper_begin(stepper, 1 / (double)step, CLIP, &error), &error);
+  set_gradients(parameters, step);
   for (int micro = 0; micro < 2; micro++) {
     double number[1];
     kp_number_set(number, size, 0, step == INFINITE_LOSS_STEP ? (double)INFINITY : step + micro);
@@ -225,18 +236,27 @@ static double difference(const kp_parameters *got, const void *buffer, const kp_
   return apart / largest;
 }
 
-static void compare(const kp_parameters *got, const kp_parameters *want, const setting *s, double tolerance) {
+/* What a number of a parameter may be apart.  A point far out on a hyperboloid is on it as far as floats can
+ * say so: its moments' error grows with the square of its time.  Muon's directions are as good as their
+ * products, and with them the values that say what is tangent. */
+static double allowed(const setting *s, const kp_parameter *parameter, bool value, double muon) {
   const kp_optimizer_options options = options_of(s);
+  const bool by_muon = kp_optimizer_update(&options, parameter).rule == KP_UPDATE_MUON;
+  if (parameter->manifold == KP_MANIFOLD_LORENTZ) return value ? 3e-6 : 5e-5;
+  return by_muon && (value || s->tangent) ? muon : 3e-6;
+}
+
+static void compare(const kp_parameters *got, const kp_parameters *want, const setting *s, double muon) {
+  static const char *const what[3] = {"value", "first moment", "second moment"};
   for (int p = 0; p < PARAMETERS; p++) {
-    const bool muon = kp_optimizer_update(&options, &got->list[p]).rule == KP_UPDATE_MUON;
     const double apart[3] = {difference(got, got->values, want, want->values, p),
                              difference(got, got->moment1, want, want->moment1, p),
                              difference(got, got->moment2, want, want->moment2, p)};
     for (int i = 0; i < 3; i++) {
       worst[p][i] = fmax(worst[p][i], apart[i]);
-      if (!(apart[i] <= (muon && i == 0 ? tolerance : 3e-6)))
+      if (!(apart[i] <= allowed(s, &got->list[p], i == 0, muon)))
         fail_msg("%s, kind %d, tangent %d: %s is %.2e apart", kinds[p].name, (int)s->kind, s->tangent,
-                 i == 0 ? "value" : i == 1 ? "first moment" : "second moment", apart[i]);
+                 what[i], apart[i]);
     }
   }
 }
@@ -315,10 +335,14 @@ static void test_resume(void **state) {
 }
 
 static setting settings[] = {
-    {KP_OPTIMIZER_ADAMW, false, false, false},          {KP_OPTIMIZER_ADAMW, true, false, false},
-    {KP_OPTIMIZER_MUON, false, false, true},            {KP_OPTIMIZER_MUON, true, true, false},
-    {KP_OPTIMIZER_HYPERBALL_ADAMW, false, false, true}, {KP_OPTIMIZER_HYPERBALL_ADAMW, true, false, true},
-    {KP_OPTIMIZER_HYPERBALL_MUON, false, false, true},  {KP_OPTIMIZER_HYPERBALL_MUON, true, true, true},
+    {KP_OPTIMIZER_ADAMW, false, false, false},
+    {KP_OPTIMIZER_ADAMW, true, false, false},
+    {KP_OPTIMIZER_MUON, false, false, true},
+    {KP_OPTIMIZER_MUON, true, true, false},
+    {KP_OPTIMIZER_HYPERBALL_ADAMW, false, false, true},
+    {KP_OPTIMIZER_HYPERBALL_ADAMW, true, false, true},
+    {KP_OPTIMIZER_HYPERBALL_MUON, false, false, true},
+    {KP_OPTIMIZER_HYPERBALL_MUON, true, true, true},
 };
 
 static void print_worst(void) {

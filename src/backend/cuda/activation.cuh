@@ -13,6 +13,20 @@ struct kp_activated {
   float value, slope;
 };
 
+/* Φ(x), and the normal density at x times √(2π): Abramowitz and Stegun, 7.1.26, within 1.5e-7.  The small
+ * tail of a negative x is no difference of large numbers. */
+__device__ static inline float kp_normal_share(float x, float *bell) {
+  const float z = fabsf(x) * 0.70710678f, t = __fdividef(1.0f, fmaf(0.3275911f, z, 1.0f));
+  const float e = __expf(-z * z);
+  float sum = fmaf(t, 1.061405429f, -1.453152027f);
+  sum = fmaf(t, sum, 1.421413741f);
+  sum = fmaf(t, sum, -0.284496736f);
+  sum = fmaf(t, sum, 0.254829592f);
+  const float tail = 0.5f * t * sum * e;
+  *bell = e;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+
 /* The logistic function of z; `tail` gets what is missing to 1. */
 __device__ static inline float kp_logistic(float z, float *tail) {
   const float e = __expf(-z), s = __fdividef(1.0f, 1.0f + e);
@@ -22,9 +36,9 @@ __device__ static inline float kp_logistic(float z, float *tail) {
 
 template <kp_activation_kind KIND> __device__ static inline kp_activated kp_activate(float x) {
   if constexpr (KIND == KP_GELU_ERF) {
-    const float share = fmaf(0.5f, erff(x * 0.70710678f), 0.5f);
-    const float density = 0.39894228f * __expf(-0.5f * x * x);
-    return kp_activated{x * share, share + (fabsf(x) < 40.0f ? x * density : 0.0f * x)};
+    float bell;
+    const float share = kp_normal_share(x, &bell), density = 0.39894228f * bell;
+    return kp_activated{x * share, share + (bell > 0.0f ? x * density : 0.0f * x)};
   } else if constexpr (KIND == KP_GELU_TANH) {
     const float square = x * x, twice = 1.5957691216f; /* 2 √(2/π) */
     float tail;

@@ -88,7 +88,7 @@ extern "C" size_t kp_cuda_scratch_attention(const kp_node *node, int threads) {
   work.p = sizes_of(node);
   const size_t own =
       larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, false),
-             kp_attention_tensor_prepare(&work, NULL, NULL));
+             kp_attention_tensor_prepare(&work, NULL, false, NULL));
   return kp_hopper_attention_scratch == NULL ? own : larger(own, kp_hopper_attention_scratch(node));
 }
 
@@ -106,7 +106,8 @@ extern "C" kp_status kp_cuda_attention(const kp_call *call, kp_error *error) {
 
 extern "C" size_t kp_cuda_scratch_attention_backward(const kp_node *node, int threads) {
   (void)threads;
-  const size_t own = kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, true);
+  const size_t own = larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, true),
+                            kp_attention_tensor_backward_scratch(sizes_of(node)));
   return kp_hopper_attention_backward_scratch == NULL
              ? own
              : larger(own, kp_hopper_attention_backward_scratch(node));
@@ -127,5 +128,8 @@ extern "C" kp_status kp_cuda_attention_backward(const kp_call *call, kp_error *e
   g.time = (const float *)call->input[10];
   lay_out(call, a, call->output, node->output, &g.q, &g.k, &g.v);
   for (int i = 0; i < 3; i++) zero_pads(call, i);
-  return kp_attention_plain_backward(call, p, g, error);
+  /* A plain mean without a gradient of its own has nothing to multiply. */
+  const bool tensor = tensor_fits(call, p) && (g.o.base != NULL || p.values != KP_VALUES_MEAN);
+  return tensor ? kp_attention_tensor_backward(call, p, g, error)
+                : kp_attention_plain_backward(call, p, g, error);
 }

@@ -5,7 +5,7 @@
 
 #include "backend/cuda/attention_cached.cuh"
 
-enum { THREADS = 128, WARPS = THREADS / 32, SUM_ALIGNMENT = 64 };
+enum { THREADS = 128, WARPS = THREADS / 32, SUM_ALIGNMENT = 64, MOST_VALUES = 1024 };
 
 /* ---- scratch ---- */
 
@@ -69,60 +69,83 @@ kp_cached_heads kp_cached_heads_of(const kp_call *call, const kp_attention_argum
 
 /* ---- adding up ---- */
 
-/* Splits that saw nothing have no weight. */
-__device__ static inline double split_weight(const kp_split_state &state, float largest) {
-  return state.sum == 0 ? 0 : exp((double)state.largest - (double)largest);
-}
+/* A row's splits: their weights relative to the largest score, and what these sum to. */
+struct split_sums {
+  double weight, extra;
+};
 
-template <typename Sum>
-__device__ static inline double add_splits(const kp_split_state *states, const Sum *sums, float largest,
-                                           int splits, int size, int d) {
-  double sum = 0;
-  for (int s = 0; s < splits; s++) {
-    const double weight = split_weight(states[s], largest);
-    if (weight != 0) sum += weight * (double)sums[(int64_t)s * size + d];
-  }
-  return sum;
-}
-
-/* A warp for each row and head; it reads the sums of its splits, twice where the mean's norm is needed.  The
- * last head's warp clears the padding behind the row. */
-template <typename T, typename Sum> static __global__ void combine_kernel(kp_cached_heads a) {
+/* Every warp finds the same.  Splits that saw nothing have no weight. */
+static __device__ split_sums weigh_splits(const kp_split_state *states, int splits, double *weights) {
+  constexpr int OWN = KP_CACHED_MOST_SPLITS / 32;
   const int lane = threadIdx.x % 32;
-  const int64_t number = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, row = number / a.heads;
-  const int head = (int)(number - row * a.heads);
-  if (row >= a.batch * a.length) return;
-  const kp_split_state *states = a.states + number * a.splits;
-  const Sum *sums = (const Sum *)a.sums + number * a.splits * a.value_size;
+  kp_split_state own[OWN];
   float largest = -FLT_MAX;
-  for (int s = 0; s < a.splits; s++) largest = fmaxf(largest, states[s].largest);
-  double weight = 0, extra = 0, square = 0;
-  for (int s = 0; s < a.splits; s++) {
-    const double own = split_weight(states[s], largest);
-    weight += own * (double)states[s].sum;
-    extra += own * states[s].extra;
+#pragma unroll
+  for (int i = 0; i < OWN; i++) {
+    own[i] = {-FLT_MAX, 0, 0};
+    if (lane + 32 * i < splits) own[i] = states[lane + 32 * i];
+    largest = fmaxf(largest, own[i].largest);
   }
+  largest = kp_warp_max(largest);
+  split_sums sums = {0, 0};
+#pragma unroll
+  for (int i = 0; i < OWN; i++) {
+    const double weight = own[i].sum == 0 ? 0 : exp((double)own[i].largest - (double)largest);
+    sums.weight += weight * (double)own[i].sum;
+    sums.extra += weight * own[i].extra;
+    if (threadIdx.x < 32) weights[lane + 32 * i] = weight;
+  }
+  return {kp_warp_sum(sums.weight), kp_warp_sum(sums.extra)};
+}
+
+/* The weighted sum of the splits' values to o: each warp adds every fourth split, then the four are added. */
+template <typename Sum>
+static __device__ void add_splits(const Sum *sums, int splits, int size, const double *weights,
+                                  double (*parts)[32], double *o) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (int first = 0; first < size; first += 32) {
+    double sum = 0;
+    if (first + lane < size)
+#pragma unroll 8
+      for (int s = warp; s < splits; s += WARPS) {
+        const double value = (double)sums[(int64_t)s * size + first + lane];
+        sum += weights[s] == 0 ? 0 : weights[s] * value;
+      }
+    parts[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0) o[first + lane] = (parts[0][lane] + parts[1][lane]) + (parts[2][lane] + parts[3][lane]);
+    __syncthreads();
+  }
+}
+
+/* A block for each row and head; the last head's clears the padding behind the row. */
+template <typename T, typename Sum>
+static __global__ void __launch_bounds__(THREADS) combine_kernel(kp_cached_heads a) {
+  __shared__ double weights[KP_CACHED_MOST_SPLITS], parts[WARPS][32], o[MOST_VALUES], shared[32];
+  const int64_t number = blockIdx.x, row = number / a.heads;
+  const int head = (int)(number - row * a.heads);
+  const split_sums sums = weigh_splits(a.states + number * a.splits, a.splits, weights);
+  __syncthreads();
+  add_splits((const Sum *)a.sums + number * a.splits * a.value_size, a.splits, a.value_size, weights, parts,
+             o);
+  double square = 0;
   if (a.values != KP_VALUES_MEAN) {
-    for (int d = lane; d < a.value_size; d += 32) {
-      const double x = add_splits(states, sums, largest, a.splits, a.value_size, d);
-      square += x * x;
-    }
-    square = kp_warp_sum(square);
+    for (int d = threadIdx.x; d < a.value_size; d += THREADS) square += o[d] * o[d];
+    square = kp_block_sum(square, shared);
   }
-  const kp_value_mean mean = kp_value_mean_of(a.values, square, extra, weight, kp_kappa_of(a, head));
-  T *o = (T *)a.o + row * a.o_pitch + (int64_t)head * a.value_size;
-  for (int d = lane; d < a.value_size; d += 32)
-    o[d] =
-        kp_from_float<T>((float)(mean.scale * add_splits(states, sums, largest, a.splits, a.value_size, d)));
-  if (lane == 0 && a.time.at != NULL) a.time.set(number, (float)mean.time);
-  const int64_t columns = (int64_t)a.heads * a.value_size;
+  const kp_value_mean mean =
+      kp_value_mean_of(a.values, square, sums.extra, sums.weight, kp_kappa_of(a, head));
+  T *to = (T *)a.o + row * a.o_pitch;
+  for (int d = threadIdx.x; d < a.value_size; d += THREADS)
+    to[(int64_t)head * a.value_size + d] = kp_from_float<T>((float)(mean.scale * o[d]));
+  if (threadIdx.x == 0 && a.time.at != NULL) a.time.set(number, (float)mean.time);
   if (head == a.heads - 1)
-    for (int64_t d = columns + lane; d < a.o_pitch; d += 32)
-      ((T *)a.o)[row * a.o_pitch + d] = kp_from_float<T>(0);
+    for (int64_t d = (int64_t)a.heads * a.value_size + threadIdx.x; d < a.o_pitch; d += THREADS)
+      to[d] = kp_from_float<T>(0);
 }
 
 template <typename T> static void combine(const kp_call *call, const kp_cached_heads *a) {
-  const int blocks = kp_blocks(a->batch * a->length * a->heads, WARPS);
+  const int blocks = (int)(a->batch * a->length * a->heads);
   cudaStream_t stream = kp_cuda_of(call)->stream;
   if (kp_sums_are_wide(a->values))
     combine_kernel<T, double><<<blocks, THREADS, 0, stream>>>(*a);
@@ -132,6 +155,9 @@ template <typename T> static void combine(const kp_call *call, const kp_cached_h
 
 kp_status kp_cached_attend(const kp_call *call, const kp_cached_heads *heads, kp_error *error) {
   if (heads->batch * heads->length == 0) return KP_OK;
+  if (heads->value_size > MOST_VALUES)
+    return kp_fail(error, KP_ERR_UNSUPPORTED, "values of %d channels are too large for this GPU",
+                   heads->value_size);
   KP_TRY(kp_cached_rows_can(call, heads) ? kp_cached_rows(call, heads, error)
                                          : kp_cached_tiles(call, heads, error));
   if (kp_is_half(call))

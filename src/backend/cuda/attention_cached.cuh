@@ -6,8 +6,9 @@
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_CACHED_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_CACHED_CUH
 
-#include "backend/attention_values.h"
 #include "backend/cuda/kernel.cuh"
+
+#include "backend/attention_values.h"
 #include "geometry/geodesic_score.h"
 
 enum { KP_CACHED_MOST_SPLITS = 64, KP_CACHED_LEAST_KEYS = 128, KP_CACHED_BLOCKS = 528 };

@@ -37,14 +37,14 @@ template <int D, int DV> struct kp_forward_memory {
 
 /* What a thread knows of its rows: block m, half r is row 16 m + 8 r + lane/4 of its warp. */
 template <int BLOCKS> struct kp_query_rows {
-  kp_row_numbers numbers[BLOCKS][2];
-  int document[BLOCKS][2];
+  float x[BLOCKS][2], y[BLOCKS][2], z[BLOCKS][2];
   float most[BLOCKS][2], sum[BLOCKS][2], extra[BLOCKS][2];
 };
 
-/* Whether a pair is hidden. */
+/* Where a tile has hidden pairs. */
 struct kp_forward_mask {
-  bool causal, documents; /* whether this tile has such hidden pairs */
+  bool causal;
+  const int *documents; /* of the sequence; NULL: the tile is of one document */
   int length;
 };
 
@@ -115,31 +115,48 @@ __device__ static void kp_forward_scores(float (&s)[BLOCKS][N][4], const kp_quer
 #pragma unroll
         for (int r = 0; r < 2; r++) {
           float &at = s[m][n][2 * r + c];
-          const kp_row_numbers &query = rows.numbers[m][r];
           if (FAMILY == KP_FAMILY_LORENTZ)
-            at = fmaf(-query.x, key.x, at);
+            at = fmaf(-rows.x[m][r], key.x, at);
           else
-            at = fmaf(-query.z * key.z, at, fmaf(query.x, key.x, query.y * key.y));
+            at = fmaf(-rows.z[m][r] * key.z, at, fmaf(rows.x[m][r], key.x, rows.y[m][r] * key.y));
         }
     }
   if (FAMILY == KP_FAMILY_GEODESIC) kp_geodesic_scores(*(float(*)[BLOCKS * N * 4]) s, head);
 }
 
 template <int BLOCKS, int N>
-__device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const kp_query_rows<BLOCKS> &rows,
-                                       const int *documents, kp_forward_mask mask, int row, int first) {
+__device__ static void kp_forward_hide(float (&s)[BLOCKS][N][4], const int *documents,
+                                       const kp_forward_mask &mask, int row, int first) {
   const int column = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int m = 0; m < BLOCKS; m++)
 #pragma unroll
-    for (int n = 0; n < N; n++)
+    for (int r = 0; r < 2; r++) {
+      /* The first key that the row may not see. */
+      const int position = row + 16 * m + 8 * r;
+      const int last = (mask.causal ? min(position + 1, mask.length) : mask.length) - first - column;
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int key = 8 * n + column + i % 2, j = first + key;
-        bool hidden = j >= mask.length || (mask.causal && j > row + 16 * m + i / 2 * 8);
-        if (mask.documents) hidden |= documents[key] != rows.document[m][i / 2];
-        if (hidden) s[m][n][i] = -INFINITY;
-      }
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int c = 0; c < 2; c++) s[m][n][2 * r + c] = 8 * n + c < last ? s[m][n][2 * r + c] : -INFINITY;
+    }
+  if (mask.documents == NULL) return;
+  int own[BLOCKS][2];
+#pragma unroll
+  for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+    for (int r = 0; r < 2; r++) own[m][r] = mask.documents[min(row + 16 * m + 8 * r, mask.length - 1)];
+#pragma unroll
+  for (int n = 0; n < N; n++)
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+      const int document = documents[8 * n + column + c];
+#pragma unroll
+      for (int m = 0; m < BLOCKS; m++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+          s[m][n][2 * r + c] = document == own[m][r] ? s[m][n][2 * r + c] : -INFINITY;
+    }
 }
 
 /* Scores become weights relative to the row's largest; what was summed before is scaled down to it. */
@@ -224,6 +241,12 @@ __device__ static void kp_forward_means(float (&o)[BLOCKS][M][4], const float (&
   }
 }
 
+/* Out of line: a row's geometry is long, and there are four rows a thread. */
+__device__ __noinline__ static kp_value_mean kp_curved_mean(int values, float square, float extra, float sum,
+                                                            float kappa) {
+  return kp_value_mean_of((kp_values)values, square, extra, sum, kappa);
+}
+
 /* The thread's rows of the output to shared memory, and their numbers to global memory. */
 template <int STRIDE, int BLOCKS, int M>
 __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_score_head &head,
@@ -242,8 +265,8 @@ __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_sc
 #pragma unroll
         for (int n = 0; n < M; n++)
           square = fmaf(o[m][n][2 * r], o[m][n][2 * r], fmaf(o[m][n][2 * r + 1], o[m][n][2 * r + 1], square));
-        mean = kp_value_mean_of((kp_values)p.values, kp_quad_sum(square), kp_quad_sum(rows.extra[m][r]), sum,
-                                kp_head_kappa(p, h));
+        mean = kp_curved_mean(p.values, kp_quad_sum(square), kp_quad_sum(rows.extra[m][r]), sum,
+                              kp_head_kappa(p, h));
       }
       const float scale = mean.scale;
 #pragma unroll
@@ -254,7 +277,8 @@ __device__ static void kp_forward_finish(const kp_tensor_work &work, const kp_sc
       if (threadIdx.x % 4 != 0 || i >= p.length) continue;
       const int64_t number = ((int64_t)b * p.length + i) * p.heads + h;
       p.logsumexp[((int64_t)b * p.heads + h) * p.length + i] =
-          (rows.most[m][r] * head.factor + log2f(sum)) * KP_LN_2 + head.own * rows.numbers[m][r].own;
+          (rows.most[m][r] * head.factor + log2f(sum)) * KP_LN_2 +
+          (work.q == NULL ? 0 : head.own * work.q[((int64_t)b * p.heads + h) * p.length + i].own);
       if (p.time != NULL) p.time[number] = mean.time;
       if (p.norms != NULL) p.norms[number] = mean.norm;
     }
@@ -269,21 +293,12 @@ __device__ static void kp_forward_rows(const kp_tensor_work &work, kp_query_rows
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       const int i = min(row + 16 * m + 8 * r, p.length - 1);
-      rows.numbers[m][r] =
-          work.q == NULL ? kp_row_numbers{0, 0, 0, 0} : work.q[((int64_t)b * p.heads + h) * p.length + i];
-      rows.document[m][r] = p.documents == NULL ? 0 : p.documents[(int64_t)b * p.length + i];
+      kp_row_numbers numbers = {0, 0, 0, 0};
+      if (work.q != NULL) numbers = work.q[((int64_t)b * p.heads + h) * p.length + i];
+      rows.x[m][r] = numbers.x, rows.y[m][r] = numbers.y, rows.z[m][r] = numbers.z;
       rows.most[m][r] = -INFINITY;
       rows.sum[m][r] = rows.extra[m][r] = 0;
     }
-}
-
-/* The first tile of keys from `first` on that the queries may see, or `end`. */
-template <int KEYS>
-__device__ static int kp_next_tile(const kp_tensor_work &work, kp_document_span queries, int b, int first,
-                                   int end) {
-  if (work.spans == NULL) return first;
-  while (first < end && kp_spans_apart(queries, kp_span_of(work, b, first, KEYS))) first += KEYS;
-  return first;
 }
 
 template <int D, int DV, kp_score_family FAMILY>
@@ -302,7 +317,7 @@ __global__ static void __launch_bounds__(128, 2)
   const int64_t n = (int64_t)b * p.length;
   const int kv = h / (p.heads / p.kv_heads);
   const kp_half_rows k = kp_half_rows_of(p.k, n, kv, p.size), v = kp_half_rows_of(p.v, n, kv, p.value_size);
-  const kp_score_head head = kp_score_head_of(p, h);
+  const kp_score_head head = kp_score_head_of(p, h, kp_head_beta(p, h));
   kp_document_span span = {0, 0};
   if (work.spans != NULL) span = kp_span_of(work, b, begin, shape::queries);
   int first = kp_next_tile<shape::keys>(work, span, b, 0, end), stage = 0;
@@ -321,26 +336,27 @@ __global__ static void __launch_bounds__(128, 2)
   }
   while (first < end) {
     const int next = kp_next_tile<shape::keys>(work, span, b, first + shape::keys, end);
-    if (next < end)
-      kp_forward_load<D, DV>(work, m.stage[stage ^ 1], k, v, b, h, next);
-    else
-      kp_copy_commit();
-    kp_copy_wait<1>();
-    __syncthreads();
+    kp_copy_wait<0>();
+    __syncthreads(); /* this tile has come, and all are done with the one before */
+    if (next < end) kp_forward_load<D, DV>(work, m.stage[stage ^ 1], k, v, b, h, next);
     const kp_forward_stage<D, DV> &at = m.stage[stage];
-    float s[shape::blocks][shape::keys / 8][4];
-    kp_forward_products<D, DV>(s, m.q + warp_row * memory::widest, at.k);
-    kp_forward_scores<FAMILY>(s, rows, at.k_numbers, head);
-    kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, false, p.length};
-    if (work.spans != NULL) mask.documents = kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys));
-    if (mask.causal || mask.documents || first + shape::keys > p.length)
-      kp_forward_hide(s, rows, at.documents, mask, row, first);
-    kp_forward_softmax(s, o, rows, head.factor);
-    if (work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
-    kp_forward_means<shape::value_stride>(o, s, at.v);
-    __syncthreads();
+    /* A warp whose rows are all before this tile has nothing to do. */
+    if (!p.causal || first < begin + warp_row + 16 * shape::blocks) {
+      float s[shape::blocks][shape::keys / 8][4];
+      kp_forward_products<D, DV>(s, m.q + warp_row * memory::widest, at.k);
+      kp_forward_scores<FAMILY>(s, rows, at.k_numbers, head);
+      kp_forward_mask mask = {p.causal && first + shape::keys > begin + warp_row, NULL, p.length};
+      if (work.spans != NULL && kp_spans_mixed(span, kp_span_of(work, b, first, shape::keys)))
+        mask.documents = p.documents + n;
+      if (mask.causal || mask.documents != NULL || first + shape::keys > p.length)
+        kp_forward_hide(s, at.documents, mask, row, first);
+      kp_forward_softmax(s, o, rows, head.factor);
+      if (FAMILY != KP_FAMILY_DOT && work.v != NULL) kp_forward_extras(s, rows, at.v_numbers);
+      kp_forward_means<shape::value_stride>(o, s, at.v);
+    }
     first = next, stage ^= 1;
   }
+  __syncthreads();
   kp_forward_finish<shape::value_stride>(work, head, rows, o, m.q + warp_row * shape::value_stride, b, h,
                                          row);
   __syncthreads();

@@ -1,19 +1,18 @@
-/* What the attention kernels for compute capability 9.0 share: the problem, the numbers kept for each row, and
- * what a head's κ and β make of a score.
+/* What the attention kernels for compute capability 9.0 share: the problem, the numbers kept for each row,
+ * and what a head's κ and β make of a score.
  *
  * Rows of a head are dealt with in blocks of 64.  For each block, query head and side (queries, keys) a small
- * kernel writes arrays of 64 numbers that the main kernels read beside the tiles (kp_row_number).  Rows behind
- * the end of a sequence have 0 there, and an infinite logsumexp.
+ * kernel writes arrays of 64 numbers that the main kernels read beside the tiles (kp_row_number).  Rows
+ * behind the end of a sequence have 0 there, and an infinite logsumexp.
  *
  * With g = <q, k> of the raw rows, s the scale and times t̂ = t / s, the exponent of 2 in a weight is
  * factor · x - logsumexp:
  *   dot      x = g
  *   Lorentz  x = g - t̂_i t̂_j
- *   distance x = -L, distance squared x = -L², where √k̂ d = 2 unit L for k̂ = |κ| (1 where κ is nearly 0), and
- *            L comes from z = k̂ w = Â_i + (1 - 2σÂ_i) Â_j - k̂ E_i E_j g;  σ = sign κ, Â = k̂ α, E = √2 s c S
- *            (geometry/geodesic_score.h; c² = 1 - κα):
- *            κ < 0: 2a = acosh(1 + 2z), L its logarithm to base 2;  κ > 0: a = asin √z;  0: a = √z
- * dL/dz is r/√k̂ · 2·½ with r = 1/√(z(1 - σz)): the root that L needs anyway. */
+ *   distance x = -L (κ > 0: π/4 - L), distance squared x = -L², where √k̂ d = 2 unit L for k̂ = |κ| (1 where κ
+ * is nearly 0), and L comes from z = k̂ w = Â_i + (1 - 2σÂ_i) Â_j - k̂ E_i E_j g;  σ = sign κ, Â = k̂ α, E = √2
+ * s c S (geometry/geodesic_score.h; c² = 1 - κα): κ < 0: 2a = acosh(1 + 2z), L its logarithm to base 2;  κ >
+ * 0: a = asin √z;  0: a = √z dL/dz is r/√k̂ · 2·½ with r = 1/√(z(1 - σz)): the root that L needs anyway. */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_CUH
 
@@ -25,12 +24,12 @@ enum { KP_ROW_BLOCK = 64 };
 
 /* The arrays of a block; those before KP_ROW_COPIED are what the other side's rows need. */
 enum kp_row_number {
-  KP_ROW_LEVEL,      /* Â, or t̂ */
-  KP_ROW_FACTOR,     /* E, or 1/t̂ */
-  KP_ROW_LOGSUMEXP,  /* of a query, to base 2; of a key: its value's time */
-  KP_ROW_PRODUCT,    /* of a query: <g, o>, times the head's slope */
-  KP_ROW_DOCUMENT,   /* an integer */
-  KP_ROW_RATIO,      /* (1 - 2σÂ) / E; centroids, of a query: the gradient of its mean's time */
+  KP_ROW_LEVEL,     /* Â, or t̂ */
+  KP_ROW_FACTOR,    /* E, or 1/t̂ */
+  KP_ROW_LOGSUMEXP, /* of a query, to base 2; of a key: its value's time */
+  KP_ROW_PRODUCT,   /* of a query: <g, o>, times the head's slope */
+  KP_ROW_DOCUMENT,  /* an integer */
+  KP_ROW_RATIO,     /* (1 - 2σÂ) / E; centroids, of a query: the gradient of its mean's time */
   KP_ROW_COPIED,
   KP_ROW_LEVEL_SLOPE = KP_ROW_COPIED, /* k̂ dα/d|u|² by the raw row */
   KP_ROW_FACTOR_SLOPE,                /* k̂ dE/d|u|² */
@@ -53,17 +52,19 @@ struct kp_hopper_problem {
   kp_numbers curvature, temperature; /* `at` may be NULL */
   bool one_curvature, one_temperature;
   const int32_t *documents; /* (B, T) or NULL */
+  int2 *ranges;             /* (B, row_blocks): the smallest and largest document of a block; NULL without */
   float *q_rows, *k_rows;   /* blocks of numbers; NULL: no kernel reads them */
 };
 
 /* Block `block` of head h of sequence b. */
-__host__ __device__ static inline int64_t kp_row_block_at(const kp_hopper_problem &p, int b, int h, int block) {
+__host__ __device__ static inline int64_t kp_row_block_at(const kp_hopper_problem &p, int b, int h,
+                                                          int block) {
   return (((int64_t)b * p.heads + h) * p.row_blocks + block) * p.row_numbers * KP_ROW_BLOCK;
 }
 
 /* What κ and β make of a head's scores. */
 struct kp_hopper_head {
-  int sign;       /* of κ; 0 where it is too small to tell */
+  int sign; /* of κ; 0 where it is too small to tell */
   float kappa, beta;
   float level;    /* k̂ */
   float unit;     /* a = unit L */
@@ -98,6 +99,7 @@ __device__ static inline kp_hopper_head kp_hopper_head_of(const kp_hopper_proble
   } else if (p.score == KP_SCORE_DISTANCE) {
     factor = 2 * beta * head.unit * rsqrtf(head.level);
     head.slope = -beta * rsqrtf(head.level);
+    if (head.sign > 0) head.constant = -factor * 0.785398163f;
   } else {
     factor = 4 * beta * head.unit * head.unit / head.level;
     head.slope = -4 * beta * head.unit / head.level;
@@ -108,8 +110,8 @@ __device__ static inline kp_hopper_head kp_hopper_head_of(const kp_hopper_proble
   return head;
 }
 
-/* Tile `index` of a launch over `blocks` tiles of each of B·heads heads: section by section, so that a section's
- * rows stay in the cache, and in it from the tile with most work to that with least. */
+/* Tile `index` of a launch over `blocks` tiles of each of B·heads heads: section by section, so that a
+ * section's rows stay in the cache, and in it from the tile with most work to that with least. */
 struct kp_hopper_tile {
   int block, b, h;
 };
@@ -123,16 +125,51 @@ __device__ static inline kp_hopper_tile kp_hopper_tile_of(const kp_hopper_proble
   return kp_hopper_tile{last_first ? blocks - 1 - block : block, head / heads, head % heads};
 }
 
+/* Steps first … end - 1. */
+struct kp_hopper_span {
+  int first, end;
+};
+
+/* A span of groups of `size` blocks, without those at its ends that share no document with the blocks own …
+ * own+own_size-1 of sequence b, as far as ranges tell; all lanes of a warp call it, and a block always meets
+ * itself. */
+__device__ static inline kp_hopper_span kp_hopper_meets(const kp_hopper_problem &p, int b, int own,
+                                                        int own_size, int size, kp_hopper_span all) {
+  if (p.ranges == NULL) return all;
+  const int2 *ranges = p.ranges + (int64_t)b * p.row_blocks;
+  int low = ranges[own].x, high = ranges[own].y;
+  for (int i = 1; i < own_size; i++) low = min(low, ranges[own + i].x), high = max(high, ranges[own + i].y);
+  kp_hopper_span meets = {all.end, all.first};
+  for (int base = all.first; base < all.end; base += 32) {
+    const int n = base + (int)(threadIdx.x % 32);
+    bool met = false;
+    for (int i = 0; n < all.end && i < size; i++)
+      met = met || (ranges[n * size + i].x <= high && ranges[n * size + i].y >= low);
+    const unsigned found = __ballot_sync(0xffffffffu, met);
+    if (found == 0) continue;
+    meets.first = min(meets.first, base + __ffs((int)found) - 1);
+    meets.end = base + 32 - __clz((int)found);
+  }
+  return meets;
+}
+
 /* ---- host ---- */
 
-/* The problem of a call; `numbers` arrays a block at `memory`, first the queries' blocks. */
+/* The problem of a call; at `memory` the ranges of documents, then `numbers` arrays a block, the queries'
+ * first. */
 kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *memory);
-/* Floats of both sides' blocks. */
+/* Floats of the ranges and of both sides' blocks. */
 size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers);
 
-/* A map over a matrix (B, T, columns) of that pitch, for boxes of `rows` rows of 64 columns. */
-kp_status kp_hopper_map(CUtensorMap *map, const void *matrix, int64_t batch, int64_t length, int64_t columns,
-                        int64_t pitch, int rows, kp_error *error);
+/* A matrix (B, T, columns) of that pitch, to be copied in boxes of `rows` rows of 64 columns. */
+struct kp_hopper_box {
+  const void *matrix;
+  int64_t columns, pitch;
+  int rows;
+};
+
+kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int count, int64_t batch,
+                         int64_t length, kp_error *error);
 
 /* A matrix as kernels index it. */
 struct kp_hopper_matrix {

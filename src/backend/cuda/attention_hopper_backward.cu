@@ -1,15 +1,15 @@
 /* Attention for compute capability 9.0, backward: one kernel for both sides.
  *
- * A block owns 128 rows of one side (keys: gk, gv; queries: gq) and walks over blocks of 64 rows of the other,
- * in a fixed order, so that every sum has one order: no atomics.  Scores are recomputed with the owned rows as
- * rows of the tile, so weights and slopes leave the registers only into the matrix unit:
- *   keys:    S = K Qᵀ, D = V gᵀ, gv += P g, gk += S' Q     queries: S = Q Kᵀ, D = g Vᵀ, gq += S' K
- * Seven products instead of the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of the
- * 4 B H T² D / 64 bytes that such sums move through the second-level cache in a fixed order.
+ * A block owns 128 rows of one side (keys: gk, gv; queries: gq) and walks over blocks of 64 rows of the
+ * other, in a fixed order, so that every sum has one order: no atomics.  Scores are recomputed with the owned
+ * rows as rows of the tile, so weights and slopes leave the registers only into the matrix unit: keys:    S =
+ * K Qᵀ, D = V gᵀ, gv += P g, gk += S' Q     queries: S = Q Kᵀ, D = g Vᵀ, gq += S' K Seven products instead of
+ * the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of the 4 B H T² D / 64 bytes
+ * that such sums move through the second-level cache in a fixed order.
  *
- * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the dot
- * product, 30 for distances). */
-#include "backend/cuda/attention_hopper_slopes.cuh"
+ * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the
+ * dot product, 30 for distances). */
+#include "backend/cuda/attention_hopper_finish.cuh"
 
 enum { OWN_ROWS = 128, OTHER_ROWS = 64, BACKWARD_CONSUMERS = 2, BACKWARD_THREADS = 384 };
 
@@ -24,26 +24,19 @@ template <int D> struct backward_shared {
 };
 
 struct backward_results {
-  kp_hopper_matrix side[2]; /* gq, or gk and gv */
+  kp_hopper_matrix side[2];   /* gq, or gk and gv */
   kp_hopper_matrix source[2]; /* q, or k and v */
-  float *parts;             /* of a block: κ, β */
+  float *parts;               /* of a block: κ, β */
   bool scalars;
 };
 
-/* The blocks of the other side that a tile meets, for each of `heads` query heads. */
-struct backward_walk {
-  int first, count, heads;
-};
-
+/* The blocks of the other side that a tile meets. */
 template <bool KEYS>
-__device__ static inline backward_walk walk_of(const kp_hopper_problem &p, const kp_hopper_tile &tile) {
-  const int all = (p.length + OTHER_ROWS - 1) / OTHER_ROWS;
-  const int meets = min(all, (tile.block + 1) * (OWN_ROWS / OTHER_ROWS));
-  if (KEYS) {
-    const int first = p.causal ? tile.block * (OWN_ROWS / OTHER_ROWS) : 0;
-    return backward_walk{first, all - first, p.heads / p.kv_heads};
-  }
-  return backward_walk{0, p.causal ? meets : all, 1};
+__device__ static inline kp_hopper_span walk_of(const kp_hopper_problem &p, const kp_hopper_tile &tile) {
+  const int size = OWN_ROWS / OTHER_ROWS, all = (p.length + OTHER_ROWS - 1) / OTHER_ROWS;
+  const int first = KEYS && p.causal ? tile.block * size : 0;
+  const int end = !KEYS && p.causal ? min(all, (tile.block + 1) * size) : all;
+  return kp_hopper_meets(p, tile.b, tile.block * size, size, 1, kp_hopper_span{first, end});
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -59,26 +52,29 @@ __device__ static inline void load_side(kp_half (&to)[2][ROWS * D], const backwa
                                         int head, int row, int b) {
 #pragma unroll
   for (int panel = 0; panel < D / 64; panel++) {
-    kp_copy_box(to[0] + panel * ROWS * 64, maps.score, full, maps.score_column + head * D + panel * 64, row, b);
-    kp_copy_box(to[1] + panel * ROWS * 64, maps.value, full, maps.value_column + head * D + panel * 64, row, b);
+    kp_copy_box(to[0] + panel * ROWS * 64, maps.score, full, maps.score_column + head * D + panel * 64, row,
+                b);
+    kp_copy_box(to[1] + panel * ROWS * 64, maps.value, full, maps.value_column + head * D + panel * 64, row,
+                b);
   }
 }
 
 template <int D, bool KEYS>
-__device__ static void produce(const kp_hopper_problem &p, backward_shared<D> &shared, const kp_hopper_tile &tile,
+__device__ static void produce(const kp_hopper_problem &p, backward_shared<D> &shared,
+                               const kp_hopper_tile &tile, const kp_hopper_span &walk,
                                const backward_maps &own, const backward_maps &other) {
   const int group = p.heads / p.kv_heads, numbers = KP_ROW_COPIED * KP_ROW_BLOCK * 4;
-  const backward_walk walk = walk_of<KEYS>(p, tile);
   kp_barrier_expect(&shared.own_full, 2 * OWN_ROWS * D * 2);
   load_side<D, OWN_ROWS>(shared.own, own, &shared.own_full, tile.h, tile.block * OWN_ROWS, tile.b);
   int step = 0;
-  for (int i = 0; i < walk.heads; i++)
-    for (int n = 0; n < walk.count; n++, step++) {
-      const int stage = step % shared.stages, block = walk.first + n;
+  for (int i = 0; i < (KEYS ? group : 1); i++)
+    for (int block = walk.first; block < walk.end; block++, step++) {
+      const int stage = step % shared.stages;
       const int query_head = KEYS ? tile.h * group + i : tile.h, head = KEYS ? query_head : tile.h / group;
       kp_barrier_wait(&shared.empty[stage], step / shared.stages % 2 ^ 1);
       kp_barrier_expect(&shared.full[stage], 2 * OTHER_ROWS * D * 2 + numbers);
-      load_side<D, OTHER_ROWS>(shared.other[stage], other, &shared.full[stage], head, block * OTHER_ROWS, tile.b);
+      load_side<D, OTHER_ROWS>(shared.other[stage], other, &shared.full[stage], head, block * OTHER_ROWS,
+                               tile.b);
       kp_copy_bytes(shared.numbers[stage],
                     (KEYS ? p.q_rows : p.k_rows) + kp_row_block_at(p, tile.b, query_head, block), numbers,
                     &shared.full[stage]);
@@ -87,108 +83,18 @@ __device__ static void produce(const kp_hopper_problem &p, backward_shared<D> &s
 
 /* The numbers of rows that are owned, at `at`: KP_ROW_BLOCK numbers an array. */
 template <bool CENTROID, bool KEYS>
-__device__ static inline void read_rows(const kp_hopper_head &head, kp_slope_rows &rows, int r, const float *at) {
+__device__ static inline void read_rows(const kp_hopper_head &head, kp_slope_rows &rows, int r,
+                                        const float *at) {
   rows.row.level[r] = at[KP_ROW_LEVEL * KP_ROW_BLOCK];
   rows.row.factor[r] = head.level * at[KP_ROW_FACTOR * KP_ROW_BLOCK];
   rows.row.mirror[r] = 1.0f - 2.0f * (float)head.sign * rows.row.level[r];
   rows.document[r] = __float_as_int(at[KP_ROW_DOCUMENT * KP_ROW_BLOCK]);
   rows.logsumexp[r] = at[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK];
   rows.product[r] = CENTROID ? 0.0f : at[KP_ROW_PLAIN_PRODUCT * KP_ROW_BLOCK];
+  rows.center[r] = 0;
+  if (fabsf(head.beta) > 1e-6f && rows.logsumexp[r] < INFINITY)
+    rows.center[r] = rows.logsumexp[r] / (head.negated ? -head.factor : head.factor);
   rows.time[r] = at[(KEYS ? KP_ROW_LOGSUMEXP : KP_ROW_RATIO) * KP_ROW_BLOCK];
-}
-
-/* Element pairs of a row of a matrix as the accumulators hold them. */
-__device__ static inline uint32_t source_pair(const kp_hopper_matrix &m, int64_t row, int column, int j) {
-  return *(const uint32_t *)(m.at + row * m.pitch + m.column + column + 8 * j + threadIdx.x % 4 * 2);
-}
-
-/* Row r of d becomes of · d + along · (the source's row). */
-template <int D>
-__device__ static inline void combine(float (&d)[D / 2], int r, float of, float along, const kp_hopper_matrix &m,
-                                      int64_t row, int column) {
-#pragma unroll
-  for (int j = 0; j < D / 8; j++) {
-    const uint32_t pair = source_pair(m, row, column, j);
-    d[4 * j + 2 * r] = fmaf(d[4 * j + 2 * r], of, along * kp_pair_low(pair));
-    d[4 * j + 2 * r + 1] = fmaf(d[4 * j + 2 * r + 1], of, along * kp_pair_high(pair));
-  }
-}
-
-template <int D>
-__device__ static inline float along_source(const float (&d)[D / 2], int r, const kp_hopper_matrix &m, int64_t row,
-                                            int column) {
-  float sum = 0;
-#pragma unroll
-  for (int j = 0; j < D / 8; j++) {
-    const uint32_t pair = source_pair(m, row, column, j);
-    sum = fmaf(d[4 * j + 2 * r], kp_pair_low(pair), fmaf(d[4 * j + 2 * r + 1], kp_pair_high(pair), sum));
-  }
-  return kp_quad_sum(sum);
-}
-
-/* What a tile gives to κ and β; the same in the four threads of a row. */
-struct scalar_bars {
-  float kappa, beta;
-};
-
-/* What queries' rows give through the scores themselves. */
-template <int SCORE>
-__device__ static inline scalar_bars score_bars(const kp_hopper_problem &p, const kp_hopper_head &head,
-                                                const kp_slope_rows &rows, int r, float sum, float along) {
-  scalar_bars bars = {0, 0};
-  const float square = p.scale * p.scale;
-  if (SCORE == KP_SCORE_DOT || SCORE == KP_SCORE_LORENTZ) {
-    /* Slopes of a row add up to 0: subtracting the logsumexp from the scores takes their rounding away. */
-    const float plain = kp_quad_sum(rows.plain[r]);
-    const float natural = rows.logsumexp[r] == INFINITY ? 0.0f : rows.logsumexp[r] * 0.6931471805599453f + head.constant;
-    const float shift = fabsf(head.beta) < 1e-6f ? 0.0f : natural / head.beta;
-    if (SCORE == KP_SCORE_DOT) {
-      bars.beta = p.scale * along - shift * plain;
-    } else {
-      const float time = rows.row.level[r];
-      bars.beta = 2 * square * (along - time * sum) + (2 * head.c - shift) * plain;
-      if (time > 0)
-        bars.kappa = -head.beta * head.c * head.c * (sum / time + time * kp_quad_sum(rows.inverse[r]) - 2 * plain);
-    }
-    return bars;
-  }
-  const float inverse = rsqrtf(head.level), unit = head.unit, level = kp_quad_sum(rows.level[r]);
-  /* The thread's own share of both rows: counted once, and four times less for the quad. */
-  const float distances = r == 0 ? kp_quad_sum(rows.distances) : 0.0f, kappa = r == 0 ? kp_quad_sum(rows.kappa) : 0.0f;
-  if (SCORE == KP_SCORE_DISTANCE) {
-    bars.beta = 2 * unit * inverse * distances;
-    bars.kappa = -head.beta * inverse * inverse * inverse * kappa;
-  } else {
-    bars.beta = 4 * unit * unit * inverse * inverse * distances;
-    bars.kappa = -4 * head.beta * unit * inverse * inverse * inverse * inverse * kappa;
-  }
-  bars.kappa -= 2 * head.slope * inverse * inverse * rows.row.level[r] * level;
-  return bars;
-}
-
-/* Turns the sum X of the other side's rows into the gradient of row r. */
-template <int D, int SCORE, bool KEYS>
-__device__ static inline scalar_bars finish_row(const kp_hopper_problem &p, const kp_hopper_head &head,
-                                                const kp_slope_rows &rows, int r, float (&d)[D / 2],
-                                                const kp_hopper_matrix &source, int64_t row, int column,
-                                                const float *at, bool scalars) {
-  const float slope = KEYS ? 1.0f : head.slope, sum = kp_quad_sum(rows.sum[r]);
-  float of = slope, along_factor = 0, along = 0;
-  scalar_bars bars = {0, 0};
-  if (SCORE != KP_SCORE_LORENTZ && (SCORE != KP_SCORE_DOT || (scalars && !KEYS)))
-    along = along_source<D>(d, r, source, row, column);
-  if (SCORE == KP_SCORE_LORENTZ) {
-    along_factor = -slope * sum / rows.row.level[r];
-    if (scalars && !KEYS) along = along_source<D>(d, r, source, row, column);
-  }
-  if (!KEYS && scalars) bars = score_bars<SCORE>(p, head, rows, r, sum, along);
-  if (SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED) {
-    of = -slope * rows.row.factor[r];
-    along_factor = 2 * slope * (at[KP_ROW_LEVEL_SLOPE * KP_ROW_BLOCK] * sum - at[KP_ROW_FACTOR_SLOPE * KP_ROW_BLOCK] * along);
-    bars.kappa += slope * (at[KP_ROW_LEVEL_KAPPA * KP_ROW_BLOCK] * sum - at[KP_ROW_FACTOR_KAPPA * KP_ROW_BLOCK] * along);
-  }
-  combine<D>(d, r, of, along_factor, source, row, column);
-  return bars;
 }
 
 /* Adds the bars of both warpgroups in one order. */
@@ -207,12 +113,12 @@ __device__ static inline void store_parts(backward_shared<D> &shared, scalar_bar
 }
 
 template <int D, int SCORE, bool CENTROID, bool KEYS>
-__device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &shared, const kp_hopper_tile &tile,
+__device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &shared,
+                               const kp_hopper_tile &tile, const kp_hopper_span &walk,
                                const backward_results &to, int own_blocks) {
   const int group = threadIdx.x / 128, lane = threadIdx.x % 32, heads = p.heads / p.kv_heads;
   const int within = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
   const int first_own = tile.block * OWN_ROWS + group * 64;
-  const backward_walk walk = walk_of<KEYS>(p, tile);
   int query_head = KEYS ? tile.h * heads : tile.h;
   kp_hopper_head head = kp_hopper_head_of(p, query_head);
   kp_slope_rows rows = {};
@@ -225,18 +131,22 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
     rows.position[r] = t;
     read_rows<CENTROID, KEYS>(head, rows, r, own_numbers[r]);
   }
+  const int first_document = __shfl_sync(0xffffffffu, rows.document[0], 0);
+  const bool own_document = rows.document[0] == first_document && rows.document[1] == first_document;
   float s[32], d[32], first_sum[D / 2], second_sum[D / 2];
   uint32_t weights[16], slopes[16];
-#pragma unroll
-  for (int i = 0; i < D / 2; i++) first_sum[i] = second_sum[i] = 0;
   kp_barrier_wait(&shared.own_full, 0);
-  int step = 0;
-  for (int i = 0; i < walk.heads; i++) {
+  int step = 0, held = -1; /* the stage that products under way read */
+  for (int i = 0; i < (KEYS ? heads : 1); i++) {
     if (i > 0) head = kp_hopper_head_of(p, query_head + i);
     const kp_slope_head scores = {head.negated ? -head.factor : head.factor, KEYS ? head.slope : 1.0f,
                                   head.level * 1e-12f};
-    for (int n = 0; n < walk.count; n++, step++) {
-      const int stage = step % shared.stages, other = (walk.first + n) * OTHER_ROWS;
+    for (int block = walk.first; block < walk.end; block++, step++) {
+      const int stage = step % shared.stages, other = block * OTHER_ROWS;
+      if (p.causal && (KEYS ? other + OTHER_ROWS - 1 < first_own : other > first_own + 63)) {
+        if (lane == 0) kp_barrier_arrive(&shared.empty[stage]); /* all hidden */
+        continue;
+      }
       kp_barrier_wait(&shared.full[stage], step / shared.stages % 2);
       kp_wgmma_begin();
       kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[0], group * 64, shared.other[stage][0]);
@@ -245,17 +155,25 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
       kp_wgmma_wait<0>();
       kp_settle(s);
       kp_settle(d);
-      if (step > 0 && lane == 0) kp_barrier_arrive(&shared.empty[(step - 1) % shared.stages]);
+      if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
       const bool crosses = KEYS ? first_own + 63 > other : other + 63 > first_own;
-      const bool masked = p.documents != NULL || (p.causal && crosses) || (!KEYS && other + OTHER_ROWS > p.length);
-      const uint32_t hidden = masked ? kp_hidden<KEYS>(p, rows, other, shared.numbers[stage]) : 0;
+      const bool strange =
+          p.documents != NULL && !kp_one_document<1>(shared.numbers[stage], first_document, own_document);
+      const bool masked = strange || (p.causal && crosses) || (!KEYS && other + OTHER_ROWS > p.length);
+      const uint32_t hidden = masked ? kp_hidden<KEYS>(p, rows, other, strange, shared.numbers[stage]) : 0;
       kp_tile_slopes<SCORE, CENTROID, KEYS>(s, d, rows, scores, head.sign, masked, hidden, to.scalars,
                                             shared.numbers[stage], weights, slopes);
       __syncwarp();
       kp_wgmma_begin();
-      if (KEYS) kp_tile_accumulate<D, OTHER_ROWS>(second_sum, weights, shared.other[stage][1], false);
-      kp_tile_accumulate<D, OTHER_ROWS>(first_sum, slopes, shared.other[stage][0], false);
+      if (KEYS) kp_tile_accumulate<D, OTHER_ROWS>(second_sum, weights, shared.other[stage][1], held < 0);
+      kp_tile_accumulate<D, OTHER_ROWS>(first_sum, slopes, shared.other[stage][0], held < 0);
       kp_wgmma_commit();
+      held = stage;
+      if (KEYS && D == 128) { /* no registers for two tiles under way */
+        kp_wgmma_wait<0>();
+        kp_settle(first_sum);
+        kp_settle(second_sum);
+      }
     }
   }
   kp_wgmma_wait<0>();
@@ -267,14 +185,15 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
     const int t = rows.position[r], column = tile.h * D;
     const bool inside = t < p.length;
     const int64_t row = (int64_t)tile.b * p.length + (inside ? t : p.length - 1);
-    const scalar_bars given =
-        finish_row<D, SCORE, KEYS>(p, head, rows, r, first_sum, to.source[0], row, column, own_numbers[r], to.scalars);
+    const scalar_bars given = finish_row<D, SCORE, KEYS>(p, head, rows, r, first_sum, to.source[0], row,
+                                                         column, own_numbers[r], to.scalars);
     const bool counts = (inside || (!KEYS && r == 0)) && lane % 4 == 0;
     if (counts) bars.kappa += given.kappa;
     if (counts) bars.beta += given.beta;
     if (to.side[0].at != NULL || to.side[1].at != NULL) {
       if (to.side[0].at != NULL)
-        kp_store_row<D>(first_sum, r, 1.0f, to.side[0].at + row * to.side[0].pitch + to.side[0].column + column, inside);
+        kp_store_row<D>(first_sum, r, 1.0f,
+                        to.side[0].at + row * to.side[0].pitch + to.side[0].column + column, inside);
     }
     if (KEYS) {
       if (CENTROID) {
@@ -283,11 +202,14 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
         if (inside && lane % 4 == 0) bars.kappa += head.c * head.c * along / 2;
       }
       if (to.side[1].at != NULL)
-        kp_store_row<D>(second_sum, r, 1.0f, to.side[1].at + row * to.side[1].pitch + to.side[1].column + column, inside);
+        kp_store_row<D>(second_sum, r, 1.0f,
+                        to.side[1].at + row * to.side[1].pitch + to.side[1].column + column, inside);
     }
   }
   if (to.scalars)
-    store_parts<D>(shared, bars, to.parts + 2 * (((int64_t)tile.b * (KEYS ? p.kv_heads : p.heads) + tile.h) * own_blocks + tile.block));
+    store_parts<D>(shared, bars,
+                   to.parts + 2 * (((int64_t)tile.b * (KEYS ? p.kv_heads : p.heads) + tile.h) * own_blocks +
+                                   tile.block));
 }
 
 #endif
@@ -295,8 +217,10 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
 template <int D, int SCORE, bool CENTROID, bool KEYS>
 __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
     backward_kernel(const kp_hopper_problem p, const __grid_constant__ CUtensorMap own_score,
-                    const __grid_constant__ CUtensorMap own_value, const __grid_constant__ CUtensorMap other_score,
-                    const __grid_constant__ CUtensorMap other_value, const int4 columns, const backward_results to) {
+                    const __grid_constant__ CUtensorMap own_value,
+                    const __grid_constant__ CUtensorMap other_score,
+                    const __grid_constant__ CUtensorMap other_value, const int4 columns,
+                    const backward_results to) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
   backward_shared<D> &shared = *(backward_shared<D> *)memory;
@@ -311,14 +235,15 @@ __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
   __syncthreads();
   const int blocks = (p.length + OWN_ROWS - 1) / OWN_ROWS;
   const kp_hopper_tile tile = kp_hopper_tile_of(p, blockIdx.x, blocks, KEYS ? p.kv_heads : p.heads, !KEYS);
+  const kp_hopper_span walk = walk_of<KEYS>(p, tile);
   if (threadIdx.x / 128 == BACKWARD_CONSUMERS) {
-    kp_registers_lower<24>();
+    kp_registers_lower<40>();
     const backward_maps own = {&own_score, &own_value, columns.x, columns.y};
     const backward_maps other = {&other_score, &other_value, columns.z, columns.w};
-    if (threadIdx.x % 128 == 0) produce<D, KEYS>(p, shared, tile, own, other);
+    if (threadIdx.x % 128 == 0) produce<D, KEYS>(p, shared, tile, walk, own, other);
   } else {
-    kp_registers_raise<240>();
-    consume<D, SCORE, CENTROID, KEYS>(p, shared, tile, to, blocks);
+    kp_registers_raise<232>();
+    consume<D, SCORE, CENTROID, KEYS>(p, shared, tile, walk, to, blocks);
   }
 #endif
 }
@@ -326,7 +251,8 @@ __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
 /* Adds the blocks' parts of a head, or of all heads, to the gradients of κ and β, in one order. */
 __global__ static void __launch_bounds__(256)
     scalars_kernel(const kp_hopper_problem p, const float *q_parts, const float *k_parts, int blocks,
-                   const float *mean_parts, kp_results kappa, kp_results beta, bool one_kappa, bool one_beta) {
+                   const float *mean_parts, kp_results kappa, kp_results beta, bool one_kappa,
+                   bool one_beta) {
   __shared__ double shared[2][32];
   double kappa_sum = 0, beta_sum = 0;
   const int h = blockIdx.x, kv = p.kv_heads;
@@ -339,7 +265,8 @@ __global__ static void __launch_bounds__(256)
       for (int i = threadIdx.x; i < p.batch * blocks; i += 256) {
         const int b = i / blocks, block = i % blocks;
         sum += (double)q_parts[2 * (((int64_t)b * p.heads + head) * blocks + block) + turn];
-        if (turn == 0 && kv == p.heads) sum += (double)k_parts[2 * (((int64_t)b * kv + head) * blocks + block)];
+        if (turn == 0 && kv == p.heads)
+          sum += (double)k_parts[2 * (((int64_t)b * kv + head) * blocks + block)];
         if (turn == 0 && mean_parts != NULL)
           for (int half = 0; half < 2; half++)
             sum += (double)mean_parts[((int64_t)b * p.heads + head) * p.row_blocks + 2 * block + half];
@@ -398,11 +325,13 @@ static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error
   const kp_cuda *cuda = kp_cuda_of(call);
   const int bytes = (int)sizeof(backward_shared<D>), q_rows = KEYS ? OTHER_ROWS : OWN_ROWS;
   const int k_rows = KEYS ? OWN_ROWS : OTHER_ROWS;
-  CUtensorMap q, g, k, v;
-  KP_TRY(kp_hopper_map(&q, plan.q.at, p.batch, p.length, plan.q_columns, plan.q.pitch, q_rows, error));
-  KP_TRY(kp_hopper_map(&g, plan.g.at, p.batch, p.length, (int64_t)p.heads * D, plan.g.pitch, q_rows, error));
-  KP_TRY(kp_hopper_map(&k, plan.k.at, p.batch, p.length, plan.k_columns, plan.k.pitch, k_rows, error));
-  KP_TRY(kp_hopper_map(&v, plan.v.at, p.batch, p.length, plan.v_columns, plan.v.pitch, k_rows, error));
+  const kp_hopper_box boxes[4] = {{plan.q.at, plan.q_columns, plan.q.pitch, q_rows},
+                                  {plan.g.at, (int64_t)p.heads * D, plan.g.pitch, q_rows},
+                                  {plan.k.at, plan.k_columns, plan.k.pitch, k_rows},
+                                  {plan.v.at, plan.v_columns, plan.v.pitch, k_rows}};
+  CUtensorMap maps[4];
+  KP_TRY(kp_hopper_maps(maps, boxes, 4, p.batch, p.length, error));
+  const CUtensorMap &q = maps[0], &g = maps[1], &k = maps[2], &v = maps[3];
   backward_results to = {};
   to.parts = KEYS ? plan.k_parts : plan.q_parts;
   to.scalars = plan.scalars;
@@ -431,7 +360,8 @@ static kp_status launch_sides(const kp_call *call, const backward_plan &plan, kp
   return KP_OK;
 }
 
-template <int D> static kp_status launch_score(const kp_call *call, const backward_plan &plan, kp_error *error) {
+template <int D>
+static kp_status launch_score(const kp_call *call, const backward_plan &plan, kp_error *error) {
   if (plan.p.centroid) return launch_sides<D, KP_SCORE_LORENTZ, true>(call, plan, error);
   switch (plan.p.score) {
   case KP_SCORE_DOT: return launch_sides<D, KP_SCORE_DOT, false>(call, plan, error);

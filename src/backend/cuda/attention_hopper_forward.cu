@@ -1,23 +1,23 @@
 /* Attention for compute capability 9.0, forward.
  *
- * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head.  Two
- * warpgroups of 64 rows each compute; one thread of the third lets the copy engine bring queries, keys, values
- * and rows' numbers some tiles ahead.  While a warpgroup turns scores into weights the matrix unit works for the
- * other one, and on its own earlier tile's P V.
+ * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head.
+ * Two warpgroups of 64 rows each compute; one thread of the third lets the copy engine bring queries, keys,
+ * values and rows' numbers some tiles ahead.  While a warpgroup turns scores into weights the matrix unit
+ * works for the other one, and on its own earlier tile's P V.
  *
- * 4 B H T² D FLOPs (half of it causal) against 8 B H T D bytes: bound by the matrix unit for the dot product, by
- * the special functions for distances (3 a pair at 16 a cycle and processor). */
+ * 4 B H T² D FLOPs (half of it causal) against 8 B H T D bytes: bound by the matrix unit for the dot product,
+ * by the special functions for distances (3 a pair at 16 a cycle and processor). */
 #include "backend/cuda/attention_hopper_tile.cuh"
 
 enum { FORWARD_ROWS = 128, FORWARD_KEYS = 128, FORWARD_CONSUMERS = 2, FORWARD_THREADS = 384 };
 
 template <int D> struct forward_shared {
   static constexpr int stages = D == 64 ? 4 : 2;
-  kp_half q[FORWARD_ROWS * D];
+  kp_half q[2][FORWARD_ROWS * D];
   kp_half k[stages][FORWARD_KEYS * D];
   kp_half v[stages][FORWARD_KEYS * D];
   float numbers[stages][FORWARD_KEYS * KP_ROW_COPIED];
-  uint64_t q_full, q_empty, k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
+  uint64_t q_full[2], q_empty[2], k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
 };
 
 struct forward_results {
@@ -26,13 +26,14 @@ struct forward_results {
   float *logsumexp, *times, *norms;
 };
 
-/* Key tiles that a tile of queries sees. */
-__device__ static inline int keys_seen(const kp_hopper_problem &p, int block) {
-  const int end = p.causal ? min(p.length, (block + 1) * FORWARD_ROWS) : p.length;
-  return (end + FORWARD_KEYS - 1) / FORWARD_KEYS;
-}
-
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/* Key tiles that a tile of queries sees. */
+__device__ static inline kp_hopper_span keys_seen(const kp_hopper_problem &p, const kp_hopper_tile &tile) {
+  const int end = p.causal ? min(p.length, (tile.block + 1) * FORWARD_ROWS) : p.length;
+  return kp_hopper_meets(p, tile.b, 2 * tile.block, 2, 2,
+                         kp_hopper_span{0, (end + FORWARD_KEYS - 1) / FORWARD_KEYS});
+}
 
 template <int D>
 __device__ static void load_tile(kp_half *to, const CUtensorMap *map, uint64_t *full, int column, int row,
@@ -42,47 +43,63 @@ __device__ static void load_tile(kp_half *to, const CUtensorMap *map, uint64_t *
     kp_copy_box(to + panel * 128 * 64, map, full, column + panel * 64, row, b);
 }
 
+/* Brings a tile of keys with their numbers, and the values; one thread. */
 template <int D>
-__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared, const CUtensorMap *q_map,
-                               const CUtensorMap *k_map, const CUtensorMap *v_map) {
-  const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
+__device__ static inline void load_keys(const kp_hopper_problem &p, forward_shared<D> &shared, int stage,
+                                        int parity, const kp_hopper_tile &tile, int n,
+                                        const CUtensorMap *k_map, const CUtensorMap *v_map) {
+  const int kv = tile.h / (p.heads / p.kv_heads);
   const int numbers = p.k_rows == NULL ? 0 : KP_ROW_COPIED * KP_ROW_BLOCK * 4;
+  kp_barrier_wait(&shared.k_empty[stage], parity);
+  kp_barrier_expect(&shared.k_full[stage], FORWARD_KEYS * D * 2 + 2 * numbers);
+  load_tile<D>(shared.k[stage], k_map, &shared.k_full[stage], p.k_column + kv * D, n * FORWARD_KEYS, tile.b);
+  if (numbers != 0)
+    for (int i = 0; i < 2; i++)
+      kp_copy_bytes(shared.numbers[stage] + i * KP_ROW_COPIED * KP_ROW_BLOCK,
+                    p.k_rows + kp_row_block_at(p, tile.b, tile.h, 2 * n + i), numbers, &shared.k_full[stage]);
+  kp_barrier_wait(&shared.v_empty[stage], parity);
+  kp_barrier_expect(&shared.v_full[stage], FORWARD_KEYS * D * 2);
+  load_tile<D>(shared.v[stage], v_map, &shared.v_full[stage], p.v_column + kv * D, n * FORWARD_KEYS, tile.b);
+}
+
+/* The copies of all tiles, by one warp; its first thread starts them. */
+template <int D>
+__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared,
+                               const CUtensorMap *q_map, const CUtensorMap *k_map, const CUtensorMap *v_map) {
+  const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
   int step = 0, turn = 0;
   for (int index = blockIdx.x; index < tiles; index += gridDim.x, turn++) {
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
-    const int kv = tile.h / (p.heads / p.kv_heads);
-    kp_barrier_wait(&shared.q_empty, turn % 2 ^ 1);
-    kp_barrier_expect(&shared.q_full, FORWARD_ROWS * D * 2);
-    load_tile<D>(shared.q, q_map, &shared.q_full, p.q_column + tile.h * D, tile.block * FORWARD_ROWS, tile.b);
-    for (int n = keys_seen(p, tile.block) - 1; n >= 0; n--, step++) {
-      const int stage = step % shared.stages, parity = step / shared.stages % 2 ^ 1;
-      kp_barrier_wait(&shared.k_empty[stage], parity);
-      kp_barrier_expect(&shared.k_full[stage], FORWARD_KEYS * D * 2 + 2 * numbers);
-      load_tile<D>(shared.k[stage], k_map, &shared.k_full[stage], p.k_column + kv * D, n * FORWARD_KEYS, tile.b);
-      if (numbers != 0)
-        for (int i = 0; i < 2; i++)
-          kp_copy_bytes(shared.numbers[stage] + i * KP_ROW_COPIED * KP_ROW_BLOCK,
-                        p.k_rows + kp_row_block_at(p, tile.b, tile.h, 2 * n + i), numbers, &shared.k_full[stage]);
-      kp_barrier_wait(&shared.v_empty[stage], parity);
-      kp_barrier_expect(&shared.v_full[stage], FORWARD_KEYS * D * 2);
-      load_tile<D>(shared.v[stage], v_map, &shared.v_full[stage], p.v_column + kv * D, n * FORWARD_KEYS, tile.b);
+    const kp_hopper_span seen = keys_seen(p, tile);
+    if (threadIdx.x % 32 == 0) {
+      kp_barrier_wait(&shared.q_empty[turn % 2], turn / 2 % 2 ^ 1);
+      kp_barrier_expect(&shared.q_full[turn % 2], FORWARD_ROWS * D * 2);
+      load_tile<D>(shared.q[turn % 2], q_map, &shared.q_full[turn % 2], p.q_column + tile.h * D,
+                   tile.block * FORWARD_ROWS, tile.b);
+      for (int n = seen.end - 1, i = step; n >= seen.first; n--, i++)
+        load_keys<D>(p, shared, i % shared.stages, i / shared.stages % 2 ^ 1, tile, n, k_map, v_map);
     }
+    step += seen.end - seen.first;
+    __syncwarp();
   }
 }
 
-/* Hides the keys that a thread's rows do not see: x becomes minus infinity. */
-__device__ static inline void hide(const kp_hopper_problem &p, float (&x)[64], int row, int key,
-                                   const int (&document)[2], const float *numbers) {
+/* Hides keys: x becomes minus infinity from column `limit` of each of a thread's rows on, counted from the
+ * thread's first one. */
+__device__ static inline void hide_behind(float (&x)[64], const int (&limit)[2]) {
+#pragma unroll
+  for (int i = 0; i < 64; i++)
+    if (i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) x[i] = -INFINITY;
+}
+
+/* Hides the keys of other documents. */
+__device__ static inline void hide_strangers(float (&x)[64], const int (&document)[2], const float *numbers) {
 #pragma unroll
   for (int j = 0; j < 16; j++) {
-    const float2 other = p.documents == NULL ? make_float2(0, 0) : kp_columns(numbers, KP_ROW_DOCUMENT, j);
+    const float2 other = kp_columns(numbers, KP_ROW_DOCUMENT, j);
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int column = key + 8 * j + e % 2, own = row + e / 2 * 8;
-      const bool strange =
-          p.documents != NULL && document[e / 2] != __float_as_int(e % 2 ? other.y : other.x);
-      if (column >= p.length || (p.causal && column > own) || strange) x[4 * j + e] = -INFINITY;
-    }
+    for (int e = 0; e < 4; e++)
+      if (document[e / 2] != __float_as_int(e % 2 ? other.y : other.x)) x[4 * j + e] = -INFINITY;
   }
 }
 
@@ -91,12 +108,14 @@ struct running {
   float most[2], sum[2], time[2];
 };
 
-/* x becomes the weights, relative to the rows' new maxima; returns what the earlier sums and the mean are to be
- * multiplied by.  With centroids the weights are rounded here, as the matrix unit will see them, so that the
- * mean's time and space belong together. */
-template <bool CENTROID>
+/* x becomes the weights, relative to the rows' new maxima; returns what the earlier sums and the mean are to
+ * be multiplied by.  With centroids the weights are rounded here, as the matrix unit will see them, so that
+ * the mean's time and space belong together. */
+template <int SCORE, bool CENTROID>
 __device__ static inline void weigh(float (&x)[64], running &state, float factor, const float *numbers,
                                     float (&correction)[2]) {
+  /* Distances keep the unit of special functions busy: half of the powers go elsewhere. */
+  constexpr bool busy = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   float shift[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -117,7 +136,8 @@ __device__ static inline void weigh(float (&x)[64], running &state, float factor
     for (int r = 0; r < 2; r++) {
       float &low = x[4 * j + 2 * r], &high = x[4 * j + 2 * r + 1];
       low = kp_exp2(fmaf(low, factor, -shift[r]));
-      high = kp_exp2(fmaf(high, factor, -shift[r]));
+      high = fmaf(high, factor, -shift[r]);
+      high = busy ? kp_exp2_series(high) : kp_exp2(high);
       if (CENTROID) {
         const uint32_t word = kp_pair(low, high);
         low = kp_pair_low(word);
@@ -141,8 +161,9 @@ template <int D> __device__ static inline void rescale(float (&o)[D / 2], const 
 
 /* The rows' output: the mean, or the centroid, and what belongs to it. */
 template <int D, bool CENTROID>
-__device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &head, const kp_hopper_tile &tile,
-                              const forward_results &to, float (&o)[D / 2], const running &state, int row) {
+__device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &head,
+                              const kp_hopper_tile &tile, const forward_results &to, float (&o)[D / 2],
+                              const running &state, int row) {
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     const int t = row + 8 * r;
@@ -191,8 +212,8 @@ __device__ static inline kp_tile_row own_row(const kp_hopper_problem &p, const k
 
 /* All tiles of queries of a block, for one warpgroup. */
 template <int D, int SCORE, bool CENTROID>
-__device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &shared, const forward_results &to,
-                               int group) {
+__device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &shared,
+                               const forward_results &to, int group) {
   const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
   const int lane = threadIdx.x % 32, within = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
   int step = 0, turn = 0;
@@ -200,22 +221,25 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
     const kp_hopper_head head = kp_hopper_head_of(p, tile.h);
     const int row = tile.block * FORWARD_ROWS + within, first_row = tile.block * FORWARD_ROWS + group * 64;
-    const int seen = keys_seen(p, tile.block), column = lane % 4 * 2;
+    const kp_hopper_span seen = keys_seen(p, tile);
+    const int column = lane % 4 * 2;
     int document[2];
     const kp_tile_row own = own_row<SCORE>(p, head, tile, row, document);
+    const int first_document = __shfl_sync(0xffffffffu, document[0], 0);
+    const bool own_document = document[0] == first_document && document[1] == first_document;
     running state = {{-INFINITY, -INFINITY}, {0, 0}, {0, 0}};
     float o[D / 2], s[64], correction[2];
     uint32_t words[32];
 #pragma unroll
     for (int i = 0; i < D / 2; i++) o[i] = 0;
-    kp_barrier_wait(&shared.q_full, turn % 2);
-    for (int n = seen - 1; n >= 0; n--, step++) {
+    kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
+    for (int n = seen.end - 1; n >= seen.first; n--, step++) {
       const int stage = step % shared.stages, parity = step / shared.stages % 2;
       const int earlier = (step + shared.stages - 1) % shared.stages;
-      const bool started = n != seen - 1;
+      const bool started = n != seen.end - 1;
       kp_barrier_wait(&shared.k_full[stage], parity);
       kp_wgmma_begin();
-      kp_tile_product<D, FORWARD_ROWS, FORWARD_KEYS>(s, shared.q, group * 64, shared.k[stage]);
+      kp_tile_product<D, FORWARD_ROWS, FORWARD_KEYS>(s, shared.q[turn % 2], group * 64, shared.k[stage]);
       kp_wgmma_commit();
       if (started) {
         kp_barrier_wait(&shared.v_full[earlier], (step - 1) / shared.stages % 2);
@@ -228,10 +252,14 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
       kp_settle(s);
       const int key = n * FORWARD_KEYS;
       kp_scores<SCORE, FORWARD_KEYS>(s, head, own, shared.numbers[stage]);
-      if (p.documents != NULL || key + FORWARD_KEYS > p.length ||
-          (p.causal && key + FORWARD_KEYS - 1 > first_row))
-        hide(p, s, row, key + column, document, shared.numbers[stage]);
-      weigh<CENTROID>(s, state, head.factor, shared.numbers[stage], correction);
+      if (p.documents != NULL && !kp_one_document<2>(shared.numbers[stage], first_document, own_document))
+        hide_strangers(s, document, shared.numbers[stage]);
+      if (key + FORWARD_KEYS > p.length || (p.causal && key + FORWARD_KEYS - 1 > first_row)) {
+        const int limit[2] = {(p.causal ? min(p.length, row + 1) : p.length) - key - column,
+                              (p.causal ? min(p.length, row + 9) : p.length) - key - column};
+        hide_behind(s, limit);
+      }
+      weigh<SCORE, CENTROID>(s, state, head.factor, shared.numbers[stage], correction);
       __syncwarp();
       if (lane == 0) kp_barrier_arrive(&shared.k_empty[stage]);
       if (started) {
@@ -242,7 +270,7 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
       }
       pack(s, words);
     }
-    if (lane == 0) kp_barrier_arrive(&shared.q_empty);
+    if (lane == 0) kp_barrier_arrive(&shared.q_empty[turn % 2]);
     const int last = (step + shared.stages - 1) % shared.stages;
     kp_barrier_wait(&shared.v_full[last], (step - 1) / shared.stages % 2);
     kp_wgmma_begin();
@@ -257,8 +285,10 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
 
 template <int D> __device__ static void create_barriers(forward_shared<D> &shared) {
   const int warps = FORWARD_CONSUMERS * 4;
-  kp_barrier_create(&shared.q_full, 1);
-  kp_barrier_create(&shared.q_empty, warps);
+  for (int i = 0; i < 2; i++) {
+    kp_barrier_create(&shared.q_full[i], 1);
+    kp_barrier_create(&shared.q_empty[i], warps);
+  }
   for (int i = 0; i < shared.stages; i++) {
     kp_barrier_create(&shared.k_full[i], 1);
     kp_barrier_create(&shared.v_full[i], 1);
@@ -283,7 +313,7 @@ __global__ static void __launch_bounds__(FORWARD_THREADS, 1)
   const int group = threadIdx.x / 128;
   if (group == FORWARD_CONSUMERS) {
     kp_registers_lower<40>();
-    if (threadIdx.x % 128 == 0) produce<D>(p, shared, &q_map, &k_map, &v_map);
+    if (threadIdx.x % 128 < 32) produce<D>(p, shared, &q_map, &k_map, &v_map);
   } else {
     kp_registers_raise<232>();
     consume<D, SCORE, CENTROID>(p, shared, to, group);
@@ -302,8 +332,8 @@ extern "C" bool kp_hopper_attention_fits(const kp_call *call) {
   const bool size = (a->head_size == 64 || a->head_size == 128) && kp_attention_value_size(a) == a->head_size;
   const bool values =
       a->values == KP_VALUES_MEAN || (a->values == KP_VALUES_LORENTZ && a->score == KP_SCORE_LORENTZ);
-  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 && a->batch > 0 &&
-         a->length < 1 << 24 && a->batch * a->heads < 65536;
+  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 &&
+         a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
 }
 
 /* Whether rows' numbers are read at all. */
@@ -325,8 +355,9 @@ static kp_status launch(const kp_call *call, const kp_hopper_problem &p, const C
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(forward_kernel<D, SCORE, CENTROID>,
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                        "attention", error));
-  forward_kernel<D, SCORE, CENTROID><<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(
-      p, maps[0], maps[1], maps[2], to);
+  forward_kernel<D, SCORE, CENTROID>
+      <<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(p, maps[0], maps[1],
+                                                                                        maps[2], to);
   return kp_launched(call, error);
 }
 
@@ -349,14 +380,15 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   const kp_hopper_problem p = kp_hopper_problem_of(call, KP_ROW_COPIED, rows ? (float *)call->scratch : NULL);
   const int columns[3] = {p.q_column, p.k_column, p.v_column};
   kp_hopper_matrix sides[3];
+  kp_hopper_box boxes[3];
   CUtensorMap maps[3];
   for (int i = 0; i < 3; i++) {
     const int from = a->packed ? 0 : i;
     const kp_tensor *tensor = node->input[from];
     sides[i] = {(kp_half *)call->input[from], kp_pitch(tensor), columns[i]};
-    KP_TRY(kp_hopper_map(&maps[i], sides[i].at, a->batch, a->length, kp_tensor_columns(tensor), sides[i].pitch,
-                         i == 0 ? FORWARD_ROWS : FORWARD_KEYS, error));
+    boxes[i] = {sides[i].at, kp_tensor_columns(tensor), sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS};
   }
+  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
   if (rows) {
     kp_hopper_rows inputs = {};
     inputs.q = sides[0];

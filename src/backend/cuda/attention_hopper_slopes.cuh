@@ -1,4 +1,5 @@
-/* Scores' gradients in the registers of a warpgroup: what a tile of 64 rows by 64 columns of the other side gives. */
+/* Scores' gradients in the registers of a warpgroup: what a tile of 64 rows by 64 columns of the other side
+ * gives. */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_SLOPES_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_SLOPES_CUH
 
@@ -10,6 +11,7 @@
 struct kp_slope_rows {
   kp_tile_row row;
   float logsumexp[2], product[2]; /* of queries: to base 2, and <g, o> */
+  float center[2];                /* of queries' x: takes an error of <g, o> out of β's gradient */
   float time[2];                  /* centroids: of a key's value, or the gradient of a query's mean's */
   int document[2];
   int position[2];
@@ -24,13 +26,15 @@ struct kp_slope_rows {
 
 /* What is the same for all pairs of a head. */
 struct kp_slope_head {
-  float exponent, slope; /* of x in the weight's exponent; of a score's gradient, 1 where it is applied later */
+  float exponent,
+      slope; /* of x in the weight's exponent; of a score's gradient, 1 where it is applied later */
   float floor;
 };
 
-/* A distance: x = -L, its derivative's root r, and the change with κ: σ(z r - a) or its series. */
+/* A distance: L, its derivative's root r, and the change with κ: σ(z r - a) or its series. */
 struct kp_distance_slopes {
   float length, root, kappa;
+  float x; /* of the distance itself */
 };
 
 template <int SIGN, bool KAPPA>
@@ -39,7 +43,8 @@ __device__ static inline kp_distance_slopes kp_distance_slopes_of(float z, float
   float arc, series;
   if (SIGN > 0) {
     float y;
-    result.length = arc = kp_arc(z, floor, &y);
+    result.x = kp_arc(z, floor, &y);
+    result.length = arc = 0.785398163f - result.x;
     z = kp_larger(z, floor);
     if (z > 0.5f) y = kp_larger(y, 1e-6f); /* the cut locus */
     result.root = kp_inverse_root(y * (1.0f - y));
@@ -50,6 +55,7 @@ __device__ static inline kp_distance_slopes kp_distance_slopes_of(float z, float
     result.root = kp_inverse_root(square);
     const float root = square * result.root;
     result.length = SIGN < 0 ? kp_log2(fmaf(2.0f, z + root, 1.0f)) : root;
+    result.x = -result.length;
     arc = SIGN < 0 ? 0.34657359027997264f * result.length : root;
     series = SIGN < 0 ? fmaf(fmaf(fmaf(z, -0.0464544794f, 0.0760241657f), z, -0.13333127f), z, 0.333333329f)
                       : 0.333333333f;
@@ -61,27 +67,38 @@ __device__ static inline kp_distance_slopes kp_distance_slopes_of(float z, float
   return result;
 }
 
-/* Which of a thread's 32 pairs are hidden: bit i for element i.  `first` is the other side's first position. */
+/* Which of a thread's 32 pairs are hidden: bit i for element i.  `first` is the other side's first position.
+ */
 template <bool KEYS>
 __device__ static inline uint32_t kp_hidden(const kp_hopper_problem &p, const kp_slope_rows &rows, int first,
-                                            const float *columns) {
+                                            bool strange, const float *columns) {
   uint32_t hidden = 0;
+  int limit[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const int own = rows.position[r] - first - (int)(threadIdx.x % 4 * 2);
+    const int end = p.length - first - (int)(threadIdx.x % 4 * 2);
+    limit[r] = KEYS ? (p.causal ? own : -1) : (p.causal ? min(own + 1, end) : end);
+  }
+#pragma unroll
+  for (int i = 0; i < 32; i++) {
+    const int column = i / 4 * 8 + i % 2;
+    if (KEYS ? column < limit[i / 2 % 2] : column >= limit[i / 2 % 2]) hidden |= 1u << i;
+  }
+  if (!strange) return hidden;
 #pragma unroll
   for (int j = 0; j < 8; j++) {
     const float2 document = kp_columns(columns, KP_ROW_DOCUMENT, j);
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      const int other = first + 8 * j + threadIdx.x % 4 * 2 + e % 2, own = rows.position[e / 2];
-      const bool later = KEYS ? own > other : other > own;
-      const bool strange = p.documents != NULL && rows.document[e / 2] != __float_as_int(e % 2 ? document.y : document.x);
-      if (other >= p.length || (p.causal && later) || strange) hidden |= 1u << (4 * j + e);
-    }
+    for (int e = 0; e < 4; e++)
+      if (rows.document[e / 2] != __float_as_int(e % 2 ? document.y : document.x))
+        hidden |= 1u << (4 * j + e);
   }
   return hidden;
 }
 
-/* From raw products s and the weights' gradients d: the weights (words of pairs) and what multiplies the other
- * side's rows in the gradient. */
+/* From raw products s and the weights' gradients d: the weights (words of pairs) and what multiplies the
+ * other side's rows in the gradient. */
 template <int SCORE, int SIGN, bool CENTROID, bool KEYS, bool MASKED>
 __device__ static inline void kp_slopes_of(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
                                            const kp_slope_head &head, const float *columns, uint32_t hidden,
@@ -107,7 +124,7 @@ __device__ static inline void kp_slopes_of(const float (&s)[32], const float (&d
       if (geodesic) {
         const float z = kp_pair_z(rows.row, r, x, odd ? level.y : level.x, odd ? factor.y : factor.x);
         distance = kp_distance_slopes_of<SIGN, !KEYS>(z, head.floor);
-        x = squared ? -distance.length * distance.length : -distance.length;
+        x = squared ? -distance.length * distance.length : distance.x;
       }
       if (CENTROID) /* a mean's and a value's time */
         bar = KEYS ? fmaf(rows.time[r], odd ? time_bar.y : time_bar.x, bar)
@@ -120,7 +137,7 @@ __device__ static inline void kp_slopes_of(const float (&s)[32], const float (&d
       if (MASKED && hidden >> (4 * j + e) & 1) p[e] = g[e] = 0;
       if (geodesic) {
         if (!KEYS) {
-          rows.distances = fmaf(g[e], x, rows.distances);
+          rows.distances = fmaf(g[e], x - rows.center[r], rows.distances);
           rows.kappa = fmaf(g[e], squared ? distance.kappa * distance.length : distance.kappa, rows.kappa);
         }
         g[e] *= squared ? distance.root * distance.length : distance.root;
@@ -155,16 +172,14 @@ __device__ static inline void kp_plain_sums(const uint32_t (&words)[16], float (
 }
 
 /* A sign as a type. */
-template <int SIGN> struct kp_sign {
-  static constexpr int value = SIGN;
-};
+template <int SIGN> struct kp_sign { static constexpr int value = SIGN; };
 
 /* One tile: weights, slopes, and the rows' sums.  `scalars`: κ or β want a gradient. */
 template <int SCORE, bool CENTROID, bool KEYS>
 __device__ static inline void kp_tile_slopes(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
-                                             const kp_slope_head &head, int sign, bool masked, uint32_t hidden,
-                                             bool scalars, const float *columns, uint32_t (&weights)[16],
-                                             uint32_t (&slopes)[16]) {
+                                             const kp_slope_head &head, int sign, bool masked,
+                                             uint32_t hidden, bool scalars, const float *columns,
+                                             uint32_t (&weights)[16], uint32_t (&slopes)[16]) {
   constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   const auto run = [&](auto of_sign) {
     constexpr int SIGN = decltype(of_sign)::value;

@@ -1,5 +1,6 @@
 /* Tiles of scores in the registers of a warpgroup: 64 rows by N columns, thread t of 128 holding the rows
- * 16·(t/32) + t%32/4 (elements 4j, 4j+1) and 8 below (4j+2, 4j+3) at the columns 8j + 2·(t%4) and the next. */
+ * 16·(t/32) + t%32/4 (elements 4j, 4j+1) and 8 below (4j+2, 4j+3) at the columns 8j + 2·(t%4) and the next.
+ */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_TILE_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_HOPPER_TILE_CUH
 
@@ -42,7 +43,8 @@ __device__ static inline float kp_quad_max(float x) {
 
 /* d = A Bᵀ over D channels: rows of A from its row `a_row`, of A_ROWS in a panel; B with N rows a panel. */
 template <int D, int A_ROWS, int N>
-__device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *a, int a_row, const kp_half *b) {
+__device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *a, int a_row,
+                                              const kp_half *b) {
 #pragma unroll
   for (int step = 0; step < D / 16; step++) {
     const int panel = step / 4, within = step % 4 * 16;
@@ -53,8 +55,8 @@ __device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *
 
 /* d += A B: A in registers as words of pairs, 64 by N; B with N rows a panel, D channels. */
 template <int D, int N>
-__device__ static inline void kp_tile_accumulate(float (&d)[D / 2], const uint32_t (&a)[N / 4], const kp_half *b,
-                                                 bool first) {
+__device__ static inline void kp_tile_accumulate(float (&d)[D / 2], const uint32_t (&a)[N / 4],
+                                                 const kp_half *b, bool first) {
 #pragma unroll
   for (int step = 0; step < N / 16; step++) {
     const uint32_t words[4] = {a[4 * step], a[4 * step + 1], a[4 * step + 2], a[4 * step + 3]};
@@ -80,21 +82,29 @@ __device__ static inline float kp_pair_z(const kp_tile_row &row, int r, float g,
   return fmaf(-row.factor[r], factor * g, fmaf(row.mirror[r], level, row.level[r]));
 }
 
-/* L of κ > 0: asin √z, and y = z or 1 - z, the smaller. */
+/* κ > 0: π/4 - asin √z, and y = z or 1 - z, the smaller.  Only one half of the range needs a polynomial. */
 __device__ static inline float kp_arc(float z, float floor, float *y) {
-  const float rest = 1.0f - z;
-  *y = kp_larger(z < rest ? z : rest, floor);
+  *y = kp_larger(kp_smaller(z, 1.0f - z), floor);
   const float root = *y * kp_inverse_root(*y);
   float series = fmaf(*y, 0.0946340744f, 0.00975844866f);
   series = fmaf(*y, series, 0.0818584453f);
   series = fmaf(*y, series, 0.166218979f);
   series = fmaf(*y, series, 1.00000451f);
-  const float arc = root * series;
-  return z > 0.5f ? 1.57079632679f - arc : arc;
+  return copysignf(fmaf(-root, series, 0.785398163f), 0.5f - z);
+}
+
+/* 2^x for x <= 0 from multiplications and additions, to 1e-4: where the unit of special functions is the
+ * bound. */
+__device__ static inline float kp_exp2_series(float x) {
+  const float above = kp_larger(x, -126.0f), whole = above + 12582912.0f;
+  const float part = above - (whole - 12582912.0f);
+  const float series =
+      fmaf(fmaf(fmaf(part, 0.0558382829f, 0.242639479f), part, 0.693136734f), part, 0.999924557f);
+  return series * __int_as_float((__float_as_int(whole) << 23) + 0x3f800000);
 }
 
 /* Turns raw products into x of a distance (squared: its square): all elements of a tile. */
-template <int SIGN, int N>
+template <int SIGN, bool SQUARED, int N>
 __device__ static inline void kp_distances(float (&s)[N / 2], const kp_tile_row &row, const float *columns,
                                            float floor) {
 #pragma unroll
@@ -106,7 +116,8 @@ __device__ static inline void kp_distances(float (&s)[N / 2], const kp_tile_row 
       const float z = kp_pair_z(row, e / 2, x, e % 2 ? level.y : level.x, e % 2 ? factor.y : factor.x);
       if (SIGN > 0) {
         float y;
-        x = -kp_arc(z, floor, &y);
+        const float arc = kp_arc(z, floor, &y);
+        x = SQUARED ? 0.785398163f - arc : arc;
       } else {
         const float above = kp_larger(z, floor);
         const float square = SIGN < 0 ? fmaf(above, above, above) : above;
@@ -131,14 +142,15 @@ __device__ static inline void kp_scores(float (&s)[N / 2], const kp_hopper_head 
     }
   }
   if (SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED) {
+    constexpr bool squared = SCORE == KP_SCORE_DISTANCE_SQUARED;
     const float floor = head.level * 1e-12f;
     if (head.sign < 0)
-      kp_distances<-1, N>(s, row, columns, floor);
+      kp_distances<-1, squared, N>(s, row, columns, floor);
     else if (head.sign > 0)
-      kp_distances<1, N>(s, row, columns, floor);
+      kp_distances<1, squared, N>(s, row, columns, floor);
     else
-      kp_distances<0, N>(s, row, columns, floor);
-    if (SCORE == KP_SCORE_DISTANCE_SQUARED) {
+      kp_distances<0, squared, N>(s, row, columns, floor);
+    if (squared) {
 #pragma unroll
       for (int i = 0; i < N / 2; i++) s[i] = s[i] * -s[i];
     }
@@ -147,6 +159,17 @@ __device__ static inline void kp_scores(float (&s)[N / 2], const kp_hopper_head 
 #pragma unroll
     for (int i = 0; i < N / 2; i++) s[i] = -s[i];
   }
+}
+
+/* Whether all rows of a warp and all columns of BLOCKS blocks are of the document `first`; `own`: whether the
+ * thread's rows are. */
+template <int BLOCKS>
+__device__ static inline bool kp_one_document(const float *columns, int first, bool own) {
+  const int lane = threadIdx.x % (BLOCKS * 16);
+  const int4 four =
+      *(const int4 *)(columns + (lane / 16 * KP_ROW_COPIED + KP_ROW_DOCUMENT) * KP_ROW_BLOCK + lane % 16 * 4);
+  return __all_sync(0xffffffffu,
+                    own && four.x == first && four.y == first && four.z == first && four.w == first);
 }
 
 /* ---- results ---- */
@@ -174,7 +197,8 @@ __device__ static inline void kp_quad_transpose(uint32_t (&a)[4]) {
 
 /* Row r (0, 1) of a thread's part of d, times scale, to D channels at `to`; all lanes of a warp call it. */
 template <int D>
-__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to, bool inside) {
+__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to,
+                                           bool inside) {
 #pragma unroll
   for (int j = 0; j < D / 8; j += 4) {
     uint32_t words[4];
@@ -182,7 +206,8 @@ __device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float
     for (int i = 0; i < 4; i++)
       words[i] = kp_pair(d[4 * (j + i) + 2 * r] * scale, d[4 * (j + i) + 2 * r + 1] * scale);
     kp_quad_transpose(words);
-    if (inside) *(uint4 *)(to + 8 * (j + threadIdx.x % 4)) = make_uint4(words[0], words[1], words[2], words[3]);
+    if (inside)
+      *(uint4 *)(to + 8 * (j + threadIdx.x % 4)) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 }
 

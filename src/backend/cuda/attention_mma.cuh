@@ -130,6 +130,12 @@ __device__ static inline float kp_bounded(float x, float bound) {
   asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(bound));
   return y;
 }
+/* max(x, bound), likewise. */
+__device__ static inline float kp_floored(float x, float bound) {
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(bound));
+  return y;
+}
 
 /* Over the four lanes that share a row of an accumulator. */
 __device__ static inline float kp_quad_sum(float x) {
@@ -157,27 +163,42 @@ __device__ static inline kp_half_rows kp_half_rows_of(const kp_head_rows &rows, 
   return result;
 }
 
+/* Rows that are not whole pieces, number by number; rare, so not where the fast way is. */
+__device__ __noinline__ static void kp_load_ragged(kp_half *tile, kp_half_rows rows, int count, int columns,
+                                                   int begin, int end) {
+  for (int item = threadIdx.x; item < count * columns; item += blockDim.x) {
+    const int row = item / columns, column = item % columns;
+    tile[row * (columns + KP_LINE_PAD) + column] = begin + row < end && column < rows.size
+                                                       ? rows.base[(begin + row) * rows.stride + column]
+                                                       : __float2bfloat16_rn(0.0f);
+  }
+}
+
+__device__ __noinline__ static void kp_store_ragged(const kp_half *tile, kp_half_rows rows, int count,
+                                                    int columns, int begin, int end) {
+  for (int item = threadIdx.x; item < count * columns; item += blockDim.x) {
+    const int row = item / columns, column = item % columns;
+    if (begin + row < end && column < rows.size)
+      rows.base[(begin + row) * rows.stride + column] = tile[row * (columns + KP_LINE_PAD) + column];
+  }
+}
+
 /* Rows begin … begin+ROWS-1 to a tile; zeros from `end` on and behind `size` columns.  Asynchronous where the
  * rows are aligned. */
 template <int ROWS, int COLUMNS, int THREADS>
 __device__ static inline void kp_load_tile(kp_half *tile, const kp_half_rows &rows, int begin, int end) {
   constexpr int pieces = COLUMNS / 8, stride = COLUMNS + KP_LINE_PAD;
-  if (rows.aligned) {
-#pragma unroll
-    for (int i = 0; i < (ROWS * pieces + THREADS - 1) / THREADS; i++) {
-      const int item = i * THREADS + (int)threadIdx.x, row = item / pieces, column = item % pieces * 8;
-      if (ROWS * pieces % THREADS != 0 && item >= ROWS * pieces) break;
-      const bool inside = begin + row < end && column < rows.size;
-      kp_copy_async<16>(tile + row * stride + column,
-                        inside ? rows.base + (begin + row) * rows.stride + column : rows.base, inside);
-    }
+  if (!rows.aligned) {
+    kp_load_ragged(tile, rows, ROWS, COLUMNS, begin, end);
     return;
   }
-  for (int item = threadIdx.x; item < ROWS * COLUMNS; item += THREADS) {
-    const int row = item / COLUMNS, column = item % COLUMNS;
-    tile[row * stride + column] = begin + row < end && column < rows.size
-                                      ? rows.base[(begin + row) * rows.stride + column]
-                                      : __float2bfloat16_rn(0.0f);
+#pragma unroll
+  for (int i = 0; i < (ROWS * pieces + THREADS - 1) / THREADS; i++) {
+    const int item = i * THREADS + (int)threadIdx.x, row = item / pieces, column = item % pieces * 8;
+    if (ROWS * pieces % THREADS != 0 && item >= ROWS * pieces) break;
+    const bool inside = begin + row < end && column < rows.size;
+    kp_copy_async<16>(tile + row * stride + column,
+                      inside ? rows.base + (begin + row) * rows.stride + column : rows.base, inside);
   }
 }
 
@@ -186,19 +207,15 @@ template <int ROWS, int COLUMNS, int THREADS>
 __device__ static inline void kp_store_tile(const kp_half *tile, const kp_half_rows &rows, int begin,
                                             int end) {
   constexpr int pieces = COLUMNS / 8, stride = COLUMNS + KP_LINE_PAD;
-  if (rows.aligned) {
-    for (int item = threadIdx.x; item < ROWS * pieces; item += THREADS) {
-      const int row = item / pieces, column = item % pieces * 8;
-      if (begin + row < end && column < rows.size)
-        *(uint4 *)(rows.base + (begin + row) * rows.stride + column) =
-            *(const uint4 *)(tile + row * stride + column);
-    }
+  if (!rows.aligned) {
+    kp_store_ragged(tile, rows, ROWS, COLUMNS, begin, end);
     return;
   }
-  for (int item = threadIdx.x; item < ROWS * COLUMNS; item += THREADS) {
-    const int row = item / COLUMNS, column = item % COLUMNS;
+  for (int item = threadIdx.x; item < ROWS * pieces; item += THREADS) {
+    const int row = item / pieces, column = item % pieces * 8;
     if (begin + row < end && column < rows.size)
-      rows.base[(begin + row) * rows.stride + column] = tile[row * stride + column];
+      *(uint4 *)(rows.base + (begin + row) * rows.stride + column) =
+          *(const uint4 *)(tile + row * stride + column);
   }
 }
 

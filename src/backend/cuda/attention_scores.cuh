@@ -28,13 +28,14 @@
 
 constexpr float KP_LOG2_E = 1.44269504088896f, KP_LN_2 = 0.693147180559945f;
 
-/* The families that kernels are compiled for; the power of a distance is asked at run time. */
+/* The families that kernels are compiled for; the power of a distance is asked at run time.  The kernels of
+ * plain dot products are for plain means; those of Lorentz scores do dot products with other values, as rows
+ * whose numbers are 0. */
 enum kp_score_family { KP_FAMILY_DOT, KP_FAMILY_LORENTZ, KP_FAMILY_GEODESIC };
 
-static inline kp_score_family kp_score_family_of(int score) {
-  return score == KP_SCORE_DOT       ? KP_FAMILY_DOT
-         : score == KP_SCORE_LORENTZ ? KP_FAMILY_LORENTZ
-                                     : KP_FAMILY_GEODESIC;
+static inline __host__ __device__ kp_score_family kp_score_family_of(int score, int values) {
+  if (kp_is_geodesic(score)) return KP_FAMILY_GEODESIC;
+  return score == KP_SCORE_DOT && values == KP_VALUES_MEAN ? KP_FAMILY_DOT : KP_FAMILY_LORENTZ;
 }
 
 /* A head's constants. */
@@ -43,14 +44,16 @@ struct kp_score_head {
   float factor;          /* dot, Lorentz: of the product, in units of log 2; >= 0, the sign is in the rows */
   float near, far;       /* geodesic: of √|z| φ or z φ², and of log2 or log2² */
   float shift;           /* of |z|, at coincident points */
+  float slope;           /* of the score's derivative by z, with β = 1 */
   float own;             /* Lorentz: of the row's own term, in natural units */
   bool squared, negated; /* negated: queries enter with the other sign */
 };
 
 constexpr float KP_FLAT_CURVATURE = 1e-12f;
 
-__device__ static inline kp_score_head kp_score_head_of(const kp_attention_problem &p, int h) {
-  const float beta = kp_head_beta(p, h), kappa = kp_head_kappa(p, h);
+/* For `beta`; the backward pass takes 1 and multiplies later, and needs no negated rows. */
+__device__ static inline kp_score_head kp_score_head_of(const kp_attention_problem &p, int h, float beta) {
+  const float kappa = kp_head_kappa(p, h);
   kp_score_head head = {};
   head.kappa = kappa;
   float factor = beta * p.scale * KP_LOG2_E;
@@ -68,6 +71,7 @@ __device__ static inline kp_score_head kp_score_head_of(const kp_attention_probl
   head.near = head.squared ? -4 * beta * KP_LOG2_E / head.kappa : -2 * beta * KP_LOG2_E / root;
   head.far = head.squared ? -beta * KP_LN_2 / size : -beta / root;
   head.shift = size * 1e-12f;
+  head.slope = head.squared ? -4 / head.kappa : -root / head.kappa;
   head.negated = false;
   head.factor = 1;
   return head;
@@ -122,7 +126,7 @@ __device__ static inline float kp_geodesic_score(float z, const kp_score_head &h
   }
   const float inner = fabsf(kp_bounded(z, 1.0f - z)), root = kp_fast_sqrt(inner);
   const float small = root * kp_arcsine_near(inner), arc = z > 0.5f ? 1.57079632679f - small : small;
-  return SQUARED ? head.near * arc * arc * 1.0f : head.near * arc;
+  return SQUARED ? head.near * arc * arc : head.near * arc;
 }
 
 /* All elements of a thread's part of a tile, in place. */
@@ -130,6 +134,53 @@ template <kp_reach REACH, bool SQUARED, int N>
 __device__ static inline void kp_geodesic_scores_as(float (&s)[N], const kp_score_head &head) {
 #pragma unroll
   for (int i = 0; i < N; i++) s[i] = kp_geodesic_score<REACH, SQUARED>(s[i], head);
+}
+
+/* The score of a pair with β = 1 and what its gradient leads to. */
+struct kp_geodesic_slope {
+  float score;    /* in units of log 2 */
+  float by_z;     /* of the natural score */
+  float by_kappa; /* κ times that of the natural score at fixed w, or at fixed w and score where far */
+};
+
+/* SQUARED matters where near; far the head says it. */
+template <kp_reach REACH, bool SQUARED>
+__device__ static inline kp_geodesic_slope kp_geodesic_backward(float z, const kp_score_head &head,
+                                                                bool kappa) {
+  kp_geodesic_slope slope;
+  slope.by_kappa = 0;
+  if (REACH == KP_REACH_NEAR) {
+    const float phi = kp_arcsine_near(z);
+    if (SQUARED) {
+      slope.score = head.near * z * (phi * phi);
+      slope.by_z = head.slope * phi * kp_fast_rsqrt(1.0f - z);
+      if (kappa) slope.by_kappa = 2 * head.slope * z * z * phi * kp_arcsine_near_slope(z);
+      return slope;
+    }
+    const float size = fabsf(z) + head.shift, inverse = kp_fast_rsqrt(size), root = size * inverse;
+    slope.score = head.near * root * phi;
+    slope.by_z = head.slope * inverse * kp_fast_rsqrt(1.0f - z);
+    if (kappa) slope.by_kappa = 2 * head.slope * size * root * kp_arcsine_near_slope(z);
+    return slope;
+  }
+  const bool squared = head.squared;
+  if (REACH == KP_REACH_HYPERBOLIC) {
+    const float W = kp_bounded(fabsf(z), KP_FAR_LIMIT), square = fmaf(W, W, W + head.shift);
+    const float inverse = kp_fast_rsqrt(square), root = square * inverse;
+    const float log = kp_fast_log2(fmaf(2.0f, root, fmaf(2.0f, W, 1.0f)));
+    slope.score = head.far * log * (squared ? log : 1.0f);
+    slope.by_z = head.slope * inverse * (squared ? 0.5f * KP_LN_2 * log : 1.0f);
+  } else {
+    const float rest = 1.0f - z, inner = fabsf(kp_bounded(z, rest));
+    const float small = kp_fast_sqrt(inner) * kp_arcsine_near(inner);
+    const float arc = z > 0.5f ? 1.57079632679f - small : small, power = squared ? arc : 1.0f;
+    const float inverse = kp_fast_rsqrt((fabsf(z) + head.shift) * kp_floored(rest, 1e-6f));
+    slope.score = head.near * arc * power;
+    slope.by_z = head.slope * inverse * power;
+  }
+  /* κ by_kappa = w by_w - D / 2 (D for squares), D the distance or its square. */
+  if (kappa) slope.by_kappa = slope.by_z * z - (squared ? KP_LN_2 : 0.5f * KP_LN_2) * slope.score;
+  return slope;
 }
 
 /* How a warp computes its part: the same for all its lanes. */

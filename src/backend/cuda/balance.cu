@@ -91,17 +91,16 @@ static __global__ void __launch_bounds__(BALANCE_WARPS * 32)
   const float scale = is_token(b, n) ? g[0] : 0.0f;
   float sum = 0, mean = 0;
 #pragma unroll 4
-  for (int e = lane; e < b.E; e += 32) {
-    sum += p[e];
-    mean += scale * factors[e] * p[e];
-  }
+  for (int e = lane; e < b.E; e += 32) sum += p[e];
   sum = kp_warp_sum(sum);
-  mean = kp_warp_sum(mean);
   const bool tiny = sum < SMALLEST_SUM;
-  const float inverse = 1.0f / (tiny ? SMALLEST_SUM : sum);
-  mean = tiny ? 0.0f : mean * inverse;
+  /* Shares are quotients and products are rounded, so that what has a share of one is exactly the mean. */
 #pragma unroll 4
-  for (int e = lane; e < b.E; e += 32) gp[n * b.E + e] = (scale * factors[e] - mean) * inverse;
+  for (int e = lane; e < b.E && !tiny; e += 32) mean += __fmul_rn(scale, factors[e]) * (p[e] / sum);
+  mean = kp_warp_sum(mean);
+  const float inverse = 1.0f / (tiny ? SMALLEST_SUM : sum);
+#pragma unroll 4
+  for (int e = lane; e < b.E; e += 32) gp[n * b.E + e] = (__fmul_rn(scale, factors[e]) - mean) * inverse;
 }
 
 static size_t aligned(size_t bytes) {

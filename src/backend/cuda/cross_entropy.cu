@@ -92,14 +92,30 @@ static __global__ void gradient_kernel(T *g, const T *logits, const float *logsu
   }
 }
 
-/* Rows that are no whole packs have few columns: one number a thread. */
-template <typename T>
+/* Shorter rows: a thread takes COUNT numbers, a pack, or one where rows are no whole packs. */
+template <typename T, int COUNT>
 static __global__ void short_gradient_kernel(T *g, const T *logits, const float *logsumexp,
                                              const float *share, kp_loss_rows r) {
-  const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, n = i / r.pitch, v = i % r.pitch;
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, parts = (unsigned)(r.pitch / COUNT),
+                 n = i / parts;
   if (n >= r.rows) return;
-  const row_target at = row_target_of(r, logsumexp, n);
-  g[i] = kp_from_float<T>(v < r.columns ? gradient_of<T>(kp_to_float(logits[i]), at, v, *share) : 0.0f);
+  const int64_t first = (int64_t)(i - n * parts) * COUNT, at = n * r.pitch + first;
+  const row_target target = row_target_of(r, logsumexp, n);
+  kp_pack<T> pack = {};
+  if constexpr (COUNT > 1)
+    pack = kp_load(logits + at);
+  else
+    pack.value[0] = logits[at];
+#pragma unroll
+  for (int j = 0; j < COUNT; j++) {
+    const int64_t v = first + j;
+    const float value = gradient_of<T>(kp_to_float(pack.value[j]), target, v, *share);
+    pack.value[j] = kp_from_float<T>(v < r.columns ? value : 0.0f);
+  }
+  if constexpr (COUNT > 1)
+    kp_store(g + at, pack);
+  else
+    g[at] = pack.value[0];
 }
 
 template <typename T> static void backward(const kp_call *call, const kp_loss_rows &r) {
@@ -107,13 +123,17 @@ template <typename T> static void backward(const kp_call *call, const kp_loss_ro
   const T *logits = (const T *)call->input[0];
   const float *logsumexp = (const float *)call->input[2], *share = (const float *)call->scratch;
   T *g = (T *)call->output[0];
-  const int strips = kp_blocks(r.pitch / kp_pack<T>::size, STRIP_THREADS * STRIP_PACKS);
-  if (r.columns >= 2 * kp_pack<T>::size * 32 && r.pitch % kp_pack<T>::size == 0)
-    gradient_kernel<T>
-        <<<(unsigned)(r.rows * strips), STRIP_THREADS, 0, stream>>>(g, logits, logsumexp, share, r, strips);
-  else
-    short_gradient_kernel<T><<<kp_blocks(r.rows * r.pitch, STRIP_THREADS), STRIP_THREADS, 0, stream>>>(
+  constexpr int SIZE = kp_pack<T>::size, LONG_ROW = STRIP_THREADS * STRIP_PACKS / 2;
+  const int64_t packs = r.pitch / SIZE, strips = kp_blocks(packs, STRIP_THREADS * STRIP_PACKS);
+  if (r.pitch % SIZE != 0)
+    short_gradient_kernel<T, 1><<<kp_blocks(r.rows * r.pitch, STRIP_THREADS), STRIP_THREADS, 0, stream>>>(
         g, logits, logsumexp, share, r);
+  else if (packs < LONG_ROW)
+    short_gradient_kernel<T, SIZE><<<kp_blocks(r.rows * packs, STRIP_THREADS), STRIP_THREADS, 0, stream>>>(
+        g, logits, logsumexp, share, r);
+  else
+    gradient_kernel<T><<<(unsigned)(r.rows * strips), STRIP_THREADS, 0, stream>>>(g, logits, logsumexp, share,
+                                                                                  r, (int)strips);
 }
 
 extern "C" kp_status kp_cuda_cross_entropy_backward(const kp_call *call, kp_error *error) {

@@ -129,6 +129,17 @@ __device__ static inline kp_exponentials kp_row_part(const T *row, const kp_loss
   return e;
 }
 
+/* What is known of row n at last. */
+template <typename T, typename Head>
+__device__ static inline void kp_leave_loss(const kp_loss_rows &r, int64_t n, kp_exponentials e,
+                                            const Head &head, const T *row) {
+  const float logsumexp = e.largest + logf(e.sum);
+  const int64_t target = kp_target_of(r, n, true);
+  r.logsumexp[r.first + n] = logsumexp;
+  r.loss[r.first + n] =
+      target < 0 ? 0 : logsumexp - head.logit(kp_to_float(row[target]), head.time_of(r.first + n), target);
+}
+
 /* Logsumexp and loss of each row.  Reads each number once: bytes bound it, at about four operations and one
  * exponential a number.  THREADS threads a row; blocks are of at least 128. */
 template <typename T, int THREADS, typename Head>
@@ -146,17 +157,13 @@ static __global__ void kp_row_loss_kernel(const T *logits, kp_loss_rows r, Head 
     e = parts[0];
     for (int w = 1; w < THREADS / 32 && lane == 0; w++) e = kp_merge_exponentials(e, parts[w]);
   }
-  if (lane != 0) return;
-  const float logsumexp = e.largest + logf(e.sum);
-  const int64_t target = kp_target_of(r, n, true);
-  r.logsumexp[r.first + n] = logsumexp;
-  r.loss[r.first + n] = target < 0 ? 0 : logsumexp - head.logit(kp_to_float(row[target]), time, target);
+  if (lane == 0) kp_leave_loss(r, n, e, head, row);
 }
 
 /* Short rows take a warp, long ones a block. */
 template <typename T, typename Head>
 static void kp_row_losses(cudaStream_t stream, const void *logits, const kp_loss_rows &r, const Head &head) {
-  constexpr int BLOCK = 512, SMALL_BLOCK = 128, SHORT_ROW = 4096;
+  constexpr int BLOCK = 256, SMALL_BLOCK = 128, SHORT_ROW = 4096;
   if (r.rows == 0) return;
   if (r.columns <= SHORT_ROW)
     kp_row_loss_kernel<T, 32, Head>

@@ -90,20 +90,38 @@ extern "C" kp_status kp_cuda_sum(const kp_call *call, kp_error *error) {
   return kp_launched(call, error);
 }
 
+constexpr int FILL_ROWS = 4; /* of a thread */
+
 /* Writes every element once: bound by that. */
-static __global__ void fill_with_gradient(kp_numbers g, float scale, kp_results out, int64_t columns,
-                                          int64_t pitch, int64_t count) {
-  const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (at < count) out.set(at, at % pitch < columns ? scale * g[0] : 0.0f);
+template <typename T, int W>
+static __global__ void __launch_bounds__(KP_TILE_THREADS)
+    fill_rows(kp_numbers g, float scale, T *out, int64_t rows, int64_t columns, int64_t pitch,
+              int64_t chunks) {
+  const kp_place place = kp_place_of(FILL_ROWS);
+  if (place.chunk >= chunks) return;
+  const float value = scale * g[0];
+  kp_chunk<W> chunk;
+#pragma unroll
+  for (int i = 0; i < W; i++) chunk.value[i] = place.chunk * W + i < columns ? value : 0.0f;
+#pragma unroll
+  for (int i = 0; i < FILL_ROWS; i++) {
+    const int64_t row = place.row + i * place.step;
+    if (row < rows) kp_write<W>(out + row * pitch + place.chunk * W, chunk);
+  }
 }
 
 extern "C" kp_status kp_cuda_sum_backward(const kp_call *call, kp_error *error) {
   const kp_scale_arguments *arguments = (const kp_scale_arguments *)call->node->arguments;
   const kp_tensor *out = call->node->output[0];
-  const int64_t count = kp_padded_count(out);
-  if (count == 0) return KP_OK;
-  fill_with_gradient<<<kp_blocks(count, KP_TILE_THREADS), KP_TILE_THREADS, 0, kp_cuda_of(call)->stream>>>(
-      kp_input_numbers(call, 0), (float)arguments->scale, kp_output_numbers(call, 0), kp_tensor_columns(out),
-      kp_pitch(out), count);
+  const int64_t rows = kp_tensor_rows(out), columns = kp_tensor_columns(out), pitch = kp_pitch(out);
+  if (rows * columns == 0) return KP_OK;
+  kp_by_chunk(kp_tensor_is_half(call, out), kp_output_is_wide(call, 0), [&](auto real, auto width) {
+    using T = decltype(real);
+    constexpr int W = decltype(width)::value;
+    const kp_tile tile = kp_tile_of(rows, pitch / W, FILL_ROWS);
+    fill_rows<T, W><<<tile.grid, tile.block, 0, kp_cuda_of(call)->stream>>>(
+        kp_input_numbers(call, 0), (float)arguments->scale, (T *)call->output[0], rows, columns, pitch,
+        tile.chunks);
+  });
   return kp_launched(call, error);
 }

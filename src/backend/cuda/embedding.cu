@@ -89,12 +89,14 @@ extern "C" kp_status kp_cuda_embedding(const kp_call *call, kp_error *error) {
 
 /* ---- backward ---- */
 
-enum { SORT_TILE = 256, DIGIT_BITS = 9, PIECES = 2048, SHORTEST_PIECE = 16 };
+/* A piece is a whole number of groups: rows whose loads are under way together. */
+enum { SORT_TILE = 128, SORT_TILES = 1024, DIGIT_BITS = 11, PIECES = 2048, GROUP = 8 };
 
 /* Sizes and places of the scratch memory for N indices and C columns. */
 struct kp_embedding_plan {
   int64_t rows, columns; /* N; columns of `ends`, a multiple of a chunk */
   int64_t piece, pieces; /* rows of a piece */
+  int tile, tiles;       /* of the sort */
   size_t keys[2], numbers[2], counts, totals, ends, bytes;
 };
 
@@ -108,15 +110,18 @@ static kp_embedding_plan plan_of(const kp_tensor *g) {
   kp_embedding_plan p = {};
   p.rows = kp_tensor_rows(g);
   p.columns = (kp_tensor_columns(g) + KP_CHUNK - 1) / KP_CHUNK * KP_CHUNK;
-  p.piece = (p.rows + PIECES - 1) / PIECES;
-  if (p.piece < SHORTEST_PIECE) p.piece = SHORTEST_PIECE;
+  p.piece = (p.rows + PIECES * GROUP - 1) / (PIECES * GROUP) * GROUP;
+  if (p.piece < GROUP) p.piece = GROUP;
   p.pieces = (p.rows + p.piece - 1) / p.piece;
-  const size_t N = (size_t)p.rows, tiles = (N + SORT_TILE - 1) / SORT_TILE;
+  p.tile = (int)((p.rows + SORT_TILES * 32 - 1) / (SORT_TILES * 32) * 32);
+  if (p.tile < SORT_TILE) p.tile = SORT_TILE;
+  p.tiles = (int)((p.rows + p.tile - 1) / p.tile);
+  const size_t N = (size_t)p.rows;
   for (int i = 0; i < 2; i++) {
-    p.keys[i] = take(&p.bytes, N, sizeof(int32_t));
-    p.numbers[i] = take(&p.bytes, N, sizeof(int32_t));
+    p.keys[i] = take(&p.bytes, N + GROUP, sizeof(int32_t)); /* a group may be read behind the last */
+    p.numbers[i] = take(&p.bytes, N + GROUP, sizeof(int32_t));
   }
-  p.counts = take(&p.bytes, tiles << DIGIT_BITS, sizeof(int32_t));
+  p.counts = take(&p.bytes, (size_t)p.tiles << DIGIT_BITS, sizeof(int32_t));
   p.totals = take(&p.bytes, (size_t)1 << DIGIT_BITS, sizeof(int32_t));
   p.ends = take(&p.bytes, 2 * (size_t)p.pieces * (size_t)p.columns, sizeof(float));
   return p;
@@ -146,8 +151,8 @@ static kp_status sort_indices(const kp_call *call, const kp_embedding_plan *p, i
     const int from = pass % 2, to = 1 - from;
     kp_sort sort = {};
     sort.count = p->rows;
-    sort.tile = SORT_TILE;
-    sort.tiles = (int)((p->rows + SORT_TILE - 1) / SORT_TILE);
+    sort.tile = p->tile;
+    sort.tiles = p->tiles;
     sort.bins = 1 << digit;
     sort.shift = pass * digit;
     sort.mask = (unsigned)sort.bins - 1;
@@ -190,12 +195,28 @@ __device__ static inline void add_to_table(const kp_runs &r, int32_t key, int64_
   }
 }
 
+/* GROUP numbers from a place that is aligned to 16 bytes. */
+struct kp_indices {
+  int4 part[GROUP / 4];
+  __device__ int operator[](int i) const {
+    const int4 &p = part[i / 4];
+    return i % 4 == 0 ? p.x : i % 4 == 1 ? p.y : i % 4 == 2 ? p.z : p.w;
+  }
+};
+
+__device__ static inline kp_indices indices_at(const int32_t *at) {
+  kp_indices indices;
+#pragma unroll
+  for (int i = 0; i < GROUP / 4; i++) indices.part[i] = ((const int4 *)at)[i];
+  return indices;
+}
+
 /* Thread (x, y): chunk x of piece y of the block.  Bytes: g once, each touched row of the table read and
- * written.  The rows of a group are read before they are summed, so that several are under way. */
+ * written.  The rows of a group are under way together, and what the table's rows hold comes to the cache in
+ * the meantime. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(KP_TILE_THREADS)
     sum_runs(const T *g, const __grid_constant__ kp_runs r) {
-  enum { GROUP = 4 };
   const int64_t chunk = (int64_t)blockIdx.y * blockDim.x + threadIdx.x;
   const int64_t piece = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
   if (chunk >= r.chunks || piece >= r.pieces) return;
@@ -206,27 +227,45 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   bool open = first > 0 && r.key[first - 1] == r.key[first];
   kp_chunk<W> sum = {};
   for (int64_t i = first; i < last; i += GROUP) {
+    const kp_indices row = indices_at(r.row + i), key = indices_at(r.key + i);
+    const int next = i + GROUP < r.rows ? r.key[i + GROUP] : -1;
     kp_chunk<W> x[GROUP];
 #pragma unroll
+    for (int k = 0; k < GROUP; k++) {
+      x[k] = kp_chunk<W>{};
+      if (i + k < last) x[k] = kp_read<W>(g + row[k] * r.g_pitch + column);
+    }
+#pragma unroll
     for (int k = 0; k < GROUP; k++)
-      if (i + k < last) x[k] = kp_read<W>(g + r.row[i + k] * r.g_pitch + column);
+      if (i + k < last && key[k] != (k + 1 < GROUP ? key[k + 1] : next))
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(r.table + key[k] * r.table_pitch + column));
 #pragma unroll
     for (int k = 0; k < GROUP; k++) {
       if (i + k >= last) break;
 #pragma unroll
       for (int j = 0; j < W; j++) sum.value[j] += x[k].value[j];
-      const bool at_end = i + k + 1 == last, goes_on = i + k + 1 < r.rows && r.key[i + k + 1] == r.key[i + k];
+      const bool at_end = i + k + 1 == last;
+      const bool goes_on = i + k + 1 < r.rows && (k + 1 < GROUP ? key[k + 1] : next) == key[k];
       if (goes_on && !at_end) continue;
       if (open)
         kp_write<W>(ends, sum);
       else if (goes_on)
         kp_write<W>(ends + r.ends_pitch, sum);
       else
-        add_to_table<W>(r, r.key[i + k], column, sum);
+        add_to_table<W>(r, key[k], column, sum);
       open = false;
       sum = kp_chunk<W>{};
     }
   }
+}
+
+/* The last piece that begins with `key`, as piece `low` does. */
+__device__ static inline int64_t last_piece_of(const kp_runs &r, int64_t low, int32_t key) {
+  int64_t step = 1;
+  for (; low + step < r.pieces && r.key[(low + step) * r.piece] == key; step *= 2) low += step;
+  for (; step > 0; step /= 2)
+    if (low + step < r.pieces && r.key[(low + step) * r.piece] == key) low += step;
+  return low;
 }
 
 /* Sums up the run that begins in a piece and goes on behind it. */
@@ -239,10 +278,10 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS) sum_ends(const __grid_
   const int32_t key = r.key[next - 1];
   if (r.key[next] != key) return;
   if (first > 0 && r.key[first] == key && r.key[first - 1] == key) return; /* it began before */
-  const int64_t column = chunk * W;
+  const int64_t column = chunk * W, last = last_piece_of(r, piece + 1, key);
   kp_chunk<W> sum = kp_read<W>(r.ends + (2 * piece + 1) * r.ends_pitch + column);
-#pragma unroll 4
-  for (int64_t other = piece + 1; other < r.pieces && r.key[other * r.piece] == key; other++) {
+#pragma unroll 8
+  for (int64_t other = piece + 1; other <= last; other++) {
     const kp_chunk<W> x = kp_read<W>(r.ends + 2 * other * r.ends_pitch + column);
 #pragma unroll
     for (int j = 0; j < W; j++) sum.value[j] += x.value[j];

@@ -3,7 +3,8 @@
 #include "backend/cuda/expert_combine.cuh"
 
 constexpr int FIRST_SHARED = 4;
-constexpr int FLAT_ROWS = 2; /* of a thread */
+constexpr int FORWARD_BATCH = 2; /* points under way together */
+constexpr int FLAT_ROWS = 2;     /* of a thread */
 
 /* Σ z + Σ w y: every element is on its own. */
 template <typename T, int W>
@@ -34,52 +35,60 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
 }
 
 /* The steps of the fold: afterwards `a` is the last one before it is scaled; returns the factor. */
-template <typename T, int W>
+template <typename T, int W, typename R>
 __device__ static double fold(const kp_combination &m, const kp_token &t, double c, kp_group_sums *sum,
-                              double (&a)[COMBINE_ITEMS][W]) {
+                              R (&a)[COMBINE_ITEMS][W]) {
   double time = sqrt(c), factor = 0;
   for (int i = 0; i < m.k; i++) {
-    const kp_combined_point<T> p = point_of<T>(m, t, i);
-    const double square = (*sum)(add_point(m, t, p, factor, a));
-    const double norm = (*sum)(square_of<W>(a));
-    time += p.weight * sqrt(square + c);
-    factor = m.scale * norm_factor(m, c, time * time - norm);
-    time = sqrt(factor * factor * norm + c);
+    double square[1], both[2];
+#pragma unroll
+    for (int item = 0; item < COMBINE_ITEMS; item++)
+#pragma unroll
+      for (int e = 0; e < W; e++) a[item][e] *= (R)factor;
+    add_points<T, W>(m, t, i, m.k, a, square);
+    both[0] = square[0];
+    both[1] = dot_of<R>(a, a);
+    (*sum)(both);
+    time += (double)__shfl_sync(0xffffffffu, t.weight, i) * sqrt(both[0] + c);
+    factor = m.scale * norm_factor(m, c, time * time - both[1]);
+    time = sqrt(factor * factor * both[1] + c);
   }
   return factor;
 }
 
-template <typename T, int W>
-__device__ static double centroid(const kp_combination &m, const kp_token &t, double c, kp_group_sums *sum,
-                                  double (&a)[COMBINE_ITEMS][W]) {
-  double time = 0;
-  for (int i = 0; i < m.shared_count + m.k; i++) {
-    const kp_combined_point<T> p = point_of<T>(m, t, i);
-    time += p.weight * sqrt((*sum)(add_point(m, t, p, 1, a)) + c);
-  }
-  return norm_factor(m, c, time * time - (*sum)(square_of<W>(a)));
-}
-
 /* The time is that of the space as it is stored. */
 template <typename T, int W, bool FOLD>
-static __global__ void __launch_bounds__(COMBINE_GROUP)
+static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 3 : 1)
     combine_points(const __grid_constant__ kp_combination m, T *out, float *time) {
-  __shared__ double shared[2][COMBINE_GROUP / 32];
+  using R = typename kp_wide<T>::type;
+  __shared__ double shared[2][2][COMBINE_THREADS / 32], warps[2][COMBINE_THREADS / 32][COMBINE_POINTS];
+  __shared__ R part[COMBINE_THREADS / 32][COMBINE_POINTS][33];
   kp_group_sums sum = {shared, 0};
+  kp_point_sums<R> of_points = {part[(threadIdx.y * blockDim.x + threadIdx.x) / 32], warps, 0};
   const kp_token t = token_of(m, (int64_t)blockIdx.x * blockDim.y + threadIdx.y);
   const double c = curvature_of(m);
-  double a[COMBINE_ITEMS][W] = {}, square = 0;
-  const double factor = FOLD ? fold<T, W>(m, t, c, &sum, a) : centroid<T, W>(m, t, c, &sum, a);
-  each_item<W>(m, t, [&](int item, int64_t column) {
+  R a[COMBINE_ITEMS][W] = {};
+  double square = 0, factor;
+  if constexpr (FOLD) {
+    factor = fold<T, W>(m, t, c, &sum, a);
+  } else {
+    double norm, lift;
+    const double a0 = sum_points<T, W, FORWARD_BATCH>(m, t, c, &of_points, &sum, a, &norm, &lift);
+    factor = norm_factor(m, c, a0 * a0 - norm);
+  }
+#pragma unroll
+  for (int item = 0; item < COMBINE_ITEMS; item++) {
     kp_chunk<W> result;
+    R part = 0;
 #pragma unroll
     for (int i = 0; i < W; i++) {
-      result.value[i] = (float)(factor * a[item][i]);
-      const double kept = kp_rounded<T>(result.value[i]);
-      square = fma(kept, kept, square);
+      result.value[i] = (float)((R)factor * a[item][i]);
+      const R kept = kp_rounded<T>(result.value[i]);
+      part += kept * kept;
     }
-    kp_write<W>(out + t.n * m.pitch + column, result);
-  });
+    square += (double)part;
+    write_item<W>(m, t.there, out + t.n * m.pitch, item, result);
+  }
   square = sum(square);
   if (threadIdx.x == 0 && t.there && time != NULL) time[t.n] = (float)sqrt(square + c);
 }

@@ -1,14 +1,20 @@
 /* What combining the results of experts and its backward pass share (ops/expert_combine.c has the formulas).
  *
- * A group of threads, one warp or several, has a token: thread t the chunks t, t + G, … of its row.  Weighted
- * sums and all scalars are in double: |m|² is a small difference of large squares. */
+ * A group of threads, one warp or several, has a token: thread t the chunks t, t + G, … of its row.  |m|² is
+ * a small difference of large squares, so sums over a row are in double: of all products where rows are
+ * float, of the sums of chunks where they are bfloat16, whose squares are exact in float.  Lane i of each
+ * warp keeps what belongs to point i, so that roots and quotients of all points are one instruction. */
 #ifndef KAPPA_BACKEND_CUDA_EXPERT_COMBINE_CUH
 #define KAPPA_BACKEND_CUDA_EXPERT_COMBINE_CUH
 
 #include "backend/cuda/chunks.cuh"
 
-/* Chunks of a thread; most threads of a group and of a block; most points of a token, one lane each. */
-enum { COMBINE_ITEMS = 4, COMBINE_GROUP = 512, COMBINE_THREADS = 256, COMBINE_POINTS = 32 };
+/* Chunks of a thread; most threads of a group; most points of a token, one lane each. */
+enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 16 };
+
+/* What sums of a few elements of T are kept in. */
+template <typename T> struct kp_wide { using type = double; };
+template <> struct kp_wide<kp_half> { using type = float; };
 
 struct kp_combination {
   const void *rows, *shared[KP_MAX_SHARED];
@@ -63,31 +69,101 @@ __device__ static inline kp_combined_point<T> point_of(const kp_combination &m, 
   return kp_combined_point<T>{(const T *)m.rows + row * m.pitch, row, weight};
 }
 
-/* Sums over a group: a barrier a sum where a group is several warps, two buffers by turns. */
+/* The weight of the point that belongs to this lane; 0: there is none. */
+__device__ static inline float lane_weight(const kp_combination &m, const kp_token &t) {
+  const int lane = threadIdx.x % 32;
+  const float weight = __shfl_sync(0xffffffffu, t.weight, (lane - m.shared_count) & 31);
+  return lane < m.shared_count ? 1.0f : lane < m.shared_count + m.k ? weight : 0.0f;
+}
+
+/* Sums over a group: a barrier a call where a group is several warps, two buffers by turns. */
 struct kp_group_sums {
-  double (*shared)[COMBINE_GROUP / 32]; /* [2] */
+  double (*shared)[2][COMBINE_THREADS / 32]; /* [2] */
   int turn;
-  __device__ double operator()(double x) {
-    x = kp_warp_sum(x);
+  template <int M> __device__ void operator()(double (&x)[M]) {
+#pragma unroll
+    for (int i = 0; i < M; i++) x[i] = kp_warp_sum(x[i]);
     const int warps = blockDim.x / 32, warp = (threadIdx.y * blockDim.x + threadIdx.x) / 32;
-    if (warps == 1) return x;
-    if (threadIdx.x % 32 == 0) shared[turn][warp] = x;
+    if (warps == 1) return;
+#pragma unroll
+    for (int i = 0; i < M; i++)
+      if (threadIdx.x % 32 == 0) shared[turn][i][warp] = x[i];
     __syncthreads();
-    x = 0;
-    for (int i = 0; i < warps; i++) x += shared[turn][threadIdx.y * warps + i];
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+      x[i] = 0;
+      for (int other = 0; other < warps; other++) x[i] += shared[turn][i][threadIdx.y * warps + other];
+    }
     turn = 1 - turn;
-    return x;
+  }
+  __device__ double operator()(double x) {
+    double one[1] = {x};
+    (*this)(one);
+    return one[0];
   }
 };
 
-/* Calls use(item, first column) for the chunks of this thread. */
-template <int W, typename F>
-__device__ static inline void each_item(const kp_combination &m, const kp_token &t, F use) {
+/* Sums over a group of one number a point: each warp lays its lanes' parts side by side, and lane i adds up
+ * those of point i, so that the points of a token take one barrier and few steps. */
+template <typename R> struct kp_point_sums {
+  R (*part)[33];                                         /* [COMBINE_POINTS], of this warp */
+  double (*warps)[COMBINE_THREADS / 32][COMBINE_POINTS]; /* [2] */
+  int turn;
+  __device__ void put(int point, double x) { part[point][threadIdx.x % 32] = (R)x; }
+  __device__ double take(int points) {
+    const int lane = threadIdx.x % 32, count = blockDim.x / 32;
+    double sum[4] = {};
+    __syncwarp();
+    if (lane < points) {
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++) {
-    const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
-    if (t.there && chunk < m.chunks) use(item, chunk * W);
+      for (int i = 0; i < 32; i++) sum[i % 4] += (double)part[lane][i];
+    }
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    __syncwarp();
+    if (count == 1) return sum[0];
+    const int warp = (threadIdx.y * blockDim.x + threadIdx.x) / 32;
+    if (lane < points) warps[turn][warp][lane] = sum[0];
+    __syncthreads();
+    sum[0] = 0;
+    for (int i = 0; lane < points && i < count; i++) sum[0] += warps[turn][threadIdx.y * count + i][lane];
+    turn = 1 - turn;
+    return sum[0];
   }
+};
+
+/* Chunk `item` of this thread, zeros behind the row. */
+template <int W, typename T>
+__device__ static inline kp_chunk<W> read_item(const kp_combination &m, bool there, const T *row, int item) {
+  const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
+  kp_chunk<W> y = {};
+  if (there && chunk < m.chunks) y = kp_read<W>(row + chunk * W);
+  return y;
+}
+
+/* The same of memory that the kernel does not write: such reads may pass the writes before them. */
+template <int W, typename T>
+__device__ static inline kp_chunk<W> read_constant(const kp_combination &m, bool there, const T *row,
+                                                   int item) {
+  const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
+  kp_chunk<W> y = {};
+  if (!there || chunk >= m.chunks) return y;
+  if constexpr (W == 1) return kp_read<W>(row + chunk);
+  constexpr int size = kp_pack<T>::size;
+#pragma unroll
+  for (int part = 0; part < W / size; part++) {
+    const int4 bits = __ldg((const int4 *)(row + chunk * W + part * size));
+    const kp_pack<T> &pack = (const kp_pack<T> &)bits;
+#pragma unroll
+    for (int i = 0; i < size; i++) y.value[part * size + i] = kp_to_float(pack.value[i]);
+  }
+  return y;
+}
+
+template <int W, typename T>
+__device__ static inline void write_item(const kp_combination &m, bool there, T *row, int item,
+                                         const kp_chunk<W> &y) {
+  const int64_t chunk = threadIdx.x + (int64_t)item * blockDim.x;
+  if (there && chunk < m.chunks) kp_write<W>(row + chunk * W, y);
 }
 
 __device__ static inline double curvature_of(const kp_combination &m) {
@@ -100,40 +176,71 @@ __device__ static inline double norm_factor(const kp_combination &m, double c, d
   return sqrt(c / (size > m.floor ? size : m.floor));
 }
 
-/* a = keep · a + w y for the thread's chunks; returns its part of |y|². */
-template <typename T, int W>
-__device__ static inline double add_point(const kp_combination &m, const kp_token &t,
-                                          const kp_combined_point<T> &p, double keep,
-                                          double (&a)[COMBINE_ITEMS][W]) {
-  const double w = p.weight;
-  double square = 0;
-  each_item<W>(m, t, [&](int item, int64_t column) {
-    const kp_chunk<W> y = kp_read<W>(p.at + column);
+/* a += w y for points first … first + M-1 as far as there are so many; `square` gets the thread's parts of
+ * their |y|². */
+template <typename T, int W, int M, typename R>
+__device__ static inline void add_points(const kp_combination &m, const kp_token &t, int first, int points,
+                                         R (&a)[COMBINE_ITEMS][W], double (&square)[M]) {
+  kp_combined_point<T> p[M];
 #pragma unroll
-    for (int i = 0; i < W; i++) {
-      const double value = y.value[i];
-      square = fma(value, value, square);
-      a[item][i] = fma(w, value, keep * a[item][i]);
-    }
-  });
-  return square;
-}
-
-/* The thread's part of |a|². */
-template <int W, typename R> __device__ static inline double square_of(const R (&a)[COMBINE_ITEMS][W]) {
-  double square = 0;
+  for (int b = 0; b < M; b++) {
+    p[b] = point_of<T>(m, t, first + b < points ? first + b : points - 1);
+    if (first + b >= points) p[b].weight = 0;
+    square[b] = 0;
+  }
 #pragma unroll
   for (int item = 0; item < COMBINE_ITEMS; item++)
 #pragma unroll
-    for (int i = 0; i < W; i++) square = fma((double)a[item][i], (double)a[item][i], square);
-  return square;
+    for (int b = 0; b < M; b++) {
+      const kp_chunk<W> y = read_constant<W>(m, t.there && first + b < points, p[b].at, item);
+      R part = 0;
+#pragma unroll
+      for (int i = 0; i < W; i++) {
+        const R value = y.value[i];
+        part += value * value;
+        a[item][i] += (R)p[b].weight * value;
+      }
+      square[b] += (double)part;
+    }
+}
+
+/* The thread's part of <a, b>, summed by chunks in R. */
+template <typename R, int W, typename A, typename B>
+__device__ static inline double dot_of(const A (&a)[COMBINE_ITEMS][W], const B (&b)[COMBINE_ITEMS][W]) {
+  double dot = 0;
+#pragma unroll
+  for (int item = 0; item < COMBINE_ITEMS; item++) {
+    R part = 0;
+#pragma unroll
+    for (int i = 0; i < W; i++) part += (R)a[item][i] * (R)b[item][i];
+    dot += (double)part;
+  }
+  return dot;
+}
+
+/* a = Σ w y of all points, M at a time; returns its time and |a|², and lane i the lift of point i. */
+template <typename T, int W, int M, typename R>
+__device__ static inline double sum_points(const kp_combination &m, const kp_token &t, double c,
+                                           kp_point_sums<R> *of_points, kp_group_sums *sum,
+                                           R (&a)[COMBINE_ITEMS][W], double *norm, double *lift) {
+  const int points = m.shared_count + m.k;
+  for (int i = 0; i < points; i += M) {
+    double square[M];
+    add_points<T, W>(m, t, i, points, a, square);
+#pragma unroll
+    for (int b = 0; b < M; b++)
+      if (i + b < points) of_points->put(i + b, square[b]);
+  }
+  *norm = (*sum)(dot_of<R>(a, a));
+  *lift = sqrt(of_points->take(points) + c);
+  return kp_warp_sum((double)lane_weight(m, t) * *lift);
 }
 
 /* How many threads a token of so many chunks gets, and the blocks' shape. */
 static inline dim3 kp_combine_block(int64_t chunks) {
   int x = 32;
-  while (x < COMBINE_GROUP && (int64_t)x * COMBINE_ITEMS < chunks) x *= 2;
-  return dim3((unsigned)x, (unsigned)(x < COMBINE_THREADS ? COMBINE_THREADS / x : 1));
+  while (x < COMBINE_THREADS && (int64_t)x * COMBINE_ITEMS < chunks) x *= 2;
+  return dim3((unsigned)x, (unsigned)(COMBINE_THREADS / x));
 }
 
 /* The first shared tensor among the inputs is number `first_shared`; `wide` rows are made of whole chunks. */
@@ -153,7 +260,7 @@ static inline kp_status kp_combination_of(const kp_call *call, int first_shared,
   for (int i = 0; i < m->shared_count; i++) m->shared[i] = call->input[first_shared + i];
   m->scale = a->scale;
   m->floor = a->floor;
-  const int most = COMBINE_GROUP * COMBINE_ITEMS * (wide ? KP_CHUNK : 1);
+  const int most = COMBINE_THREADS * COMBINE_ITEMS * (wide ? KP_CHUNK : 1);
   if (m->k + m->shared_count > COMBINE_POINTS || m->pitch > most)
     return kp_fail(error, KP_ERR_UNSUPPORTED,
                    "the cuda backend combines at most %d points of %d channels, not %d of %lld",

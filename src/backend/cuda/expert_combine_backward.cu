@@ -1,13 +1,14 @@
 /* The backward pass of combining experts' results.
  *
  * Bytes: the k rows and the shared ones of a token once, the gradient of the result once, the gradients of
- * them all once; rows are read a second time from the caches.  Gradients of a token's elements are kept in
+ * them all once; rows are read a second time from the caches.  The gradient of a token is kept in
  * float.  Scratch: the curvature's gradient of each token (N) double; of the fold its steps, (groups, k, C)
  * float for the groups of threads that are under way. */
 #include "backend/cuda/column_sums.cuh"
 #include "backend/cuda/expert_combine.cuh"
 
 constexpr int FIRST_SHARED = 6, FIRST_SHARED_OUTPUT = 3;
+constexpr int COMBINE_BATCH = 4; /* points under way together */
 constexpr int64_t FOLD_THREADS = 65536;
 
 struct kp_combination_gradient {
@@ -25,45 +26,80 @@ template <int W> struct kp_sum_gradient {
   double time, curvature;
 };
 
-/* Point i of lift `lift` (1 where flat) had ambient weight w: its gradients from those of the sum. */
-template <typename T, int W, kp_combine_kind KIND>
-__device__ static void point_backward(const kp_combination &m, const kp_combination_gradient &b,
-                                      const kp_token &t, int i, double lift, kp_group_sums *sum,
-                                      kp_sum_gradient<W> *s) {
-  const kp_combined_point<T> p = point_of<T>(m, t, i);
-  T *to = (T *)(i < m.shared_count ? b.shared[i] : b.rows) + p.row * m.pitch;
-  const float along = (float)(s->time / lift);
-  double dot = 0;
-  each_item<W>(m, t, [&](int item, int64_t column) {
-    kp_chunk<W> y = kp_read<W>(p.at + column);
+/* Points first … first + M-1: their gradients from those of the sum, where `along` is the time's over the
+ * lift; `dot` gets the thread's parts of <g, y>. */
+template <typename T, int W, int M>
+__device__ static inline void
+points_backward(const kp_combination &m, const kp_combination_gradient &b, const kp_token &t, int first,
+                int points, const float (&along)[M], const kp_sum_gradient<W> &s, double (&dot)[M]) {
+  using R = typename kp_wide<T>::type;
+  kp_combined_point<T> p[M];
 #pragma unroll
-    for (int e = 0; e < W; e++) {
-      dot = fma((double)s->g[item][e], (double)y.value[e], dot);
-      y.value[e] = p.weight * fmaf(along, y.value[e], s->g[item][e]);
+  for (int i = 0; i < M; i++) {
+    p[i] = point_of<T>(m, t, first + i < points ? first + i : points - 1);
+    dot[i] = 0;
+  }
+#pragma unroll
+  for (int item = 0; item < COMBINE_ITEMS; item++) {
+    kp_chunk<W> y[M];
+#pragma unroll
+    for (int i = 0; i < M; i++) y[i] = read_constant<W>(m, t.there && first + i < points, p[i].at, item);
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+      R part = 0;
+#pragma unroll
+      for (int e = 0; e < W; e++) {
+        part += (R)s.g[item][e] * (R)y[i].value[e];
+        y[i].value[e] = p[i].weight * fmaf(along[i], y[i].value[e], s.g[item][e]);
+      }
+      dot[i] += (double)part;
+      T *to = (T *)(first + i < m.shared_count ? b.shared[first + i] : b.rows);
+      write_item<W>(m, t.there && first + i < points, to + p[i].row * m.pitch, item, y[i]);
     }
-    kp_write<W>(to + column, y);
-  });
-  if (KIND != KP_COMBINE_FLAT) s->curvature += p.weight * s->time / (2 * lift);
-  if (b.weights == NULL || i < m.shared_count) return;
-  dot = (*sum)(dot);
-  const int choice = __shfl_sync(0xffffffffu, t.choice, i - m.shared_count);
-  if (threadIdx.x == 0 && t.there) b.weights[t.n * m.k + choice] = (float)(dot + s->time * lift);
+  }
+}
+
+/* Lane i writes the gradient of point i's weight, dot + time · lift. */
+__device__ static inline void write_weight(const kp_combination &m, const kp_combination_gradient &b,
+                                           const kp_token &t, bool mine, double gradient) {
+  const int lane = threadIdx.x % 32;
+  const int choice = __shfl_sync(0xffffffffu, t.choice, (lane - m.shared_count) & 31);
+  if (mine && b.weights != NULL && t.there && threadIdx.x < 32)
+    b.weights[t.n * m.k + choice] = (float)gradient;
+}
+
+/* All points of a weighted sum, the lift of point i in lane i. */
+template <typename T, int W>
+__device__ static void
+sum_backward(const kp_combination &m, const kp_combination_gradient &b, const kp_token &t, double lift,
+             kp_point_sums<typename kp_wide<T>::type> *of_points, kp_sum_gradient<W> *s) {
+  const int points = m.shared_count + m.k, lane = threadIdx.x % 32;
+  const double slope = s->time / lift;
+  for (int first = 0; first < points; first += COMBINE_BATCH) {
+    float along[COMBINE_BATCH];
+    double dot[COMBINE_BATCH];
+#pragma unroll
+    for (int i = 0; i < COMBINE_BATCH; i++)
+      along[i] = __shfl_sync(0xffffffffu, (float)slope, (first + i) & 31);
+    points_backward<T, W>(m, b, t, first, points, along, *s, dot);
+#pragma unroll
+    for (int i = 0; i < COMBINE_BATCH; i++)
+      if (first + i < points) of_points->put(first + i, dot[i]);
+  }
+  const double own = of_points->take(points);
+  write_weight(m, b, t, lane >= m.shared_count && lane < points, own + s->time * lift);
+  s->curvature += kp_warp_sum((double)lane_weight(m, t) * slope) / 2;
 }
 
 /* Through out = factor · a, factor = S √c/N(a): the gradient of out becomes a's, and that of the time, which
  * was the lifted point's, becomes a0's.  norm = |a|². */
-template <int W>
+template <typename R, int W>
 __device__ static void scaled_backward(const kp_combination &m, double c, double S,
                                        const float (&a)[COMBINE_ITEMS][W], double a0, double norm,
                                        kp_group_sums *sum, kp_sum_gradient<W> *s) {
   const double q = a0 * a0 - norm, factor = S * norm_factor(m, c, q);
   const double time = sqrt(factor * factor * norm + c), along = s->time * factor / time;
-  double dot = 0;
-#pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++)
-#pragma unroll
-    for (int e = 0; e < W; e++) dot = fma((double)s->g[item][e], (double)a[item][e], dot);
-  const double gfactor = (*sum)(dot) + along * norm;
+  const double gfactor = (*sum)(dot_of<R>(s->g, a)) + along * norm;
   const double gq = fabs(q) > m.floor ? -gfactor * factor / (2 * q) : 0;
   const float keep = (float)factor, turn = (float)(factor * along - 2 * gq);
 #pragma unroll
@@ -74,8 +110,8 @@ __device__ static void scaled_backward(const kp_combination &m, double c, double
   s->time = 2 * a0 * gq;
 }
 
-template <int W>
-__device__ static inline void narrow(const double (&a)[COMBINE_ITEMS][W], float (&to)[COMBINE_ITEMS][W]) {
+template <typename R, int W>
+__device__ static inline void narrow(const R (&a)[COMBINE_ITEMS][W], float (&to)[COMBINE_ITEMS][W]) {
 #pragma unroll
   for (int item = 0; item < COMBINE_ITEMS; item++)
 #pragma unroll
@@ -84,25 +120,19 @@ __device__ static inline void narrow(const double (&a)[COMBINE_ITEMS][W], float 
 
 template <typename T, int W>
 __device__ static void centroid_backward(const kp_combination &m, const kp_combination_gradient &b,
-                                         const kp_token &t, double c, kp_group_sums *sum,
-                                         kp_sum_gradient<W> *s) {
-  const int points = m.shared_count + m.k;
+                                         const kp_token &t, double c,
+                                         kp_point_sums<typename kp_wide<T>::type> *of_points,
+                                         kp_group_sums *sum, kp_sum_gradient<W> *s) {
+  using R = typename kp_wide<T>::type;
   float a[COMBINE_ITEMS][W];
-  double a0 = 0, norm, lift = 1; /* lane i keeps the lift of point i */
+  double a0, norm, lift;
   {
-    double wide[COMBINE_ITEMS][W] = {};
-    for (int i = 0; i < points; i++) {
-      const kp_combined_point<T> p = point_of<T>(m, t, i);
-      const double own = sqrt((*sum)(add_point(m, t, p, 1, wide)) + c);
-      if (threadIdx.x % 32 == i) lift = own;
-      a0 += p.weight * own;
-    }
-    norm = (*sum)(square_of<W>(wide));
-    narrow<W>(wide, a);
+    R wide[COMBINE_ITEMS][W] = {};
+    a0 = sum_points<T, W, COMBINE_BATCH>(m, t, c, of_points, sum, wide, &norm, &lift);
+    narrow(wide, a);
   }
-  scaled_backward<W>(m, c, 1, a, a0, norm, sum, s);
-  for (int i = 0; i < points; i++)
-    point_backward<T, W, KP_COMBINE_CENTROID>(m, b, t, i, __shfl_sync(0xffffffffu, lift, i), sum, s);
+  scaled_backward<R>(m, c, 1, a, a0, norm, sum, s);
+  sum_backward<T, W>(m, b, t, lift, of_points, s);
 }
 
 /* Each thread reads from `steps` what it wrote itself. */
@@ -110,46 +140,66 @@ template <typename T, int W>
 __device__ static void fold_backward(const kp_combination &m, const kp_combination_gradient &b,
                                      const kp_token &t, double c, float *steps, kp_group_sums *sum,
                                      kp_sum_gradient<W> *s) {
-  float a[COMBINE_ITEMS][W];
+  using R = typename kp_wide<T>::type;
   double a0 = 0, norm = 0, lift = 1; /* lane i keeps those of step i */
+  const int lane = threadIdx.x % 32;
   {
-    double wide[COMBINE_ITEMS][W] = {}, time = sqrt(c), factor = 0;
+    R wide[COMBINE_ITEMS][W] = {};
+    double time = sqrt(c), factor = 0;
     for (int i = 0; i < m.k; i++) {
-      const kp_combined_point<T> p = point_of<T>(m, t, i);
-      const double own = sqrt((*sum)(add_point(m, t, p, factor, wide)) + c);
-      const double square = (*sum)(square_of<W>(wide));
-      time += p.weight * own;
-      if (threadIdx.x % 32 == i) a0 = time, norm = square, lift = own;
-      factor = m.scale * norm_factor(m, c, time * time - square);
-      time = sqrt(factor * factor * square + c);
-      each_item<W>(m, t, [&](int item, int64_t column) {
+      double square[1], both[2];
+#pragma unroll
+      for (int item = 0; item < COMBINE_ITEMS; item++)
+#pragma unroll
+        for (int e = 0; e < W; e++) wide[item][e] *= (R)factor;
+      add_points<T, W>(m, t, i, m.k, wide, square);
+      both[0] = square[0];
+      both[1] = dot_of<R>(wide, wide);
+      (*sum)(both);
+      const double own = sqrt(both[0] + c);
+      time += (double)__shfl_sync(0xffffffffu, t.weight, i) * own;
+      if (lane == i) a0 = time, norm = both[1], lift = own;
+      factor = m.scale * norm_factor(m, c, time * time - both[1]);
+      time = sqrt(factor * factor * both[1] + c);
+#pragma unroll
+      for (int item = 0; item < COMBINE_ITEMS; item++) {
         kp_chunk<W> step;
 #pragma unroll
         for (int e = 0; e < W; e++) step.value[e] = (float)wide[item][e];
-        kp_write<W>(steps + i * m.pitch + column, step);
-      });
+        write_item<W>(m, t.there, steps + i * m.pitch, item, step);
+      }
     }
   }
   for (int i = m.k - 1; i >= 0; i--) {
-    narrow<W>({}, a);
-    each_item<W>(m, t, [&](int item, int64_t column) {
-      const kp_chunk<W> step = kp_read<W>(steps + i * m.pitch + column);
+    float a[COMBINE_ITEMS][W];
+#pragma unroll
+    for (int item = 0; item < COMBINE_ITEMS; item++) {
+      const kp_chunk<W> step = read_item<W>(m, t.there, steps + i * m.pitch, item);
 #pragma unroll
       for (int e = 0; e < W; e++) a[item][e] = step.value[e];
-    });
-    scaled_backward<W>(m, c, m.scale, a, __shfl_sync(0xffffffffu, a0, i), __shfl_sync(0xffffffffu, norm, i),
+    }
+    const double own = __shfl_sync(0xffffffffu, lift, i);
+    scaled_backward<R>(m, c, m.scale, a, __shfl_sync(0xffffffffu, a0, i), __shfl_sync(0xffffffffu, norm, i),
                        sum, s);
-    point_backward<T, W, KP_COMBINE_FOLD>(m, b, t, i, __shfl_sync(0xffffffffu, lift, i), sum, s);
+    const float along[1] = {(float)(s->time / own)};
+    double dot[1];
+    points_backward<T, W>(m, b, t, i, m.k, along, *s, dot);
+    (*sum)(dot);
+    write_weight(m, b, t, lane == i, dot[0] + s->time * own);
+    s->curvature += (double)__shfl_sync(0xffffffffu, t.weight, i) * s->time / (2 * own);
   }
   s->curvature += s->time / (2 * sqrt(c));
 }
 
 template <typename T, int W, kp_combine_kind KIND>
-static __global__ void __launch_bounds__(COMBINE_GROUP)
+static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1)
     combine_backward(const __grid_constant__ kp_combination m,
                      const __grid_constant__ kp_combination_gradient b) {
-  __shared__ double shared[2][COMBINE_GROUP / 32];
+  using R = typename kp_wide<T>::type;
+  __shared__ double shared[2][2][COMBINE_THREADS / 32], warps[2][COMBINE_THREADS / 32][COMBINE_POINTS];
+  __shared__ R part[COMBINE_THREADS / 32][COMBINE_POINTS][33];
   kp_group_sums sum = {shared, 0};
+  kp_point_sums<R> of_points = {part[(threadIdx.y * blockDim.x + threadIdx.x) / 32], warps, 0};
   const double c = curvature_of(m);
   const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y,
                 step = (int64_t)gridDim.x * blockDim.y;
@@ -157,19 +207,18 @@ static __global__ void __launch_bounds__(COMBINE_GROUP)
     const kp_token t = token_of(m, first + threadIdx.y);
     kp_sum_gradient<W> s = {};
     if (b.g_time != NULL && t.there) s.time = (double)b.g_time[t.n];
-    if (b.g != NULL)
-      each_item<W>(m, t, [&](int item, int64_t column) {
-        const kp_chunk<W> g = kp_read<W>((const T *)b.g + t.n * m.pitch + column);
 #pragma unroll
-        for (int e = 0; e < W; e++) s.g[item][e] = g.value[e];
-      });
+    for (int item = 0; item < COMBINE_ITEMS; item++) {
+      const kp_chunk<W> g = read_item<W>(m, t.there && b.g != NULL, (const T *)b.g + t.n * m.pitch, item);
+#pragma unroll
+      for (int e = 0; e < W; e++) s.g[item][e] = g.value[e];
+    }
     if constexpr (KIND == KP_COMBINE_FOLD)
       fold_backward<T, W>(m, b, t, c, b.steps + group * m.k * m.pitch, &sum, &s);
     else if constexpr (KIND == KP_COMBINE_CENTROID)
-      centroid_backward<T, W>(m, b, t, c, &sum, &s);
+      centroid_backward<T, W>(m, b, t, c, &of_points, &sum, &s);
     else
-      for (int i = 0; i < m.shared_count + m.k; i++)
-        point_backward<T, W, KP_COMBINE_FLAT>(m, b, t, i, 1, &sum, &s);
+      sum_backward<T, W>(m, b, t, 1, &of_points, &s);
     if (b.curvature != NULL && threadIdx.x == 0 && t.there) b.curvature[t.n] = s.curvature;
   }
 }

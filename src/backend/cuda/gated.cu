@@ -5,16 +5,17 @@
 #include "backend/cuda/activation.cuh"
 #include "backend/cuda/column_sums.cuh"
 
-enum { GATED_ROWS = 4 };
+constexpr int GATED_ROWS = 4, LIFT_ROWS = 2; /* of a thread */
 
 /* Row n's halves, packed or not, and what they are multiplied by.  `width` is I; chunks cover the padding of
  * the result, which for packed rows has none where chunks are whole. */
 struct kp_gate_rows {
   const void *u, *gate;
-  const kp_numbers scale;
+  const float *scale; /* (2I), NULL: none */
   int64_t rows, width, pitch, out_pitch, chunks;
   float gate_scale;
   kp_activation_kind kind;
+  bool scale_wide; /* whole chunks of it can be read */
 };
 
 /* Factors of the columns of a chunk. */
@@ -23,11 +24,21 @@ template <int W> struct kp_factors { kp_chunk<W> up, gate; };
 template <int W> __device__ static inline kp_factors<W> factors_of(const kp_gate_rows &r, int64_t column) {
   kp_factors<W> f;
 #pragma unroll
-  for (int i = 0; i < W; i++) {
-    const bool there = r.scale.at != NULL && column + i < r.width;
-    f.up.value[i] = there ? r.scale[column + i] : 1.0f;
-    f.gate.value[i] = there ? r.gate_scale * r.scale[r.width + column + i] : 1.0f;
+  for (int i = 0; i < W; i++) f.up.value[i] = f.gate.value[i] = 1.0f;
+  if (r.scale == NULL) return f;
+  if (W > 1 && r.scale_wide) {
+    f.up = kp_read<W>(r.scale + column);
+    f.gate = kp_read<W>(r.scale + r.width + column);
+  } else {
+#pragma unroll
+    for (int i = 0; i < W; i++)
+      if (column + i < r.width) {
+        f.up.value[i] = r.scale[column + i];
+        f.gate.value[i] = r.scale[r.width + column + i];
+      }
   }
+#pragma unroll
+  for (int i = 0; i < W; i++) f.gate.value[i] *= r.gate_scale;
   return f;
 }
 
@@ -66,41 +77,44 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   }
 }
 
-/* The sum over the threads of a row: blockDim.x is a multiple of 32, a row has one y. */
-__device__ static inline float row_sum(float x, float (*shared)[32]) {
-  x = kp_warp_sum(x);
-  const int warps = blockDim.x / 32;
-  if (warps == 1) return x;
-  if (threadIdx.x % 32 == 0) shared[threadIdx.y][threadIdx.x / 32] = x;
-  __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < warps; i++) sum += shared[threadIdx.y][i];
-  return sum;
-}
-
+/* A block has LIFT_ROWS rows for each of its y, so that factors are read once for all of them. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(KP_TILE_THREADS)
     gate_rows(const __grid_constant__ kp_gate_rows r, T *y, float *time, kp_numbers c) {
-  __shared__ float shared[8][32];
-  const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-  const T *us = (const T *)r.u + row * r.pitch, *gates = (const T *)r.gate + row * r.pitch;
-  float squares = 0;
-#pragma unroll 2
-  for (int64_t chunk = threadIdx.x; chunk < r.chunks && row < r.rows; chunk += blockDim.x) {
+  __shared__ float shared[LIFT_ROWS][8][8]; /* row, y, warp */
+  const int64_t first = ((int64_t)blockIdx.x * blockDim.y + threadIdx.y) * LIFT_ROWS;
+  float squares[LIFT_ROWS] = {};
+  for (int64_t chunk = threadIdx.x; chunk < r.chunks; chunk += blockDim.x) {
     const int64_t column = chunk * W;
-    kp_chunk<W> out = {};
-    if (W > 1 || column < r.width)
-      out = gated_chunk<W>(r.kind, factors_of<W>(r, column), kp_read<W>(us + column),
-                           kp_read<W>(gates + column));
-    kp_write<W>(y + row * r.out_pitch + column, out);
+    const kp_factors<W> f = factors_of<W>(r, column);
+    kp_chunk<W> u[LIFT_ROWS] = {}, gate[LIFT_ROWS] = {};
 #pragma unroll
-    for (int i = 0; i < W; i++) {
-      const float kept = kp_rounded<T>(out.value[i]);
-      squares = fmaf(kept, kept, squares);
+    for (int i = 0; i < LIFT_ROWS; i++)
+      if (first + i < r.rows && (W > 1 || column < r.width)) {
+        u[i] = kp_read<W>((const T *)r.u + (first + i) * r.pitch + column);
+        gate[i] = kp_read<W>((const T *)r.gate + (first + i) * r.pitch + column);
+      }
+#pragma unroll
+    for (int i = 0; i < LIFT_ROWS; i++) {
+      const kp_chunk<W> out = gated_chunk<W>(r.kind, f, u[i], gate[i]);
+      if (first + i < r.rows) kp_write<W>(y + (first + i) * r.out_pitch + column, out);
+#pragma unroll
+      for (int j = 0; j < W; j++) {
+        const float kept = kp_rounded<T>(out.value[j]);
+        squares[i] = fmaf(kept, kept, squares[i]);
+      }
     }
   }
-  squares = row_sum(squares, shared);
-  if (threadIdx.x == 0 && row < r.rows) time[row] = sqrtf(squares + (c.at == NULL ? 1.0f : c[0]));
+#pragma unroll
+  for (int i = 0; i < LIFT_ROWS; i++) {
+    squares[i] = kp_warp_sum(squares[i]);
+    if (threadIdx.x % 32 == 0) shared[i][threadIdx.y][threadIdx.x / 32] = squares[i];
+  }
+  __syncthreads();
+  if (threadIdx.x >= LIFT_ROWS || first + threadIdx.x >= r.rows) return;
+  float sum = c.at == NULL ? 1.0f : c[0];
+  for (int warp = 0; warp < (int)blockDim.x / 32; warp++) sum += shared[threadIdx.x][threadIdx.y][warp];
+  time[first + threadIdx.x] = sqrtf(sum);
 }
 
 static kp_gate_rows rows_of(const kp_call *call, int scale) {
@@ -111,14 +125,15 @@ static kp_gate_rows rows_of(const kp_call *call, int scale) {
   const bool scaled = call->node->inputs > scale && call->input[scale] != NULL;
   return kp_gate_rows{call->input[0],
                       a->packed ? (const char *)call->input[0] + (size_t)width * size : call->input[1],
-                      scaled ? kp_input_numbers(call, scale) : kp_numbers{},
+                      scaled ? (const float *)call->input[scale] : NULL,
                       kp_tensor_rows(x),
                       width,
                       kp_pitch(x),
                       0,
                       0,
                       scaled ? (float)a->gate_scale : 1.0f,
-                      a->kind};
+                      a->kind,
+                      scaled && kp_is_wide(call->input[scale], width)};
 }
 
 /* Packed halves are whole chunks when their width is. */
@@ -144,7 +159,7 @@ extern "C" kp_status kp_cuda_gated_activation(const kp_call *call, kp_error *err
     if (lifted) {
       const int64_t warps = (r.chunks + 63) / 64, x = 32 * (warps < 1 ? 1 : warps > 8 ? 8 : warps);
       const int64_t y = KP_TILE_THREADS / x;
-      gate_rows<T, W><<<kp_blocks(r.rows, y), dim3((unsigned)x, (unsigned)y), 0, stream>>>(
+      gate_rows<T, W><<<kp_blocks(r.rows, y * LIFT_ROWS), dim3((unsigned)x, (unsigned)y), 0, stream>>>(
           r, (T *)call->output[0], (float *)call->output[1], c);
       return;
     }
@@ -259,7 +274,13 @@ static void launch_backward(const kp_call *call, const kp_gate_rows &r, kp_gate_
     gate_backward<T, W, false><<<tile.grid, tile.block, 0, stream>>>(r, b);
     return;
   }
-  b.groups = groups_of(r.rows, r.width);
+  /* As many groups as run at a time, so that all blocks end together. */
+  int resident = 1;
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, gate_backward<T, W, true>,
+                                                (int)(tile.block.x * tile.block.y), 0);
+  const int64_t most = groups_of(r.rows, r.width);
+  b.groups = (int64_t)resident * kp_cuda_of(call)->processors / tile.grid.y * tile.block.y;
+  b.groups = b.groups < 1 ? 1 : b.groups > most ? most : b.groups;
   b.rows_a_thread = (r.rows + b.groups - 1) / b.groups;
   tile = kp_tile_of(b.groups, r.chunks, 1);
   gate_backward<T, W, true><<<tile.grid, tile.block, 0, stream>>>(r, b);

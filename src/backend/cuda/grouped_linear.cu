@@ -3,12 +3,13 @@
 
 static kp_status multiply(const kp_call *call, const kp_grouped *g, kp_error *error) {
   if (g->rows == 0 || g->experts == 0 || g->M == 0 || g->K == 0) return KP_OK;
-  return kp_grouped_half_fits(g) && kp_is_half(call) ? kp_grouped_half(call, g, error)
+  return kp_grouped_half_fits(g) && kp_is_half(call) ? kp_grouped_half(kp_cuda_of(call), g, error)
                                                      : kp_grouped_plain(call, g, error);
 }
 
-static int64_t pitch_or_zero(const kp_tensor *tensor) {
-  return tensor == NULL ? 0 : kp_pitch(tensor);
+/* From an expert's vector to the next one's in (E, M) or (E, M, 1). */
+static int64_t stride_of(const kp_tensor *tensor) {
+  return tensor == NULL ? 0 : kp_padded_count(tensor) / tensor->shape[0];
 }
 
 extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error) {
@@ -23,15 +24,16 @@ extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error
   g.a = call->input[0], g.b = call->input[2], g.c = call->output[0];
   g.a_pitch = kp_pitch(node->input[0]);
   g.b_pitch = kp_pitch(node->input[2]);
-  g.c_pitch = kp_pitch(node->output[0]);
+  g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
   g.expert_stride = g.M * g.b_pitch;
+  g.factor = 1;
   g.bias = kp_input_numbers(call, 3);
   g.time = kp_input_numbers(call, 4);
   g.time_weight = kp_input_numbers(call, 5);
   g.in = kp_input_numbers(call, 6);
   g.out = kp_input_numbers(call, 7);
-  g.bias_pitch = pitch_or_zero(node->input[3]);
-  g.time_weight_pitch = pitch_or_zero(node->input[5]);
+  g.bias_pitch = stride_of(node->input[3]);
+  g.time_weight_pitch = stride_of(node->input[5]);
   return multiply(call, &g, error);
 }
 
@@ -45,7 +47,7 @@ static kp_status time_gradient(const kp_call *call, kp_error *error) {
   t.M = kp_tensor_columns(node->input[0]);
   t.pitch = kp_pitch(node->input[0]);
   t.time_weight = kp_input_numbers(call, 3);
-  t.time_weight_pitch = pitch_or_zero(node->input[3]);
+  t.time_weight_pitch = stride_of(node->input[3]);
   t.in = kp_input_numbers(call, 4);
   t.out = kp_input_numbers(call, 5);
   t.result = kp_output_numbers(call, 1);
@@ -64,8 +66,9 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_input(const kp_call *call, 
   g.a = call->input[0], g.b = call->input[2], g.c = call->output[0];
   g.a_pitch = kp_pitch(node->input[0]);
   g.b_pitch = kp_pitch(node->input[2]);
-  g.c_pitch = kp_pitch(node->output[0]);
+  g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
   g.expert_stride = g.M * g.b_pitch;
+  g.factor = 1;
   g.in = kp_input_numbers(call, 4);
   g.out = kp_input_numbers(call, 5);
   KP_TRY(multiply(call, &g, error));
@@ -87,16 +90,16 @@ static kp_status weight_sums(const kp_call *call, kp_error *error) {
   s.rows = kp_tensor_rows(node->input[0]);
   s.M = kp_tensor_columns(node->input[0]);
   s.pitch = kp_pitch(node->input[0]);
-  s.y_pitch = pitch_or_zero(node->input[7]);
+  s.y_pitch = node->input[7] == NULL ? 0 : kp_pitch(node->input[7]);
   s.time = kp_input_numbers(call, 3);
   s.bias = kp_input_numbers(call, 4);
-  s.bias_pitch = pitch_or_zero(node->input[4]);
+  s.bias_pitch = stride_of(node->input[4]);
   s.in = kp_input_numbers(call, 5);
   s.out = kp_input_numbers(call, 6);
   s.bias_gradient = kp_output_numbers(call, 1);
-  s.bias_gradient_pitch = pitch_or_zero(node->output[1]);
+  s.bias_gradient_pitch = stride_of(node->output[1]);
   s.time_weight = kp_output_numbers(call, 2);
-  s.time_weight_pitch = pitch_or_zero(node->output[2]);
+  s.time_weight_pitch = stride_of(node->output[2]);
   s.in_gradient = kp_output_numbers(call, 3);
   s.out_gradient = kp_output_numbers(call, 4);
   if (s.rows == 0 || s.experts == 0) return KP_OK;
@@ -121,6 +124,7 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_weight(const kp_call *call,
     g.b_pitch = kp_pitch(node->input[2]);
     g.c_pitch = kp_pitch(node->output[0]);
     g.expert_stride = g.M * g.c_pitch;
+    g.factor = 1;
     g.in = kp_input_numbers(call, 5);
     g.out = kp_input_numbers(call, 6);
     KP_TRY(multiply(call, &g, error));

@@ -21,6 +21,8 @@ struct kp_grouped {
   const void *a, *b;
   void *c;
   int64_t a_pitch, b_pitch, c_pitch, expert_stride; /* from W, or gW, of an expert to the next one's */
+  int64_t c_columns;                                /* of y or gx that are written: zeros behind M or K */
+  float factor;                                     /* of all products */
   kp_numbers bias, time, time_weight, in, out;      /* (E, M), (R), (E, M), (E), (E); NULL: absent */
   int64_t bias_pitch, time_weight_pitch;
 };
@@ -43,7 +45,8 @@ __device__ static inline float kp_scale_of(kp_numbers scale, int expert) {
 
 /* The tiles of all experts are numbered one expert after the other.  All threads of the block call this; the
  * first tile of each expert, and the count of all, go to shared memory (E+1). */
-__device__ static inline void kp_number_tiles(const kp_grouped &g, int tile_rows, int tile_columns, int *first) {
+__device__ static inline void kp_number_tiles(const kp_grouped &g, int tile_rows, int tile_columns,
+                                              int *first) {
   const bool weight = g.kind == KP_GROUPED_WEIGHT;
   const int64_t width = g.kind == KP_GROUPED_FORWARD ? g.M : g.K;
   const int across = (int)((width + tile_columns - 1) / tile_columns);
@@ -90,7 +93,7 @@ static inline size_t kp_tile_numbers_bytes(int experts) {
 
 /* bfloat16 by the matrix units, where rows start at multiples of 16 bytes. */
 bool kp_grouped_half_fits(const kp_grouped *g);
-kp_status kp_grouped_half(const kp_call *call, const kp_grouped *g, kp_error *error);
+kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error);
 /* Anything, by float multiplications. */
 kp_status kp_grouped_plain(const kp_call *call, const kp_grouped *g, kp_error *error);
 

@@ -7,7 +7,8 @@
  *   depth-major (x, W):   row i, 64 of its depth          one panel of 128 rows
  *   row-major (gyᵀ, ...): depth d, 64 of its rows         two panels of 64 rows
  *
- * in which the 16-byte chunk c of row r stands at c xor (r mod 8): eight rows of one chunk touch all banks. */
+ * in which the 16-byte chunk c of row r stands at c xor (r mod 8): eight rows of one chunk touch all banks.
+ */
 #include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/grouped_linear_units.cuh"
 
@@ -33,8 +34,8 @@ template <int PENDING> __device__ static inline void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
 }
 
-/* An operand of one tile: element (i, d) is at[i · pitch + d], or at[d · pitch + i] where rows are contiguous.
- * Copies stop at `rows` and `depth`, both counted from the tile's origin. */
+/* An operand of one tile: element (i, d) is at[i · pitch + d], or at[d · pitch + i] where rows are
+ * contiguous. Copies stop at `rows` and `depth`, both counted from the tile's origin. */
 struct operand {
   const kp_half *at;
   int64_t pitch;
@@ -73,7 +74,7 @@ __device__ static inline int limit(int64_t count) {
   return (int)min(count, (int64_t)0x40000000);
 }
 
-/* Depths include padding, which is zero, where both operands have it. */
+/* Chunks of 8 elements are copied whole: with padding, which is zero in one of the operands. */
 template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, const int *first, int tile) {
   tile_work w;
   w.expert = kp_expert_of_tile(first, g.experts, tile);
@@ -85,15 +86,14 @@ template <int KIND> __device__ static tile_work work_of(const kp_grouped &g, con
   const kp_half *a = (const kp_half *)g.a + w.rows.first * g.a_pitch, *b = (const kp_half *)g.b;
   if (KIND != KP_GROUPED_WEIGHT) a += w.row * g.a_pitch, b += w.expert * g.expert_stride;
   if (KIND == KP_GROUPED_FORWARD) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.b_pitch};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.K};
+    w.b = {b + w.column * g.b_pitch, g.b_pitch, limit(g.M - w.column), (int)g.K};
   } else if (KIND == KP_GROUPED_INPUT) {
-    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.a_pitch};
-    w.b = {b + w.column, g.b_pitch, limit(g.b_pitch - w.column), (int)g.M};
+    w.a = {a, g.a_pitch, limit(w.rows.count - w.row), (int)g.M};
+    w.b = {b + w.column, g.b_pitch, limit(g.K - w.column), (int)g.M};
   } else {
-    w.a = {a + w.row, g.a_pitch, limit(g.a_pitch - w.row), limit(w.rows.count)};
-    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.b_pitch - w.column),
-           limit(w.rows.count)};
+    w.a = {a + w.row, g.a_pitch, limit(g.M - w.row), limit(w.rows.count)};
+    w.b = {b + w.rows.first * g.b_pitch + w.column, g.b_pitch, limit(g.K - w.column), limit(w.rows.count)};
   }
   return w;
 }
@@ -130,8 +130,8 @@ __device__ static inline void add_pairs(float *c, int64_t left, bool even, const
   }
 }
 
-__device__ static inline void add_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r, int run,
-                                      float scale) {
+__device__ static inline void add_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
+                                      int run, float scale) {
   const int64_t row = w.row + kp_run_row(run), column = w.column + kp_run_column();
   float *c = (float *)g.c + w.expert * g.expert_stride + row * g.c_pitch + column;
   const bool even = g.c_pitch % 2 == 0 && (uintptr_t)g.c % 8 == 0;
@@ -140,46 +140,84 @@ __device__ static inline void add_run(const kp_grouped &g, const tile_work &w, c
   add_pairs<KP_PAIRS / 2, KP_PAIRS / 2>(c, g.K - column, even, r, run, scale);
 }
 
-/* What is added to o a sum in a column of y. */
-__device__ static inline float term_of(const kp_grouped &g, int expert, int64_t column, float time, float out) {
-  float term = 0;
-  if (g.bias.at != NULL) term = out * g.bias[expert * g.bias_pitch + column];
-  if (g.time.at != NULL) term += time * g.time_weight[expert * g.time_weight_pitch + column];
-  return term;
+/* What is added to o a sum: for each column of the tile o b and o a time weight. */
+struct tile_terms {
+  float bias[TILE], time_weight[TILE];
+};
+
+__device__ static inline void load_terms(const kp_grouped &g, const tile_work &w, float scale, float out,
+                                         tile_terms *terms) {
+  const int64_t column = w.column + threadIdx.x;
+  if (threadIdx.x >= TILE) return;
+  const bool inside = column < g.M;
+  terms->bias[threadIdx.x] = inside && g.bias.at != NULL ? out * g.bias[w.expert * g.bias_pitch + column] : 0;
+  terms->time_weight[threadIdx.x] =
+      inside && g.time.at != NULL ? scale * g.time_weight[w.expert * g.time_weight_pitch + column] : 0;
 }
 
-/* y or gx, and zeros in their padding. */
+/* Where chunk `chunk` of 8 results of a row stands on its way out. */
+__device__ static inline int staged_place(int row, int chunk) {
+  return row * TILE + ((chunk ^ (row & 7)) << 3);
+}
+
+/* A run of y or gx, with zeros behind its last column, to shared memory. */
 template <int KIND>
-__device__ static inline void write_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
-                                        int run, float scale, float out) {
-  const int64_t row = w.row + kp_run_row(run), column = w.column + kp_run_column();
-  const int64_t width = KIND == KP_GROUPED_FORWARD ? g.M : g.K, at = w.rows.first + row;
-  const bool terms = KIND == KP_GROUPED_FORWARD && (g.bias.at != NULL || g.time.at != NULL);
-  kp_half *c = (kp_half *)g.c + at * g.c_pitch + column;
-  if (row >= w.rows.count) return;
-  const float time = KIND == KP_GROUPED_FORWARD && g.time.at != NULL ? scale * g.time[at] : 0;
+__device__ static inline void stage_run(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
+                                        int run, float scale, const tile_terms *terms, kp_half *staged) {
+  const int row = kp_run_row(run), column = kp_run_column();
+  const int64_t width = KIND == KP_GROUPED_FORWARD ? g.M : g.K, at = w.row + row;
+  const bool timed = KIND == KP_GROUPED_FORWARD && g.time.at != NULL && at < w.rows.count;
+  const float time = timed ? g.time[w.rows.first + at] : 0;
 #pragma unroll
   for (int i = 0; i < KP_PAIRS; i++) {
-    const int64_t here = column + 8 * i;
-    if (here >= g.c_pitch) continue;
-    float2 sum = kp_pair(r, run, i);
-    sum.x = here < width ? scale * sum.x : 0;
-    sum.y = here + 1 < width ? scale * sum.y : 0;
-    if (terms && here < width) sum.x += term_of(g, w.expert, here, time, out);
-    if (terms && here + 1 < width) sum.y += term_of(g, w.expert, here + 1, time, out);
-    *(__nv_bfloat162 *)(c + 8 * i) = __floats2bfloat162_rn(sum.x, sum.y);
+    const int here = column + 8 * i;
+    const float2 sum = kp_pair(r, run, i);
+    float2 y = make_float2(scale * sum.x, scale * sum.y);
+    if (KIND == KP_GROUPED_FORWARD) {
+      const float2 bias = *(const float2 *)&terms->bias[here];
+      const float2 weight = *(const float2 *)&terms->time_weight[here];
+      y.x += bias.x + time * weight.x;
+      y.y += bias.y + time * weight.y;
+    }
+    if (w.column + here >= width) y.x = 0;
+    if (w.column + here + 1 >= width) y.y = 0;
+    *(__nv_bfloat162 *)(staged + staged_place(row, here / 8) + here % 8) = __floats2bfloat162_rn(y.x, y.y);
   }
 }
 
-template <int KIND>
-__device__ static inline void write_tile(const kp_grouped &g, const tile_work &w, const kp_tile_results &r) {
-  const float in = kp_scale_of(g.in, w.expert), out = kp_scale_of(g.out, w.expert);
+/* The tile leaves shared memory by whole rows. */
+__device__ static inline void write_staged(const kp_grouped &g, const tile_work &w, const kp_half *staged) {
+  const bool whole = (uintptr_t)g.c % 16 == 0; /* rows start at multiples of 16 bytes then */
 #pragma unroll
-  for (int run = 0; run < KP_RUNS; run++)
-    if (KIND == KP_GROUPED_WEIGHT)
-      add_run(g, w, r, run, in * out);
+  for (int j = 0; j < TILE * TILE / 8 / THREADS; j++) {
+    const int i = threadIdx.x + j * THREADS, row = i / (TILE / 8), chunk = i % (TILE / 8);
+    const int64_t left = g.c_columns - w.column - chunk * 8;
+    if (w.row + row >= w.rows.count || left <= 0) continue;
+    const kp_half *from = staged + staged_place(row, chunk);
+    kp_half *to = (kp_half *)g.c + (w.rows.first + w.row + row) * g.c_pitch + w.column + chunk * 8;
+    if (whole && left >= 8)
+      *(uint4 *)to = *(const uint4 *)from;
     else
-      write_run<KIND>(g, w, r, run, in * out, out);
+      for (int k = 0; k < 8 && k < left; k++) to[k] = from[k];
+  }
+}
+
+/* ---- tiles' ends ---- */
+
+/* `staged` is memory of stages that are read no more, once all threads are here. */
+template <int KIND>
+__device__ static inline void write_tile(const kp_grouped &g, const tile_work &w, const kp_tile_results &r,
+                                         float scale, const tile_terms *terms, kp_half *staged) {
+  if (KIND == KP_GROUPED_WEIGHT) {
+#pragma unroll
+    for (int run = 0; run < KP_RUNS; run++) add_run(g, w, r, run, scale);
+    return;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int run = 0; run < KP_RUNS; run++) stage_run<KIND>(g, w, r, run, scale, terms, staged);
+  __syncthreads();
+  write_staged(g, w, staged);
 }
 
 /* ---- the pipeline ---- */
@@ -195,14 +233,17 @@ __device__ static inline void copy_stage(const tile_work &w, int step, uint32_t 
 template <int KIND> static __global__ void __launch_bounds__(THREADS, 2) grouped_kernel(kp_grouped g) {
   constexpr bool A_ROWS = KIND == KP_GROUPED_WEIGHT, B_ROWS = KIND != KP_GROUPED_FORWARD;
   extern __shared__ __align__(1024) char memory[];
-  int *first = (int *)(memory + STAGES * KP_STAGE_BYTES);
+  tile_terms *terms = (tile_terms *)(memory + STAGES * KP_STAGE_BYTES);
+  int *first = (int *)(terms + 1);
   const uint32_t ring = shared_address(memory);
   kp_number_tiles(g, TILE, TILE, first);
   for (int tile = blockIdx.x; tile < first[g.experts]; tile += gridDim.x) {
     const tile_work w = work_of<KIND>(g, first, tile);
-    const int steps = (max(w.a.depth, w.b.depth) + DEPTH - 1) / DEPTH;
+    const int steps = (w.a.depth + DEPTH - 1) / DEPTH;
+    const float out = kp_scale_of(g.out, w.expert), scale = g.factor * kp_scale_of(g.in, w.expert) * out;
     kp_tile_results r = {};
-    __syncthreads(); /* the last tile's stages are read */
+    __syncthreads(); /* the last tile's memory is read */
+    if (KIND == KP_GROUPED_FORWARD) load_terms(g, w, scale, out, terms);
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
       if (s < steps) copy_stage<A_ROWS, B_ROWS>(w, s, ring);
@@ -217,32 +258,31 @@ template <int KIND> static __global__ void __launch_bounds__(THREADS, 2) grouped
       commit_copies();
       kp_finish_stage(r);
     }
-    write_tile<KIND>(g, w, r);
+    write_tile<KIND>(g, w, r, scale, terms, (kp_half *)memory);
   }
 }
 
 bool kp_grouped_half_fits(const kp_grouped *g) {
   const bool weight = g->kind == KP_GROUPED_WEIGHT;
   return g->a_pitch % 8 == 0 && g->b_pitch % 8 == 0 && (weight || g->c_pitch % 8 == 0) &&
-         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0;
+         ((uintptr_t)g->a | (uintptr_t)g->b) % 16 == 0 && (uintptr_t)g->c % 4 == 0;
 }
 
-template <int KIND> static kp_status launch(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  const kp_cuda *cuda = kp_cuda_of(call);
-  const int bytes = STAGES * KP_STAGE_BYTES + (int)kp_tile_numbers_bytes(g->experts);
+template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  const int bytes = STAGES * KP_STAGE_BYTES + (int)(sizeof(tile_terms) + kp_tile_numbers_bytes(g->experts));
   KP_TRY(kp_cuda_check(
       cudaFuncSetAttribute(grouped_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
       "shared memory for experts", error));
   const int64_t width = KIND == KP_GROUPED_FORWARD ? g->M : g->K;
-  const int64_t down = KIND == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE)
-                                                 : g->experts + g->rows / TILE;
+  const int64_t down =
+      KIND == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE) : g->experts + g->rows / TILE;
   const int blocks = kp_blocks(down * ((width + TILE - 1) / TILE), 1, 2 * cuda->processors);
   grouped_kernel<KIND><<<blocks, THREADS, bytes, cuda->stream>>>(*g);
-  return kp_launched(call, error);
+  return kp_cuda_check(cudaGetLastError(), "a product of experts", error);
 }
 
-kp_status kp_grouped_half(const kp_call *call, const kp_grouped *g, kp_error *error) {
-  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(call, g, error);
-  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(call, g, error);
-  return launch<KP_GROUPED_WEIGHT>(call, g, error);
+kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(cuda, g, error);
+  if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(cuda, g, error);
+  return launch<KP_GROUPED_WEIGHT>(cuda, g, error);
 }

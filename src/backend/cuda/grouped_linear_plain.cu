@@ -1,6 +1,6 @@
-/* Products of experts by float multiplications: for float32, and for rows that do not start at multiples of 16
- * bytes.  Bound by the multiplications, 2 R M K of them: a thread computes 4 by 4 results of a 64 by 64 tile
- * from shared memory. */
+/* Products of experts by float multiplications: for float32, and for rows that do not start at multiples of
+ * 16 bytes.  Bound by the multiplications, 2 R M K of them: a thread computes 4 by 4 results of a 64 by 64
+ * tile from shared memory. */
 #include "backend/cuda/grouped_linear.cuh"
 
 enum { TILE = 64, DEPTH = 16, THREADS = 256, PITCH = TILE + 4 };
@@ -28,7 +28,8 @@ template <typename T> struct tile_work {
   kp_expert_rows rows;
 };
 
-template <typename T> __device__ static tile_work<T> work_of(const kp_grouped &g, const int *first, int tile) {
+template <typename T>
+__device__ static tile_work<T> work_of(const kp_grouped &g, const int *first, int tile) {
   tile_work<T> w;
   w.expert = kp_expert_of_tile(first, g.experts, tile);
   w.rows = kp_rows_of_expert(g.offsets, w.expert, g.rows);
@@ -55,16 +56,16 @@ __device__ static void write_result(const kp_grouped &g, const tile_work<T> &w, 
                                     float sum, float in, float out) {
   if (g.kind == KP_GROUPED_WEIGHT) {
     if (row < g.M && column < g.K)
-      ((float *)g.c)[w.expert * g.expert_stride + row * g.c_pitch + column] += in * out * sum;
+      ((float *)g.c)[w.expert * g.expert_stride + row * g.c_pitch + column] += g.factor * in * out * sum;
     return;
   }
-  if (row >= w.rows.count || column >= g.c_pitch) return;
+  if (row >= w.rows.count || column >= g.c_columns) return;
   const int64_t width = g.kind == KP_GROUPED_FORWARD ? g.M : g.K, at = w.rows.first + row;
   float result = 0;
-  if (column < width && g.kind == KP_GROUPED_INPUT) result = in * out * sum;
+  if (column < width && g.kind == KP_GROUPED_INPUT) result = g.factor * in * out * sum;
   if (column < width && g.kind == KP_GROUPED_FORWARD) {
     if (g.time.at != NULL) sum += g.time[at] * g.time_weight[w.expert * g.time_weight_pitch + column];
-    result = out * (in * sum + (g.bias.at == NULL ? 0 : g.bias[w.expert * g.bias_pitch + column]));
+    result = out * (g.factor * in * sum + (g.bias.at == NULL ? 0 : g.bias[w.expert * g.bias_pitch + column]));
   }
   ((T *)g.c)[at * g.c_pitch + column] = kp_from_float<T>(result);
 }
@@ -92,8 +93,7 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) grouped_
       __syncthreads();
     }
     for (int i = 0; i < 4; i++)
-      for (int j = 0; j < 4; j++)
-        write_result<T>(g, w, w.row + y + i, w.column + x + j, sum[i][j], in, out);
+      for (int j = 0; j < 4; j++) write_result<T>(g, w, w.row + y + i, w.column + x + j, sum[i][j], in, out);
   }
 }
 
@@ -101,8 +101,8 @@ kp_status kp_grouped_plain(const kp_call *call, const kp_grouped *g, kp_error *e
   const kp_cuda *cuda = kp_cuda_of(call);
   const size_t bytes = kp_tile_numbers_bytes(g->experts);
   const int64_t width = g->kind == KP_GROUPED_FORWARD ? g->M : g->K;
-  const int64_t down = g->kind == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE)
-                                                    : g->experts + g->rows / TILE;
+  const int64_t down =
+      g->kind == KP_GROUPED_WEIGHT ? g->experts * ((g->M + TILE - 1) / TILE) : g->experts + g->rows / TILE;
   const int blocks = kp_blocks(down * ((width + TILE - 1) / TILE), 1, 6 * cuda->processors);
   if (kp_is_half(call))
     grouped_kernel<kp_half><<<blocks, THREADS, bytes, cuda->stream>>>(*g);

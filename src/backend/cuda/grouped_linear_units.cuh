@@ -1,5 +1,5 @@
-/* What the matrix units do with one stage of operands in shared memory: a tile of 128 by 128 results of a block
- * of 256 threads, 64 deep.  grouped_linear_half.cu tells how a stage is laid out.
+/* What the matrix units do with one stage of operands in shared memory: a tile of 128 by 128 results of a
+ * block of 256 threads, 64 deep.  grouped_linear_half.cu tells how a stage is laid out.
  *
  * On Hopper (sm_90a) two groups of four warps have 64 rows each and read both operands from shared memory;
  * elsewhere eight warps have 64 by 32 results and read fragments into registers first. */
@@ -62,22 +62,16 @@ __device__ static inline void kp_multiply_64_128_16(float *c, uint64_t a, uint64
                "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
                "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
                "%64, %65, 1, 1, 1, %66, %67;\n"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]),
-                 "+f"(c[4]), "+f"(c[5]), "+f"(c[6]), "+f"(c[7]),
-                 "+f"(c[8]), "+f"(c[9]), "+f"(c[10]), "+f"(c[11]),
-                 "+f"(c[12]), "+f"(c[13]), "+f"(c[14]), "+f"(c[15]),
-                 "+f"(c[16]), "+f"(c[17]), "+f"(c[18]), "+f"(c[19]),
-                 "+f"(c[20]), "+f"(c[21]), "+f"(c[22]), "+f"(c[23]),
-                 "+f"(c[24]), "+f"(c[25]), "+f"(c[26]), "+f"(c[27]),
-                 "+f"(c[28]), "+f"(c[29]), "+f"(c[30]), "+f"(c[31]),
-                 "+f"(c[32]), "+f"(c[33]), "+f"(c[34]), "+f"(c[35]),
-                 "+f"(c[36]), "+f"(c[37]), "+f"(c[38]), "+f"(c[39]),
-                 "+f"(c[40]), "+f"(c[41]), "+f"(c[42]), "+f"(c[43]),
-                 "+f"(c[44]), "+f"(c[45]), "+f"(c[46]), "+f"(c[47]),
-                 "+f"(c[48]), "+f"(c[49]), "+f"(c[50]), "+f"(c[51]),
-                 "+f"(c[52]), "+f"(c[53]), "+f"(c[54]), "+f"(c[55]),
-                 "+f"(c[56]), "+f"(c[57]), "+f"(c[58]), "+f"(c[59]),
-                 "+f"(c[60]), "+f"(c[61]), "+f"(c[62]), "+f"(c[63])
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]), "+f"(c[4]), "+f"(c[5]), "+f"(c[6]),
+                 "+f"(c[7]), "+f"(c[8]), "+f"(c[9]), "+f"(c[10]), "+f"(c[11]), "+f"(c[12]), "+f"(c[13]),
+                 "+f"(c[14]), "+f"(c[15]), "+f"(c[16]), "+f"(c[17]), "+f"(c[18]), "+f"(c[19]), "+f"(c[20]),
+                 "+f"(c[21]), "+f"(c[22]), "+f"(c[23]), "+f"(c[24]), "+f"(c[25]), "+f"(c[26]), "+f"(c[27]),
+                 "+f"(c[28]), "+f"(c[29]), "+f"(c[30]), "+f"(c[31]), "+f"(c[32]), "+f"(c[33]), "+f"(c[34]),
+                 "+f"(c[35]), "+f"(c[36]), "+f"(c[37]), "+f"(c[38]), "+f"(c[39]), "+f"(c[40]), "+f"(c[41]),
+                 "+f"(c[42]), "+f"(c[43]), "+f"(c[44]), "+f"(c[45]), "+f"(c[46]), "+f"(c[47]), "+f"(c[48]),
+                 "+f"(c[49]), "+f"(c[50]), "+f"(c[51]), "+f"(c[52]), "+f"(c[53]), "+f"(c[54]), "+f"(c[55]),
+                 "+f"(c[56]), "+f"(c[57]), "+f"(c[58]), "+f"(c[59]), "+f"(c[60]), "+f"(c[61]), "+f"(c[62]),
+                 "+f"(c[63])
                : "l"(a), "l"(b), "n"(A_ROWS), "n"(B_ROWS));
 }
 
@@ -132,11 +126,10 @@ template <bool TRANSPOSED> __device__ static inline void kp_load_fragments(uint3
 }
 
 __device__ static inline void kp_multiply_16_8_16(float *c, const uint32_t *a, const uint32_t *b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+               "{%0,%1,%2,%3};\n"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 /* 16 rows from `row` on by 16 of the depth: four matrices of 8 by 8, in the order that A or B wants. */
@@ -148,8 +141,8 @@ __device__ static inline void kp_load_16_16(uint32_t *r, uint32_t operand, int r
     const int chunk = row / 8 + row_half, d = step * 16 + depth_half * 8 + lane % 8;
     kp_load_fragments<true>(r, operand + chunk / 8 * KP_PANEL_BYTES + kp_chunk_place(d, chunk % 8));
   } else {
-    kp_load_fragments<false>(
-        r, operand + kp_chunk_place(row + row_half * 8 + lane % 8, step * 2 + depth_half));
+    kp_load_fragments<false>(r,
+                             operand + kp_chunk_place(row + row_half * 8 + lane % 8, step * 2 + depth_half));
   }
 }
 
@@ -171,10 +164,8 @@ __device__ static inline void kp_multiply_stage(kp_tile_results &r, uint32_t sta
   }
 }
 
-__device__ static inline void kp_finish_stage(kp_tile_results &) {
-}
-__device__ static inline void kp_show_units() {
-}
+__device__ static inline void kp_finish_stage(kp_tile_results &) {}
+__device__ static inline void kp_show_units() {}
 
 #endif
 #endif

@@ -15,8 +15,8 @@ struct laying {
 
 enum { LAID_ROWS = 32 };
 
-/* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns of
- * LAID_ROWS rows and reads their weights once. */
+/* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns
+ * of LAID_ROWS rows and reads their weights once. */
 template <typename T, int V> static __global__ void lay_kernel(T *y, laying l) {
   const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
   const int64_t first = (int64_t)blockIdx.y * LAID_ROWS;
@@ -112,7 +112,8 @@ static kp_grouped one_expert(const kp_call *call, const kp_few_rows *f) {
   g.experts = 1;
   g.rows = f->rows, g.M = f->columns, g.K = call->node->input[1]->shape[1];
   g.a = f->x, g.b = f->w, g.c = f->y;
-  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = f->y_pitch;
+  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = g.c_columns = f->y_pitch;
+  g.factor = 1;
   g.bias = f->terms.bias;
   g.time = f->terms.time;
   g.time_weight = f->terms.time_weight;
@@ -134,7 +135,7 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   const kp_grouped one = one_expert(call, &f);
   if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
-    return kp_grouped_half(call, &one, error);
+    return kp_grouped_half(kp_cuda_of(call), &one, error);
   const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
   const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
   if (f.terms.groups == 0)

@@ -32,6 +32,20 @@ struct kp_few_rows {
 bool kp_few_rows_fit(const kp_few_rows *few);
 kp_status kp_linear_few(const kp_call *call, const kp_few_rows *few, kp_error *error);
 
+/* V columns of a row: as they stand in memory until they are used, which takes fewer registers. */
+template <typename T, int V> struct alignas(V * sizeof(T)) kp_columns { T value[V]; };
+
+template <typename T, int V>
+__device__ static inline kp_columns<T, V> kp_read_columns(const T *at, bool inside) {
+  kp_columns<T, V> read = {};
+  if (!inside) return read;
+  if constexpr (V * sizeof(T) == sizeof(uint4))
+    *(uint4 *)&read = __ldg((const uint4 *)at);
+  else
+    read.value[0] = *at;
+  return read;
+}
+
 /* Sums over rows and columns of gy (N, M); results that are not wanted are NULL.
  *   bias (M)            += Σ_n gy
  *   time_weight (M, G)  += Σ_n gy · time

@@ -119,22 +119,102 @@ static void *row_at(const kp_call *call, const kp_tensor *tensor, void *at, int6
   return (char *)at + first * kp_pitch(tensor) * real_size(call);
 }
 
+/* Entries of the vocabulary that a product takes at once.  One that is no multiple of 8 makes products
+ * several times slower, so that what is left of it, up to 7 entries, gets products of its own. */
+struct entry_range {
+  int64_t first, count;
+};
+
+static int ranges_of(int64_t vocabulary, entry_range ranges[2]) {
+  enum { SMALL = 1024 };
+  const int64_t whole = vocabulary / KP_CUDA_ROW_MULTIPLE * KP_CUDA_ROW_MULTIPLE;
+  ranges[0] = {0, vocabulary};
+  if (vocabulary < SMALL || whole == vocabulary) return 1;
+  ranges[0].count = whole;
+  ranges[1] = {whole, vocabulary - whole};
+  return 2;
+}
+
+/* Column `v` of the chunk's logits. */
+static char *logits_at(const kp_call *call, const chunk_plan &p, int64_t v) {
+  return scratch_at(call, p.logits) + v * real_size(call);
+}
+
 /* The chunk's products x Wᵀ.  The padding of both is zero: products over it are aligned and add nothing. */
 static kp_status multiply_chunk(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                                 kp_error *error) {
   const kp_tensor *x = call->node->input[0], *weight = call->node->input[1];
-  kp_product product = {};
-  product.m = r.rows, product.n = p.vocabulary;
-  product.k = kp_pitch(x) == kp_pitch(weight) ? kp_pitch(x) : kp_tensor_columns(x);
-  product.a = row_at(call, x, call->input[0], r.first), product.lda = kp_pitch(x);
-  product.b = call->input[1], product.ldb = kp_pitch(weight), product.b_transposed = true;
-  product.c = scratch_at(call, p.logits), product.ldc = p.pitch;
-  product.type = product.result = real_type(call);
-  product.alpha = 1;
-  return kp_multiply(kp_cuda_of(call), &product, error);
+  entry_range range[2];
+  const int ranges = ranges_of(p.vocabulary, range);
+  for (int i = 0; i < ranges; i++) {
+    kp_product product = {};
+    product.m = r.rows, product.n = range[i].count;
+    product.k = kp_pitch(x) == kp_pitch(weight) ? kp_pitch(x) : kp_tensor_columns(x);
+    product.a = row_at(call, x, call->input[0], r.first), product.lda = kp_pitch(x);
+    product.b = row_at(call, weight, call->input[1], range[i].first), product.ldb = kp_pitch(weight);
+    product.b_transposed = true;
+    product.c = logits_at(call, p, range[i].first), product.ldc = p.pitch;
+    product.type = product.result = real_type(call);
+    product.alpha = 1;
+    KP_TRY(kp_multiply(kp_cuda_of(call), &product, error));
+  }
+  return KP_OK;
 }
 
 /* ---- forward ---- */
+
+enum { LOSS_THREADS = 256, LOSS_ROWS = 4 };
+
+/* With a time or a scale: a block takes four rows, so that what belongs to the columns is read once for them;
+ * they come from the cache at twice to four times the bytes of a row. */
+template <typename T>
+static __global__ void __launch_bounds__(LOSS_THREADS)
+    scaled_loss_kernel(const T *products, kp_loss_rows r, kp_scaled_head head) {
+  constexpr int SIZE = kp_pack<T>::size;
+  __shared__ kp_exponentials parts[LOSS_ROWS][LOSS_THREADS / 32];
+  const int64_t first = (int64_t)blockIdx.x * LOSS_ROWS, packs = r.pitch / SIZE;
+  const int count = r.rows - first < LOSS_ROWS ? (int)(r.rows - first) : LOSS_ROWS;
+  kp_exponentials e[LOSS_ROWS];
+  float time[LOSS_ROWS];
+#pragma unroll
+  for (int k = 0; k < LOSS_ROWS; k++) {
+    e[k] = {-FLT_MAX, 0};
+    time[k] = k < count ? head.time_of(r.first + first + k) : 0;
+  }
+  for (int64_t i = threadIdx.x; i < packs; i += LOSS_THREADS) {
+    kp_pack<T> pack[LOSS_ROWS];
+    float scale[SIZE], weight[SIZE];
+#pragma unroll
+    for (int k = 0; k < LOSS_ROWS; k++)
+      if (k < count) pack[k] = kp_load(products + (first + k) * r.pitch + i * SIZE);
+#pragma unroll
+    for (int j = 0; j < SIZE; j++) {
+      const bool inside = i * SIZE + j < r.columns;
+      scale[j] = inside ? head.scale_of(i * SIZE + j) : 0;
+      weight[j] = inside ? head.weight_of(i * SIZE + j) : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < LOSS_ROWS; k++) {
+      float x[SIZE];
+#pragma unroll
+      for (int j = 0; j < SIZE; j++)
+        x[j] = i * SIZE + j < r.columns ? scale[j] * (kp_to_float(pack[k].value[j]) + time[k] * weight[j])
+                                        : -INFINITY;
+      if (k < count) kp_take_exponentials<T>(&e[k], x);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < LOSS_ROWS; k++) {
+    const kp_exponentials all = kp_warp_exponentials(e[k]);
+    if (threadIdx.x % 32 == 0) parts[k][threadIdx.x / 32] = all;
+  }
+  __syncthreads();
+  if (threadIdx.x >= count) return;
+  const int64_t n = first + threadIdx.x;
+  kp_exponentials all = parts[threadIdx.x][0];
+  for (int w = 1; w < LOSS_THREADS / 32; w++) all = kp_merge_exponentials(all, parts[threadIdx.x][w]);
+  kp_leave_loss(r, n, all, head, products + n * r.pitch);
+}
 
 template <typename T>
 static void losses_of_chunk(cudaStream_t stream, const void *logits, const kp_loss_rows &r,
@@ -142,7 +222,8 @@ static void losses_of_chunk(cudaStream_t stream, const void *logits, const kp_lo
   if (is_plain(head))
     kp_row_losses<T>(stream, logits, r, kp_plain_head{});
   else
-    kp_row_losses<T>(stream, logits, r, head);
+    scaled_loss_kernel<T>
+        <<<kp_blocks(r.rows, LOSS_ROWS), LOSS_THREADS, 0, stream>>>((const T *)logits, r, head);
 }
 
 extern "C" kp_status kp_cuda_linear_cross_entropy(const kp_call *call, kp_error *error) {
@@ -321,32 +402,43 @@ static void add_small_gradients(const kp_call *call, const chunk_plan &p, const 
 static kp_status multiply_to_x(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                                kp_error *error) {
   const kp_tensor *weight = call->node->input[1], *gx = call->node->output[0];
-  if (call->output[0] == NULL) return KP_OK;
-  kp_product product = {};
-  product.m = r.rows, product.n = kp_pitch(gx), product.k = p.vocabulary;
-  product.a = scratch_at(call, p.logits), product.lda = p.pitch;
-  product.b = call->input[1], product.ldb = kp_pitch(weight);
-  product.c = row_at(call, gx, call->output[0], r.first), product.ldc = kp_pitch(gx);
-  product.type = product.result = real_type(call);
-  product.alpha = 1;
-  return kp_multiply(kp_cuda_of(call), &product, error);
+  entry_range range[2];
+  const int ranges = call->output[0] == NULL ? 0 : ranges_of(p.vocabulary, range);
+  for (int i = 0; i < ranges; i++) {
+    kp_product product = {};
+    product.m = r.rows, product.n = kp_pitch(gx), product.k = range[i].count;
+    product.a = logits_at(call, p, range[i].first), product.lda = p.pitch;
+    product.b = row_at(call, weight, call->input[1], range[i].first), product.ldb = kp_pitch(weight);
+    product.c = row_at(call, gx, call->output[0], r.first), product.ldc = kp_pitch(gx);
+    product.type = product.result = real_type(call);
+    product.alpha = 1, product.beta = (float)i;
+    KP_TRY(kp_multiply(kp_cuda_of(call), &product, error));
+  }
+  return KP_OK;
 }
 
 /* gW += Gᵀ x of the chunk's rows. */
 static kp_status multiply_to_weight(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                                     kp_error *error) {
   const kp_tensor *x = call->node->input[0], *g = call->node->output[2];
-  if (call->output[2] == NULL) return KP_OK;
-  kp_product product = {};
-  product.m = p.vocabulary, product.k = r.rows;
-  product.n = kp_pitch(x) == kp_pitch(g) ? kp_pitch(g) : kp_tensor_columns(g);
-  product.a = scratch_at(call, p.logits), product.lda = p.pitch, product.a_transposed = true;
-  product.b = row_at(call, x, call->input[0], r.first), product.ldb = kp_pitch(x);
-  product.c = call->output[2], product.ldc = kp_pitch(g);
-  product.type = real_type(call);
-  product.result = kp_tensor_is_half(call, g) ? CUDA_R_16BF : CUDA_R_32F;
-  product.alpha = product.beta = 1;
-  return kp_multiply(kp_cuda_of(call), &product, error);
+  const bool half = kp_tensor_is_half(call, g);
+  entry_range range[2];
+  const int ranges = call->output[2] == NULL ? 0 : ranges_of(p.vocabulary, range);
+  for (int i = 0; i < ranges; i++) {
+    kp_product product = {};
+    product.m = range[i].count, product.k = r.rows;
+    product.n = kp_pitch(x) == kp_pitch(g) ? kp_pitch(g) : kp_tensor_columns(g);
+    product.a = logits_at(call, p, range[i].first), product.lda = p.pitch, product.a_transposed = true;
+    product.b = row_at(call, x, call->input[0], r.first), product.ldb = kp_pitch(x);
+    product.c =
+        (char *)call->output[2] + range[i].first * kp_pitch(g) * (half ? sizeof(kp_half) : sizeof(float));
+    product.ldc = kp_pitch(g);
+    product.type = real_type(call);
+    product.result = half ? CUDA_R_16BF : CUDA_R_32F;
+    product.alpha = product.beta = 1;
+    KP_TRY(kp_multiply(kp_cuda_of(call), &product, error));
+  }
+  return KP_OK;
 }
 
 static gradient_parts parts_of(const kp_call *call, const chunk_plan &p) {

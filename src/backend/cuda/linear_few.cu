@@ -6,7 +6,7 @@
  * of x, and gives them to the units as if they were the columns that it should hold. */
 #include "backend/cuda/linear.cuh"
 
-enum { TILE_OUTPUTS = 16, STEP = 64, WARPS = 8 };
+enum { TILE_OUTPUTS = 16, STEP = 64, WARPS = 8, MOST_WARPS = 16 };
 
 bool kp_few_rows_fit(const kp_few_rows *f) {
   return f->rows <= KP_FEW_ROWS && f->depth % 8 == 0 && f->x_pitch % 8 == 0 && f->w_pitch % 8 == 0 &&
@@ -19,11 +19,10 @@ __device__ static inline uint4 read_16(const void *at, bool inside) {
 
 __device__ static inline void multiply_16(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                           uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+               "{%0,%1,%2,%3};\n"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 /* Writes y and its padding: `outputs` columns from `first` on, of sums in shared memory (n, outputs). */
@@ -37,12 +36,12 @@ __device__ static void finish(const kp_few_rows &f, int64_t column, int row, flo
 }
 
 /* A block computes `outputs` (4, 8 or 16) columns of y; its warps share the depth. */
-static __global__ void __launch_bounds__(32 * WARPS) few_half_kernel(kp_few_rows f, int outputs) {
-  __shared__ float sums[WARPS][TILE_OUTPUTS][KP_FEW_ROWS];
+static __global__ void __launch_bounds__(32 * MOST_WARPS) few_half_kernel(kp_few_rows f, int outputs) {
+  __shared__ float sums[MOST_WARPS][TILE_OUTPUTS][KP_FEW_ROWS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int row = lane / 4, part = lane % 4 * 8;
   const int64_t first = (int64_t)blockIdx.x * outputs;
-  const bool low = row < outputs && first + row < f.columns, high = outputs > 8 && first + row + 8 < f.columns;
+  const bool low = row < outputs && first + row<f.columns, high = outputs> 8 && first + row + 8 < f.columns;
   const bool present = row < f.rows;
   const kp_half *w = (const kp_half *)f.w + (first + row) * f.w_pitch + part;
   const kp_half *w_high = w + 8 * f.w_pitch, *x = (const kp_half *)f.x + row * f.x_pitch + part;
@@ -106,6 +105,7 @@ kp_status kp_linear_few(const kp_call *call, const kp_few_rows *f, kp_error *err
   while (outputs > 4 && f->y_pitch / outputs < 2 * cuda->processors) outputs /= 2;
   while (warps > 1 && warps * STEP > f->depth) warps /= 2;
   if (outputs == TILE_OUTPUTS && warps == WARPS && f->depth < 4 * WARPS * STEP) warps /= 2;
+  if (outputs < TILE_OUTPUTS && f->depth >= 2 * MOST_WARPS * STEP) warps = MOST_WARPS;
   few_half_kernel<<<kp_blocks(f->y_pitch, outputs), 32 * warps, 0, cuda->stream>>>(*f, outputs);
   return kp_launched(call, error);
 }

@@ -34,20 +34,6 @@ struct pass {
   float *bias, *weight, *time_sums; /* (chunks, M), (chunks, M), (N, tiles); NULL: not wanted */
 };
 
-template <typename T, int V> __device__ static void load_columns(const T *at, bool inside, float *to) {
-  if constexpr (V > 1) {
-    if (inside) {
-      const kp_pack<T> pack = kp_load(at);
-      for (int i = 0; i < V; i++) to[i] = kp_to_float(pack.value[i]);
-      return;
-    }
-  } else if (inside) {
-    to[0] = kp_to_float(*at);
-    return;
-  }
-  for (int i = 0; i < V; i++) to[i] = 0;
-}
-
 /* The sums of the block's warps, in their order, to a row of partial sums. */
 template <int V>
 __device__ static void sum_warps(const float *sum, float *to, int64_t first, int64_t columns, float *shared) {
@@ -63,54 +49,68 @@ __device__ static void sum_warps(const float *sum, float *to, int64_t first, int
   __syncthreads();
 }
 
-template <typename T, int V> static __global__ void sums_kernel(const T *gy, pass p) {
+/* What these columns have of <gy, time weight>, for the rows of a warp. */
+__device__ static inline void write_dots(const pass &p, int64_t row, int64_t last, const float *dot) {
+#pragma unroll
+  for (int u = 0; u < UNROLL; u++) {
+    const float sum = kp_warp_sum(dot[u]);
+    const int64_t r = row + u * WARPS;
+    if (threadIdx.x == 0 && r < last) p.time_sums[r * p.tiles + blockIdx.x] = sum;
+  }
+}
+
+/* TIMED: with times; otherwise the plain sums alone. */
+template <typename T, int V, bool TIMED>
+static __global__ void __launch_bounds__(32 * WARPS, TIMED ? 2 : 4) sums_kernel(const T *gy, pass p) {
   __shared__ float shared[WARPS * V * 32];
   const int lane = threadIdx.x, warp = threadIdx.y;
   const int64_t first_column = (int64_t)blockIdx.x * 32 * V, column = first_column + lane * V;
   const int64_t first = blockIdx.y * p.chunk, last = first + p.chunk < p.rows ? first + p.chunk : p.rows;
-  const bool inside = column < p.columns, timed = p.weight != NULL, dotted = p.time_sums != NULL;
+  const bool inside = column < p.columns, dotted = TIMED && p.time_sums != NULL;
   float plain[V] = {}, with_time[V] = {}, weight[V] = {};
-  for (int i = 0; i < V && dotted; i++)
-    weight[i] = column + i < p.columns ? p.time_weight[(column + i) * p.weight_pitch] : 0;
+  if constexpr (TIMED)
+    for (int i = 0; i < V && dotted; i++)
+      weight[i] = column + i < p.columns ? p.time_weight[(column + i) * p.weight_pitch] : 0;
   for (int64_t row = first + warp; row < last; row += WARPS * UNROLL) {
-    float g[UNROLL][V], dot[UNROLL] = {};
+    kp_columns<T, V> g[UNROLL];
+    float time[UNROLL] = {}, dot[UNROLL] = {};
+#pragma unroll
+    for (int u = 0; u < UNROLL; u++) {
+      const int64_t r = row + u * WARPS;
+      g[u] = kp_read_columns<T, V>(gy + r * p.pitch + column, inside && r < last);
+      if (TIMED && r < last) time[u] = p.time[r * p.time_pitch];
+    }
 #pragma unroll
     for (int u = 0; u < UNROLL; u++)
-      load_columns<T, V>(gy + (row + u * WARPS) * p.pitch + column, inside && row + u * WARPS < last, g[u]);
 #pragma unroll
-    for (int u = 0; u < UNROLL; u++) {
-      const int64_t r = row + u * WARPS;
-      const float time = timed && r < last ? p.time[r * p.time_pitch] : 0;
       for (int i = 0; i < V; i++) {
-        plain[i] += g[u][i];
-        if (timed) with_time[i] += g[u][i] * time;
-        if (dotted) dot[u] += g[u][i] * weight[i];
+        const float value = kp_to_float(g[u].value[i]);
+        plain[i] += value;
+        if (TIMED) with_time[i] += value * time[u];
+        if (TIMED) dot[u] += value * weight[i];
       }
-    }
-    if (!dotted) continue;
-#pragma unroll
-    for (int u = 0; u < UNROLL; u++) {
-      const float sum = kp_warp_sum(dot[u]);
-      const int64_t r = row + u * WARPS;
-      if (lane == 0 && r < last) p.time_sums[r * p.tiles + blockIdx.x] = sum;
-    }
+    if (dotted) write_dots(p, row, last, dot);
   }
   const int64_t place = blockIdx.y * p.columns;
   if (p.bias != NULL) sum_warps<V>(plain, p.bias + place, first_column, p.columns, shared);
-  if (timed) sum_warps<V>(with_time, p.weight + place, first_column, p.columns, shared);
+  if (TIMED && p.weight != NULL) sum_warps<V>(with_time, p.weight + place, first_column, p.columns, shared);
 }
 
-/* to[column · pitch] += Σ over chunks: 32 columns a block, whose WARPS slices of chunks are added in order. */
-static __global__ void add_chunks(const float *sums, int64_t chunks, int64_t columns, kp_results to,
-                                  int64_t pitch) {
+/* What the sums of chunks and tiles are added to. */
+struct ends {
+  kp_results bias, weight, time;
+  int64_t weight_pitch, time_pitch, group, chunks;
+};
+
+/* 32 columns a block, whose WARPS slices of chunks are added in order. */
+__device__ static void add_chunks(const float *sums, int64_t chunks, int64_t columns, int64_t first,
+                                  kp_results to, int64_t pitch) {
   __shared__ float shared[WARPS][32];
   const int lane = threadIdx.x, slice = threadIdx.y;
-  const int64_t column = (int64_t)blockIdx.x * 32 + lane;
+  const int64_t column = first + lane;
   float sum = 0;
-  if (column < columns) {
 #pragma unroll 4
-    for (int64_t c = slice; c < chunks; c += WARPS) sum += sums[c * columns + column];
-  }
+  for (int64_t c = slice; c < chunks && column < columns; c += WARPS) sum += sums[c * columns + column];
   shared[slice][lane] = sum;
   __syncthreads();
   if (slice > 0 || column >= columns) return;
@@ -118,19 +118,29 @@ static __global__ void add_chunks(const float *sums, int64_t chunks, int64_t col
   to.add(column * pitch, sum);
 }
 
-static __global__ void add_tiles(const float *sums, int64_t rows, int64_t tiles, kp_results to,
-                                 int64_t pitch, int64_t group) {
-  const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (row >= rows) return;
+/* Row 0 of the grid adds the bias, row 1 the weight of the times, row 2 sets the gradients of the times. */
+static __global__ void end_kernel(pass p, ends e) {
+  const int64_t first = (int64_t)blockIdx.x * 32;
+  if (blockIdx.y == 0 && p.bias != NULL && first < p.columns)
+    add_chunks(p.bias, e.chunks, p.columns, first, e.bias, 1);
+  if (blockIdx.y == 1 && p.weight != NULL && first < p.columns)
+    add_chunks(p.weight, e.chunks, p.columns, first, e.weight, e.weight_pitch);
+  if (blockIdx.y < 2 || p.time_sums == NULL) return;
+  const int64_t row = (int64_t)blockIdx.x * 32 * WARPS + threadIdx.y * 32 + threadIdx.x;
+  if (row >= p.rows) return;
   float sum = 0;
-  for (int64_t t = 0; t < tiles; t++) sum += sums[row * tiles + t];
-  to.set(row * pitch + group, sum);
+  for (int64_t t = 0; t < p.tiles; t++) sum += p.time_sums[row * p.tiles + t];
+  e.time.set(row * e.time_pitch + e.group, sum);
 }
 
 template <typename T, int V> static void launch(const kp_call *call, const void *gy, pass *p) {
   p->tiles = (p->columns + 32 * V - 1) / (32 * V);
   const dim3 grid((unsigned)p->tiles, (unsigned)chunks_of(p->rows));
-  sums_kernel<T, V><<<grid, dim3(32, WARPS), 0, kp_cuda_of(call)->stream>>>((const T *)gy, *p);
+  cudaStream_t stream = kp_cuda_of(call)->stream;
+  if (p->weight == NULL && p->time_sums == NULL)
+    sums_kernel<T, V, false><<<grid, dim3(32, WARPS), 0, stream>>>((const T *)gy, *p);
+  else
+    sums_kernel<T, V, true><<<grid, dim3(32, WARPS), 0, stream>>>((const T *)gy, *p);
 }
 
 static void launch_any(const kp_call *call, const kp_linear_sums *s, pass *p) {
@@ -170,14 +180,18 @@ kp_status kp_linear_sum(const kp_call *call, const kp_linear_sums *s, void *scra
       p.weight = s->weight_gradient.at != NULL ? place + sums : NULL;
       p.time_sums = s->time_gradient.at != NULL ? place + 2 * sums : NULL;
     }
+    if (p.bias == NULL && p.weight == NULL && p.time_sums == NULL) continue;
     launch_any(call, s, &p);
-    if (p.bias != NULL) add_chunks<<<columns, dim3(32, WARPS), 0, stream>>>(p.bias, chunks, s->columns, s->bias, 1);
-    if (p.weight != NULL)
-      add_chunks<<<columns, dim3(32, WARPS), 0, stream>>>(
-          p.weight, chunks, s->columns, group_of(s->weight_gradient, g), s->weight_gradient_pitch);
-    if (p.time_sums != NULL)
-      add_tiles<<<kp_blocks(s->rows, 128), 128, 0, stream>>>(p.time_sums, s->rows, p.tiles, s->time_gradient,
-                                                            s->time_gradient_pitch, g);
+    const ends e = {s->bias,
+                    group_of(s->weight_gradient, g),
+                    s->time_gradient,
+                    s->weight_gradient_pitch,
+                    s->time_gradient_pitch,
+                    g,
+                    chunks};
+    const int rows = p.time_sums == NULL ? 1 : kp_blocks(s->rows, 32 * WARPS);
+    const dim3 grid((unsigned)(rows > columns ? rows : columns), s->groups == 0 ? 1 : 3);
+    end_kernel<<<grid, dim3(32, WARPS), 0, stream>>>(p, e);
     KP_TRY(kp_launched(call, error));
   }
   return KP_OK;

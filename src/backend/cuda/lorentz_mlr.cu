@@ -8,7 +8,14 @@
 #include "backend/cuda/kernel.cuh"
 #include "geometry/hyperplane.h"
 
-enum { THREADS = 128, NORM_WARPS = 4, MOST_GROUPS = 64, LEAST_GROUP = 32, GROUP_TILE = 32, BATCH = 4 };
+enum {
+  THREADS = 128, /* at most, of a block */
+  NORM_WARPS = 4,
+  BLOCKS = 4096,
+  LEAST_GROUP = 32,
+  GROUP_TILE = 32,
+  BATCH = 4,
+};
 
 /* Hyperplanes by entry, (V) each. */
 struct planes {
@@ -24,19 +31,24 @@ struct mlr_shape {
   int64_t rows, columns, pitch;  /* N, V */
   int64_t depth, depth_pitch;    /* C */
   int64_t groups, group, strips; /* groups of `group` rows */
+  int threads;                   /* of a strip */
 };
 
-/* Groups are multiples of a tile of rows. */
+/* Groups are multiples of a tile of rows; there are enough of them to fill a chip. */
 static mlr_shape shape_of(const kp_node *node, int size) {
+  enum { LEAST_GROUPS = 64 };
   const kp_tensor *products = node->input[0], *z = node->input[2];
   mlr_shape s = {};
   s.rows = kp_tensor_rows(products), s.columns = kp_tensor_columns(products), s.pitch = kp_pitch(products);
   s.depth = kp_tensor_columns(z), s.depth_pitch = kp_pitch(z);
-  s.group = (s.rows + MOST_GROUPS - 1) / MOST_GROUPS;
+  const int64_t pack = 16 / size, parts = s.pitch % pack == 0 ? s.pitch / pack : s.pitch;
+  s.threads = parts >= THREADS ? THREADS : (int)(parts + 31) / 32 * 32;
+  s.strips = (parts + s.threads - 1) / s.threads;
+  int64_t groups = BLOCKS / s.strips;
+  if (groups < LEAST_GROUPS) groups = LEAST_GROUPS;
+  s.group = (s.rows + groups - 1) / groups;
   s.group = (s.group + LEAST_GROUP - 1) / LEAST_GROUP * LEAST_GROUP;
   s.groups = s.group == 0 ? 0 : (s.rows + s.group - 1) / s.group;
-  const int64_t width = s.pitch % (16 / size) == 0 ? THREADS * 16 / size : THREADS;
-  s.strips = (s.pitch + width - 1) / width;
   return s;
 }
 
@@ -118,10 +130,19 @@ template <int COUNT> struct own_planes {
   }
 };
 
+/* asinh u; for bfloat16 by what the special function unit gives, and its power series where that cancels. */
+template <typename T> __device__ static inline float inverse_sine(float u) {
+  if constexpr (sizeof(T) == sizeof(float)) return asinhf(u);
+  const float size = fabsf(u), square = u * u;
+  const float series = u * (1 + square * (-0.166666667f + square * (0.075f - 0.044642857f * square)));
+  const float near = __logf(size + (1 + square) * rsqrtf(1 + square)), far = __logf(size) + 0.693147181f;
+  return size < 0.3f ? series : copysignf(size < 1e9f ? near : far, u);
+}
+
 template <typename T, int COUNT>
 static __global__ void __launch_bounds__(THREADS)
     logits_kernel(T *out, const T *products, kp_numbers time, planes p, mlr_shape s) {
-  const int64_t v = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * COUNT;
+  const int64_t v = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * COUNT;
   const int64_t first = blockIdx.y * s.group, last = min(first + s.group, s.rows);
   if (v >= s.pitch) return;
   const own_planes<COUNT> own(p, v, s.columns);
@@ -139,7 +160,7 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
       for (int j = 0; j < COUNT; j++) {
         const float u = own.by_product[j] * kp_to_float(part[k].value[j]) + own.by_time[j] * t[k];
-        part[k].value[j] = kp_from_float<T>(v + j < s.columns ? own.multiple[j] * asinhf(u) : 0.0f);
+        part[k].value[j] = kp_from_float<T>(v + j < s.columns ? own.multiple[j] * inverse_sine<T>(u) : 0.0f);
       }
       store_part<T, COUNT>(out + (n + k) * s.pitch + v, part[k]);
     }
@@ -158,9 +179,9 @@ template <typename T> static void forward(const kp_call *call, const planes &p, 
   T *out = (T *)call->output[0];
   fill_planes<T>(call, p, s);
   if (s.pitch % SIZE == 0)
-    logits_kernel<T, SIZE><<<grid_of(s), THREADS, 0, stream>>>(out, products, time, p, s);
+    logits_kernel<T, SIZE><<<grid_of(s), s.threads, 0, stream>>>(out, products, time, p, s);
   else
-    logits_kernel<T, 1><<<grid_of(s), THREADS, 0, stream>>>(out, products, time, p, s);
+    logits_kernel<T, 1><<<grid_of(s), s.threads, 0, stream>>>(out, products, time, p, s);
 }
 
 /* The planes. */
@@ -207,7 +228,7 @@ static __global__ void __launch_bounds__(THREADS)
     gradient_kernel(T *out, const T *g, const T *products, kp_numbers time, planes p, plane_sums to,
                     mlr_shape s) {
   __shared__ float times[GROUP_TILE], by_row[GROUP_TILE][THREADS / 32];
-  const int64_t v = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * COUNT;
+  const int64_t v = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * COUNT;
   const int64_t first = blockIdx.y * s.group, last = min(first + s.group, s.rows);
   const own_planes<COUNT> own(p, v, s.columns);
   float bend[COUNT] = {}, product[COUNT] = {}, along[COUNT] = {};
@@ -231,7 +252,7 @@ static __global__ void __launch_bounds__(THREADS)
           const float xj = kp_to_float(x.value[j]), gy = kp_to_float(y.value[j]);
           const float u = own.by_product[j] * xj + own.by_time[j] * t, slope = slope_of(u);
           const float gu = gy * own.multiple[j] * slope;
-          bend[j] += gy * bend_of(u, asinhf(u), u * slope);
+          bend[j] += gy * bend_of(u, inverse_sine<T>(u), u * slope);
           product[j] += gu * xj;
           along[j] += gu * t;
           row += gu * own.by_time[j];
@@ -245,7 +266,7 @@ static __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     if (threadIdx.x < count) {
       float sum = 0;
-      for (int w = 0; w < THREADS / 32; w++) sum += by_row[threadIdx.x][w];
+      for (int w = 0; w < blockDim.x / 32; w++) sum += by_row[threadIdx.x][w];
       to.by_row[(tile + threadIdx.x) * s.strips + blockIdx.x] = sum;
     }
   }
@@ -272,10 +293,11 @@ __device__ static inline double group_sum(const float *parts, int64_t v, const m
   return kp_warp_sum(sum);
 }
 
-/* A warp an entry: its hyperplane's gradient.  gz has the pitch of z or is NULL. */
-template <typename T, typename G>
-static __global__ void entry_gradient_kernel(G *gz, kp_results ga, double *by_radius, const T *z,
-                                             kp_numbers offset, kp_numbers c, plane_sums from, mlr_shape s) {
+/* A warp an entry: its hyperplane's gradient.  gz may be NULL. */
+template <typename T>
+static __global__ void entry_gradient_kernel(float *gz, int64_t gz_pitch, kp_results ga, double *by_radius,
+                                             const T *z, kp_numbers offset, kp_numbers c, plane_sums from,
+                                             mlr_shape s) {
   const int64_t v = (int64_t)blockIdx.x * NORM_WARPS + threadIdx.x / 32;
   if (v >= s.columns) return;
   const double norm = norm_of(z, v, s);
@@ -284,8 +306,7 @@ static __global__ void entry_gradient_kernel(G *gz, kp_results ga, double *by_ra
   const kp_hyperplane_gradient to = kp_hyperplane_backward(norm, (double)offset[v], radius_of(c), sums);
   const float along = (float)(to.norm / norm);
   for (int64_t i = threadIdx.x % 32; i < s.depth && gz != NULL && norm > 0; i += 32) {
-    const int64_t place = v * s.depth_pitch + i;
-    gz[place] = kp_from_float<G>(kp_to_float(gz[place]) + along * kp_to_float(z[place]));
+    gz[v * gz_pitch + i] += along * kp_to_float(z[v * s.depth_pitch + i]);
   }
   if (threadIdx.x % 32 != 0) return;
   if (ga.at != NULL) ga.add(v, (float)to.offset);
@@ -302,13 +323,14 @@ static __global__ void radius_gradient_kernel(kp_results gc, const double *by_ra
   if (threadIdx.x == 0) gc.add(0, (float)(sum / (2 * radius_of(c))));
 }
 
-template <typename T, typename G>
+template <typename T>
 static void entry_gradients(const kp_call *call, double *by_radius, const plane_sums &from,
                             const mlr_shape &s) {
-  entry_gradient_kernel<T, G>
+  const kp_tensor *gz = call->node->output[2];
+  entry_gradient_kernel<T>
       <<<kp_blocks(s.columns, NORM_WARPS), NORM_WARPS * 32, 0, kp_cuda_of(call)->stream>>>(
-          (G *)call->output[2], kp_output_numbers(call, 3), by_radius, (const T *)call->input[2],
-          kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
+          (float *)call->output[2], gz == NULL ? 0 : kp_pitch(gz), kp_output_numbers(call, 3), by_radius,
+          (const T *)call->input[2], kp_input_numbers(call, 3), kp_input_numbers(call, 4), from, s);
 }
 
 template <typename T>
@@ -321,9 +343,9 @@ static void products_gradient(const kp_call *call, const planes &p, const plane_
   T *out = (T *)call->output[0];
   fill_planes<T>(call, p, s);
   if (s.pitch % SIZE == 0)
-    gradient_kernel<T, SIZE><<<grid_of(s), THREADS, 0, stream>>>(out, g, products, time, p, to, s);
+    gradient_kernel<T, SIZE><<<grid_of(s), s.threads, 0, stream>>>(out, g, products, time, p, to, s);
   else
-    gradient_kernel<T, 1><<<grid_of(s), THREADS, 0, stream>>>(out, g, products, time, p, to, s);
+    gradient_kernel<T, 1><<<grid_of(s), s.threads, 0, stream>>>(out, g, products, time, p, to, s);
 }
 
 /* By entry in double, the planes, the sums. */
@@ -358,12 +380,10 @@ extern "C" kp_status kp_cuda_lorentz_mlr_backward(const kp_call *call, kp_error 
                                                                         s.rows, s.strips);
   if (call->output[2] == NULL && call->output[3] == NULL && call->output[4] == NULL)
     return kp_launched(call, error);
-  if (!half)
-    entry_gradients<float, float>(call, by_radius, to, s);
-  else if (kp_tensor_is_half(call, call->node->output[2]))
-    entry_gradients<kp_half, kp_half>(call, by_radius, to, s);
+  if (half)
+    entry_gradients<kp_half>(call, by_radius, to, s);
   else
-    entry_gradients<kp_half, float>(call, by_radius, to, s);
+    entry_gradients<float>(call, by_radius, to, s);
   if (call->output[4] != NULL)
     radius_gradient_kernel<<<1, 1024, 0, stream>>>(kp_output_numbers(call, 4), by_radius,
                                                    kp_input_numbers(call, 4), s.columns);

@@ -105,7 +105,8 @@ template <typename T> __global__ static void __launch_bounds__(128) midpoint_ker
   const midpoint_mean mean = mean_of<T>(m, n, group, kappa, memory, lane);
   const double factor = kp_midpoint_close(kappa * mean.square).value;
   T *row = (T *)m.out + n * m.pitch;
-  for (int d = lane; d < m.D; d += 32) row[group * m.D + d] = kp_from_float<T>((float)(factor * memory.mean[d]));
+  for (int d = lane; d < m.D; d += 32)
+    row[group * m.D + d] = kp_from_float<T>((float)(factor * memory.mean[d]));
   if (group == m.kappa.groups - 1) clear_padding(row, m.C, m.pitch, lane);
 }
 
@@ -130,8 +131,9 @@ __device__ static midpoint_numerator numerator_of(const T *g, int D, double kapp
 
 /* Gradients of point i; returns its part of κ's. */
 template <typename T>
-__device__ static double backward_point(const midpoints &m, int64_t n, int i, int group, double kappa, const T *g,
-                                        const midpoint_memory &memory, midpoint_numerator bar, int lane) {
+__device__ static double backward_point(const midpoints &m, int64_t n, int i, int group, double kappa,
+                                        const T *g, const midpoint_memory &memory, midpoint_numerator bar,
+                                        int lane) {
   const int64_t at = (n * m.M + i) * m.pitch + group * m.D;
   const T *point = (const T *)m.points + at;
   const double weight = weight_of(m, n, i), square = memory.squares[i];
@@ -152,7 +154,8 @@ __device__ static double backward_point(const midpoints &m, int64_t n, int i, in
   return curvature_bar * square;
 }
 
-template <typename T> __global__ static void __launch_bounds__(128) midpoint_backward_kernel(const midpoints m) {
+template <typename T>
+__global__ static void __launch_bounds__(128) midpoint_backward_kernel(const midpoints m) {
   extern __shared__ double shared[];
   const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
   const midpoint_memory memory = memory_of(m, shared);
@@ -179,7 +182,8 @@ template <typename T> __global__ static void __launch_bounds__(128) midpoint_bac
 
 /* ---- launching ---- */
 
-template <typename T> static kp_status launch(const kp_call *call, const midpoints &m, bool backward, kp_error *error) {
+template <typename T>
+static kp_status launch(const kp_call *call, const midpoints &m, bool backward, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const size_t each = (size_t)(m.D + 3 * m.M) * sizeof(double);
   const int warps = each * 4 <= cuda->shared_bytes ? 4 : 1;
@@ -188,8 +192,9 @@ template <typename T> static kp_status launch(const kp_call *call, const midpoin
   if (bytes > cuda->shared_bytes)
     return kp_fail(error, KP_ERR_UNSUPPORTED, "midpoint: %d points of %d channels are too many", m.M, m.D);
   if (bytes > 48 * 1024)
-    KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                         "midpoint", error));
+    KP_TRY(
+        kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                      "midpoint", error));
   const int64_t tasks = backward ? m.N : m.N * m.kappa.groups;
   kernel<<<kp_blocks(tasks, warps), 32 * warps, bytes, cuda->stream>>>(m);
   return kp_launched(call, error);

@@ -1,7 +1,7 @@
 /* The driver of a step on the device: its memory, and the order of its work. */
 #include <new>
 
-#include "backend/cuda/optimizer.cuh"
+#include "backend/cuda/optimizer_matrices.cuh"
 
 extern "C" {
 #include "backend/cuda/optimizer.h"
@@ -29,6 +29,7 @@ static void take_units(layout *l, kp_unit_vectors *units) {
   take_list(l, &units->rows);
   take_list(l, &units->tiles);
   take_list(l, &units->groups);
+  take_list(l, &units->held);
 }
 
 static size_t larger(size_t a, size_t b) {
@@ -54,8 +55,8 @@ static size_t lay_out(kp_cuda_optimizer *o, char *base) {
   const size_t tiles = larger(o->adamw_units.tiles.host.size(), o->muon_units.tiles.host.size());
   const size_t groups = larger(o->adamw_units.groups.host.size(), o->muon_units.groups.host.size());
   o->column_sums = take<double>(&l, tiles * KP_TILE_COLUMNS);
-  o->column_factors = take<float>(&l, groups * KP_TILE_COLUMNS);
-  o->matrix_sums = take<double>(&l, 2 * matrix_parts);
+  o->column_factors = take<double>(&l, groups * KP_TILE_COLUMNS);
+  o->matrix_sums = take<double>(&l, KP_MATRIX_SUMS * matrix_parts);
   o->products = take<char>(&l, product_bytes);
   return l.bytes;
 }
@@ -68,7 +69,8 @@ template <typename T> static kp_status upload(kp_cuda_optimizer *o, const kp_lis
 static kp_status upload_units(kp_cuda_optimizer *o, const kp_unit_vectors &units, kp_error *error) {
   KP_TRY(upload(o, units.rows, error));
   KP_TRY(upload(o, units.tiles, error));
-  return upload(o, units.groups, error);
+  KP_TRY(upload(o, units.groups, error));
+  return upload(o, units.held, error);
 }
 
 static kp_status upload_all(kp_cuda_optimizer *o, kp_error *error) {
@@ -85,6 +87,7 @@ static void describe(kp_cuda_optimizer *o, kp_parameters *parameters, const kp_o
   const kp_backend *backend = parameters->backend;
   o->parameters = parameters;
   o->options = *options;
+  o->cuda = backend != NULL ? (kp_cuda *)backend->device : NULL;
   o->half = backend != NULL && backend->real_size < backend->wide_size;
   kp_optimizer_cut(o);
 }
@@ -106,8 +109,8 @@ static kp_status check_points(const kp_cuda_optimizer *o, kp_error *error) {
   const int most = kp_optimizer_most_coordinates(o->cuda);
   for (const kp_points &p : o->points)
     if (p.columns > most)
-      return kp_fail(error, KP_ERR_UNSUPPORTED, "points of %d coordinates: a step on this GPU takes at most %d",
-                     p.columns, most);
+      return kp_fail(error, KP_ERR_UNSUPPORTED,
+                     "points of %d coordinates: a step on this GPU takes at most %d", p.columns, most);
   return KP_OK;
 }
 
@@ -125,10 +128,8 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
   kp_cuda_optimizer *o = new (std::nothrow) kp_cuda_optimizer();
   *driver = NULL;
   if (o == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for an optimizer");
-  o->cuda = (kp_cuda *)parameters->backend->device;
-  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients,
-                    (float *)parameters->moment1, (float *)parameters->moment2,
-                    (kp_half *)parameters->working};
+  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients, (float *)parameters->moment1,
+                    (float *)parameters->moment2, (kp_half *)parameters->working};
   describe(o, parameters, options);
   const kp_status status = prepare_memory(o, error);
   if (status != KP_OK) {
@@ -170,6 +171,7 @@ static kp_status submit(void *driver, kp_error *error) {
   KP_TRY(kp_optimizer_submit_slices(o, error));
   KP_TRY(kp_optimizer_submit_chunks(o, error));
   KP_TRY(kp_optimizer_submit_unit_rows(o, &o->adamw_units, error));
+  KP_TRY(kp_optimizer_submit_held_columns(o, &o->adamw_units, error));
   KP_TRY(kp_optimizer_submit_unit_columns(o, &o->adamw_units, error));
   for (const kp_points &points : o->points) KP_TRY(kp_optimizer_submit_points(o, &points, error));
   if (o->options.tangent) KP_TRY(kp_optimizer_submit_tangents(o, &o->muon_units, error));
@@ -189,5 +191,5 @@ static kp_status outcome(void *driver, kp_step_outcome *outcome, kp_error *error
   return o->cuda->base.read(&o->cuda->base, outcome, &o->state->outcome, sizeof *outcome, error);
 }
 
-extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,  destroy, scratch_bytes, prepare,
+extern "C" const kp_optimizer_driver kp_cuda_optimizer_driver = {create,   destroy, scratch_bytes, prepare,
                                                                  add_loss, submit,  resume,        outcome};

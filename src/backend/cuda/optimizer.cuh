@@ -1,9 +1,9 @@
-/* What the files of the optimizer share: its state in device memory, the tables by which work is cut, and what
- * a kernel does with a few neighbouring numbers.
+/* What the files of the optimizer share: its state in device memory, the tables by which work is cut, and
+ * what a kernel does with a few neighbouring numbers.
  *
  * Everything that changes from step to step is in the state: kernels are submitted with the same arguments
- * every time, so that a step can be recorded.  Every kernel asks the state whether the step is taken; one that
- * is not only sets gradients to zero.
+ * every time, so that a step can be recorded.  Every kernel asks the state whether the step is taken; one
+ * that is not only sets gradients to zero.
  *
  * Pads of rows are zero in all buffers, and a step leaves them so: their gradients and moments are zero.  So
  * whatever starts at a multiple of four elements is worked on by fours, pads and gaps included. */
@@ -47,12 +47,13 @@ struct kp_optimizer_state {
 
 /* ---- tables of work, made once ---- */
 
-/* Neighbouring elements that share their numbers: those of a group, or, behind the groups, those of a slice. */
+/* Neighbouring elements that share their numbers: those of a group, or, behind the groups, those of a slice.
+ */
 struct kp_chunk {
   int64_t at;
   int count, numbers;
 };
-enum { KP_CHUNK = 4096 };
+enum { KP_CHUNK = 1024 }; /* one span a thread: measured best */
 
 /* A slice of a stack that takes part in a step only where it has a gradient (kp_parameter.counter). */
 struct kp_slice {
@@ -68,8 +69,8 @@ struct kp_row_block {
 };
 enum { KP_LONG_ROW = 1024 };
 
-/* A part of a matrix whose columns have unit length, at most KP_TILE_ROWS by KP_TILE_COLUMNS; its group has all
- * tiles of the same columns, one after the other. */
+/* A part of a matrix whose columns have unit length, at most KP_TILE_ROWS by KP_TILE_COLUMNS; its group has
+ * all tiles of the same columns, one after the other. */
 struct kp_column_tile {
   int64_t at;
   int rows, columns, pitch, numbers, group;
@@ -77,7 +78,7 @@ struct kp_column_tile {
 struct kp_column_group {
   int first, tiles;
 };
-enum { KP_TILE_ROWS = 128, KP_TILE_COLUMNS = 128 };
+enum { KP_TILE_ROWS = 128, KP_TILE_COLUMNS = 128, KP_HELD_COLUMNS = 32 };
 
 /* A table of points. */
 struct kp_points {
@@ -105,9 +106,7 @@ enum { KP_NORM_PARTS = 1024 };
 template <typename T> struct kp_list {
   std::vector<T> host;
   T *at = nullptr;
-  int count() const {
-    return (int)host.size();
-  }
+  int count() const { return (int)host.size(); }
 };
 
 /* Unit vectors of one kind: rows and columns that AdamW steps in the same pass, or that Muon has stepped. */
@@ -115,6 +114,7 @@ struct kp_unit_vectors {
   kp_list<kp_row_block> rows;
   kp_list<kp_column_tile> tiles;
   kp_list<kp_column_group> groups;
+  kp_list<kp_column_tile> held; /* whole columns that fit into shared memory; for AdamW alone */
 };
 
 struct kp_cuda_optimizer {
@@ -136,8 +136,8 @@ struct kp_cuda_optimizer {
   kp_adamw_numbers *numbers; /* of the groups, then of the slices */
   int *has_gradient;         /* of the slices */
   double *column_sums;       /* of tiles */
-  float *column_factors;     /* of groups of tiles */
-  double *matrix_sums;       /* two of each part of a class' matrices */
+  double *column_factors;    /* of groups of tiles */
+  double *matrix_sums;       /* of the parts of a class' matrices */
   char *products;            /* Muon's matrices */
 };
 
@@ -164,6 +164,9 @@ kp_status kp_optimizer_submit_class(kp_cuda_optimizer *o, const kp_matrix_class 
 
 /* AdamW on unit vectors and back to unit length. */
 kp_status kp_optimizer_submit_unit_rows(kp_cuda_optimizer *o, const kp_unit_vectors *units, kp_error *error);
+bool kp_optimizer_holds_columns(const kp_cuda *cuda, int64_t rows, int64_t pitch);
+kp_status kp_optimizer_submit_held_columns(kp_cuda_optimizer *o, const kp_unit_vectors *units,
+                                           kp_error *error);
 kp_status kp_optimizer_submit_unit_columns(kp_cuda_optimizer *o, const kp_unit_vectors *units,
                                            kp_error *error);
 /* Before (`tangent`) or after Muon's step: the tangent part of the gradients of unit rows, or unit length. */
@@ -171,8 +174,7 @@ kp_status kp_optimizer_submit_rows(kp_cuda_optimizer *o, const kp_unit_vectors *
                                    kp_error *error);
 /* The same for rows and columns. */
 kp_status kp_optimizer_submit_tangents(kp_cuda_optimizer *o, const kp_unit_vectors *units, kp_error *error);
-kp_status kp_optimizer_submit_retraction(kp_cuda_optimizer *o, const kp_unit_vectors *units,
-                                         kp_error *error);
+kp_status kp_optimizer_submit_retraction(kp_cuda_optimizer *o, const kp_unit_vectors *units, kp_error *error);
 
 static inline kp_status kp_optimizer_launched(kp_error *error) {
   return kp_cuda_check(cudaGetLastError(), "the optimizer's step", error);
@@ -180,9 +182,7 @@ static inline kp_status kp_optimizer_launched(kp_error *error) {
 
 /* ---- W neighbouring elements: 4 where they are aligned, else 1 ---- */
 
-template <int W> struct kp_span {
-  float at[W];
-};
+template <int W> struct kp_span { float at[W]; };
 
 template <int W> __device__ static inline kp_span<W> kp_take(const float *from) {
   kp_span<W> span;

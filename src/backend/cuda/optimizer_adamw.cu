@@ -2,31 +2,18 @@
  * moments, the narrow value, and zeroes the gradient: 34 bytes an element, and bound by them. */
 #include "backend/cuda/optimizer.cuh"
 
-enum { THREADS = 256, AT_ONCE = 2 };
+enum { THREADS = 256 };
 
-/* AT_ONCE spans of each buffer are read before the first is needed. */
 template <int W>
 static __device__ void step_chunk(const kp_flat &flat, const kp_chunk &chunk, const kp_adamw_numbers &f) {
-  for (int first = (int)threadIdx.x * W; first < chunk.count; first += AT_ONCE * THREADS * W) {
-    kp_span<W> value[AT_ONCE], gradient[AT_ONCE], mean[AT_ONCE], square[AT_ONCE];
-#pragma unroll
-    for (int u = 0; u < AT_ONCE; u++) {
-      const int64_t at = chunk.at + first + u * THREADS * W;
-      if (first + u * THREADS * W >= chunk.count) continue;
-      value[u] = kp_take<W>(flat.values + at);
-      gradient[u] = kp_take<W>(flat.gradients + at);
-      mean[u] = kp_take<W>(flat.moment1 + at);
-      square[u] = kp_take<W>(flat.moment2 + at);
-    }
-#pragma unroll
-    for (int u = 0; u < AT_ONCE; u++) {
-      const int64_t at = chunk.at + first + u * THREADS * W;
-      if (first + u * THREADS * W >= chunk.count) continue;
-      kp_put_values<W>(flat, at, kp_adamw<W>(f, value[u], gradient[u], mean[u], square[u]));
-      kp_put<W>(flat.moment1 + at, mean[u]);
-      kp_put<W>(flat.moment2 + at, square[u]);
-      kp_clear<W>(flat.gradients + at);
-    }
+  for (int i = (int)threadIdx.x * W; i < chunk.count; i += THREADS * W) {
+    const int64_t at = chunk.at + i;
+    const kp_span<W> value = kp_take<W>(flat.values + at), gradient = kp_take<W>(flat.gradients + at);
+    kp_span<W> mean = kp_take<W>(flat.moment1 + at), square = kp_take<W>(flat.moment2 + at);
+    kp_put_values<W>(flat, at, kp_adamw<W>(f, value, gradient, mean, square));
+    kp_put<W>(flat.moment1 + at, mean);
+    kp_put<W>(flat.moment2 + at, square);
+    kp_clear<W>(flat.gradients + at);
   }
 }
 

@@ -49,14 +49,14 @@ static __device__ void sum_tile(const kp_flat &flat, const kp_column_tile &tile,
 /* `along`: ⟨w, g⟩ of each column, or NULL. */
 template <int W>
 static __device__ void step_tile(const kp_flat &flat, const kp_column_tile &tile, const kp_adamw_numbers &f,
-                                 const float *along, double *sums) {
+                                 const double *along, double *sums) {
   double sum[4] = {0, 0, 0, 0};
   for_tile<W>(tile, [&](int64_t at, int column, int j) {
     const kp_span<W> value = kp_take<W>(flat.values + at);
     kp_span<W> gradient = kp_take<W>(flat.gradients + at);
     kp_span<W> mean = kp_take<W>(flat.moment1 + at), variance = kp_take<W>(flat.moment2 + at);
     if (along != NULL)
-      for (int i = 0; i < W; i++) gradient.at[i] -= along[column + i] * value.at[i];
+      for (int i = 0; i < W; i++) gradient.at[i] = (float)(gradient.at[i] - along[column + i] * value.at[i]);
     const kp_span<W> next = kp_adamw<W>(f, value, gradient, mean, variance);
 #pragma unroll
     for (int i = 0; i < W; i++) sum[j + i] += (double)next.at[i] * next.at[i];
@@ -69,29 +69,29 @@ static __device__ void step_tile(const kp_flat &flat, const kp_column_tile &tile
 }
 
 template <int W>
-static __device__ void scale_tile(const kp_flat &flat, const kp_column_tile &tile, const float *factors) {
+static __device__ void scale_tile(const kp_flat &flat, const kp_column_tile &tile, const double *factors) {
   for_tile<W>(tile, [&](int64_t at, int column, int) {
     kp_span<W> value = kp_take<W>(flat.values + at);
 #pragma unroll
-    for (int i = 0; i < W; i++) value.at[i] *= factors[column + i];
+    for (int i = 0; i < W; i++) value.at[i] = (float)(value.at[i] * factors[column + i]);
     kp_put_values<W>(flat, at, value);
   });
 }
 
 template <int W>
-static __device__ void subtract_tile(const kp_flat &flat, const kp_column_tile &tile, const float *along) {
+static __device__ void subtract_tile(const kp_flat &flat, const kp_column_tile &tile, const double *along) {
   for_tile<W>(tile, [&](int64_t at, int column, int) {
     const kp_span<W> value = kp_take<W>(flat.values + at);
     kp_span<W> gradient = kp_take<W>(flat.gradients + at);
 #pragma unroll
-    for (int i = 0; i < W; i++) gradient.at[i] -= along[column + i] * value.at[i];
+    for (int i = 0; i < W; i++) gradient.at[i] = (float)(gradient.at[i] - along[column + i] * value.at[i]);
     kp_put<W>(flat.gradients + at, gradient);
   });
 }
 
 template <int W>
 static __device__ void work_on_tile(const kp_flat &flat, const kp_column_tile &tile, pass what,
-                                    const kp_adamw_numbers &numbers, bool tangent, const float *factors,
+                                    const kp_adamw_numbers &numbers, bool tangent, const double *factors,
                                     double *sums) {
   switch (what) {
   case ALONG: sum_tile<W>(flat, tile, false, sums); break;
@@ -109,7 +109,7 @@ static __device__ void clear_tile(const kp_flat &flat, const kp_column_tile &til
 template <pass what>
 static __global__ void __launch_bounds__(THREADS)
     tiles_kernel(kp_flat flat, const kp_column_tile *tiles, const kp_optimizer_state *state,
-                 const kp_adamw_numbers *table, bool tangent, const float *factors, double *sums) {
+                 const kp_adamw_numbers *table, bool tangent, const double *factors, double *sums) {
   const kp_column_tile tile = tiles[blockIdx.x];
   const kp_adamw_numbers numbers = table[tile.numbers];
   factors += (int64_t)tile.group * KP_TILE_COLUMNS;
@@ -126,13 +126,13 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* A group's sums, or the factors that bring its columns to unit length. */
 static __global__ void groups_kernel(const kp_column_group *groups, const double *sums, bool to_unit,
-                                     float *factors) {
+                                     double *factors) {
   const kp_column_group group = groups[blockIdx.x];
   double sum = 0;
 #pragma unroll 4
   for (int i = 0; i < group.tiles; i++)
     sum += sums[(int64_t)(group.first + i) * KP_TILE_COLUMNS + threadIdx.x];
-  factors[(int64_t)blockIdx.x * KP_TILE_COLUMNS + threadIdx.x] = (float)(to_unit ? kp_to_unit(sum) : sum);
+  factors[(int64_t)blockIdx.x * KP_TILE_COLUMNS + threadIdx.x] = to_unit ? kp_to_unit(sum) : sum;
 }
 
 template <pass what> static void launch_tiles(kp_cuda_optimizer *o, const kp_unit_vectors *units) {

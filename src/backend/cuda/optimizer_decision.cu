@@ -101,8 +101,8 @@ kp_status kp_optimizer_submit_decision(kp_cuda_optimizer *o, kp_error *error) {
 
 /* ---- slices ---- */
 
-/* Blocks of a slice look at its parts, and no further than to the first element that is not zero.  Writing the
- * same 1 from several of them is no race. */
+/* Blocks of a slice look at its parts, and no further than to the first element that is not zero.  Writing
+ * the same 1 from several of them is no race. */
 static __global__ void has_gradient_kernel(const float *gradients, const kp_slice *slices, int *flags) {
   const kp_slice slice = slices[blockIdx.y];
   const int64_t stride = (int64_t)gridDim.x * blockDim.x;

@@ -1,11 +1,13 @@
 /* Riemannian Adam on tables of points (optim/riemannian_adam.h has the mathematics).
  *
- * A step's results, the next point and the carried moment, are combinations of the row's three vectors: point x,
- * gradient e and moment m.  Their coefficients hang on the inner products of the three alone.  So a row is read
- * once, its six inner products are summed in double, the coefficients are found in double, and it is written
- * once: 26 bytes an element (there is one second moment a row), and bound by them.
+ * A step's results, the next point and the carried moment, are combinations of the row's three vectors: point
+ * x, gradient e and moment m.  Their coefficients hang on the inner products of the three alone.  So a row is
+ * read once, its six inner products are summed in double, the coefficients are found in double, and it is
+ * written once: 26 bytes an element (there is one second moment a row), and bound by them.
  *
  * A warp has a row, or the block where it is long; it waits in shared memory. */
+#include <cuda_pipeline.h>
+
 #include "backend/cuda/optimizer.cuh"
 #include "geometry/programs_point.h"
 
@@ -119,8 +121,8 @@ static __device__ point_step stereographic_step(const point_products &p, double 
   const double y_square = product(p, y, y);
   kp_project_forward(&y_square, kappa, KP_BALL_MARGIN, &inside);
   y = times(inside, y);
-  const double gram[6] = {p.xx,             product(p, x, y), product(p, x, m),
-                          product(p, y, y), product(p, y, m), product(p, m, m)};
+  const double gram[6] = {
+      p.xx, product(p, x, y), product(p, x, m), product(p, y, y), product(p, y, m), product(p, m, m)};
   kp_transport_forward(gram, kappa, 0, c);
   step.point = y;
   step.moment = add(add(times(c[0], x), c[1], y), c[2], m);
@@ -135,22 +137,27 @@ struct held_row {
   float *x, *e, *m;
 };
 
-/* Reads a row and sums its products from column `first` on. */
+/* Copies a row, all of it at once without a detour over registers, and sums its products from column `first`
+ * on.
+ */
 template <int W>
 static __device__ point_products read_row(const kp_flat &flat, int64_t at, const held_row &row,
                                           const kp_team &team, int columns, int first) {
+  const int stride = team.size * W;
+  for (int c = team.lane * W; c < columns; c += stride) {
+    __pipeline_memcpy_async(row.x + c, flat.values + at + c, W * sizeof(float));
+    __pipeline_memcpy_async(row.e + c, flat.gradients + at + c, W * sizeof(float));
+    __pipeline_memcpy_async(row.m + c, flat.moment1 + at + c, W * sizeof(float));
+  }
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
   point_products p = {0, 0, 0, 0, 0, 0};
-#pragma unroll 4
-  for (int c = team.lane * W; c < columns; c += team.size * W) {
-    const kp_span<W> value = kp_take<W>(flat.values + at + c), gradient = kp_take<W>(flat.gradients + at + c),
-                     mean = kp_take<W>(flat.moment1 + at + c);
-    kp_put<W>(row.x + c, value);
-    kp_put<W>(row.e + c, gradient);
-    kp_put<W>(row.m + c, mean);
+  for (int c = team.lane * W; c < columns; c += stride) {
+    const kp_span<W> xs = kp_take<W>(row.x + c), es = kp_take<W>(row.e + c), ms = kp_take<W>(row.m + c);
 #pragma unroll
     for (int i = 0; i < W; i++) {
       if (c + i < first) continue;
-      const double x = value.at[i], e = gradient.at[i], m = mean.at[i];
+      const double x = xs.at[i], e = es.at[i], m = ms.at[i];
       p.xx += x * x;
       p.xe += x * e;
       p.xm += x * m;
@@ -204,47 +211,58 @@ static __host__ __device__ int room_of(int columns) {
   return (columns + 3) / 4 * 4;
 }
 
+/* What the teams of a block hand to the thread that finds their rows' coefficients, and get from it: where
+ * every thread of a warp finds the same ones, the units of double precision become the limit. */
+struct point_exchange {
+  lorentz_row row[THREADS / 32];
+  double square[THREADS / 32];
+  point_step step[THREADS / 32];
+};
+
 template <bool LORENTZ, int W>
-static __device__ void step_row(const kp_flat &flat, const kp_points &points, int64_t at, const held_row &row,
-                                const kp_team &team, const kp_adamw_step &s, double *shared) {
-  const point_products part = read_row<W>(flat, at, row, team, points.columns, LORENTZ ? 1 : 0);
-  const double square = flat.moment2[at];
-  lorentz_row r = {};
-  if (LORENTZ) {
-    r.x = flat.values[at];
-    r.e = -s.gradient_scale * flat.gradients[at];
-    r.m = flat.moment1[at];
+static __device__ void step_rows(const kp_flat &flat, const kp_points &points, int64_t at, bool is_row,
+                                 const held_row &row, const kp_team &team, const kp_adamw_step &s) {
+  __shared__ double shared[32];
+  __shared__ point_exchange exchange;
+  const int columns = is_row ? points.columns : 0;
+  const point_products part = read_row<W>(flat, at, row, team, columns, LORENTZ ? 1 : 0);
+  const point_products all = all_of(part, team, s.gradient_scale, shared);
+  if (team.lane == 0 && is_row) {
+    exchange.row[team.index] = lorentz_row{all, row.x[0], -s.gradient_scale * row.e[0], row.m[0]};
+    exchange.square[team.index] = flat.moment2[at];
   }
-  r.space = all_of(part, team, s.gradient_scale, shared);
-  const point_step step = LORENTZ ? lorentz_step(r, points.curvature, s, square)
-                                  : stereographic_step(r.space, points.curvature, s, square);
-  /* No thread writes before all have read the row's first elements; the sums were a barrier for a block. */
-  __syncwarp();
-  write_row<W>(flat, at, row, team, points.columns, step, s.gradient_scale, LORENTZ);
+  __syncthreads();
+  if ((int)threadIdx.x < team.count) {
+    const lorentz_row &r = exchange.row[threadIdx.x];
+    const double square = exchange.square[threadIdx.x];
+    exchange.step[threadIdx.x] = LORENTZ ? lorentz_step(r, points.curvature, s, square)
+                                         : stereographic_step(r.space, points.curvature, s, square);
+  }
+  __syncthreads();
+  if (is_row)
+    write_row<W>(flat, at, row, team, columns, exchange.step[team.index], s.gradient_scale, LORENTZ);
 }
 
 template <bool LORENTZ>
-static __global__ void __launch_bounds__(THREADS, 3)
+static __global__ void __launch_bounds__(THREADS, 4)
     points_kernel(kp_flat flat, kp_points points, const kp_optimizer_state *state) {
-  extern __shared__ float held[];
-  __shared__ double shared[32];
+  extern __shared__ __align__(16) float held[];
   const kp_team team = kp_team_of(points.columns > LONG_ROW);
   const int64_t index = (int64_t)blockIdx.x * team.count + team.index;
   const int64_t at = points.at + index * points.pitch;
   const int room = room_of(points.columns);
+  const bool is_row = index < points.rows;
   float *first = held + team.index * 3 * room;
   const held_row row = {first, first + room, first + 2 * room};
-  if (index >= points.rows) return;
   if (!state->take)
-    for (int c = team.lane; c < points.columns; c += team.size) flat.gradients[at + c] = 0;
+    for (int c = team.lane; is_row && c < points.columns; c += team.size) flat.gradients[at + c] = 0;
   else if (points.pitch % 4 == 0)
-    step_row<LORENTZ, 4>(flat, points, at, row, team, state->group[points.group], shared);
+    step_rows<LORENTZ, 4>(flat, points, at, is_row, row, team, state->group[points.group]);
   else
-    step_row<LORENTZ, 1>(flat, points, at, row, team, state->group[points.group], shared);
+    step_rows<LORENTZ, 1>(flat, points, at, is_row, row, team, state->group[points.group]);
 }
 
-template <bool LORENTZ>
-static kp_status launch(kp_cuda_optimizer *o, const kp_points &p, kp_error *error) {
+template <bool LORENTZ> static kp_status launch(kp_cuda_optimizer *o, const kp_points &p, kp_error *error) {
   const int teams = p.columns > LONG_ROW ? 1 : THREADS / 32;
   const size_t bytes = (size_t)(3 * teams * room_of(p.columns)) * sizeof(float);
   KP_TRY(kp_cuda_check(
@@ -255,7 +273,7 @@ static kp_status launch(kp_cuda_optimizer *o, const kp_points &p, kp_error *erro
 }
 
 int kp_optimizer_most_coordinates(const kp_cuda *cuda) {
-  enum { RESERVED = 2048 };
+  enum { RESERVED = 4096 };
   return (int)((cuda->shared_bytes - RESERVED) / (3 * sizeof(float))) / 4 * 4;
 }
 

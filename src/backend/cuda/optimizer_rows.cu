@@ -25,26 +25,25 @@ static __device__ row_place place_of(const kp_flat &flat, const kp_row_block &bl
 
 /* ⟨w, g⟩ for the tangent part g - w⟨w, g⟩ of the gradient. */
 template <int W>
-static __device__ float along(const kp_flat &flat, int64_t at, int columns, const kp_team &team,
-                              double *shared) {
+static __device__ double along(const kp_flat &flat, int64_t at, int columns, const kp_team &team,
+                               double *shared) {
   double sum = 0;
   for (int c = team.lane * W; c < columns; c += team.size * W) {
     const kp_span<W> w = kp_take<W>(flat.values + at + c), g = kp_take<W>(flat.gradients + at + c);
 #pragma unroll
     for (int i = 0; i < W; i++) sum += (double)w.at[i] * g.at[i];
   }
-  return (float)kp_team_sum(team, sum, shared);
+  return kp_team_sum(team, sum, shared);
 }
 
-template <int W>
-static __device__ void subtract(kp_span<W> &from, float factor, const kp_span<W> &what) {
+template <int W> static __device__ void subtract(kp_span<W> &from, double factor, const kp_span<W> &what) {
 #pragma unroll
-  for (int i = 0; i < W; i++) from.at[i] -= factor * what.at[i];
+  for (int i = 0; i < W; i++) from.at[i] = (float)(from.at[i] - factor * what.at[i]);
 }
 
 template <int W>
-static __device__ void scale_row(const kp_flat &flat, const row_place &place, int columns, const kp_team &team,
-                                 double factor) {
+static __device__ void scale_row(const kp_flat &flat, const row_place &place, int columns,
+                                 const kp_team &team, double factor) {
   for (int c = team.lane * W; c < columns; c += team.size * W) {
     kp_span<W> value = kp_take<W>(place.held + c);
 #pragma unroll
@@ -53,8 +52,7 @@ static __device__ void scale_row(const kp_flat &flat, const row_place &place, in
   }
 }
 
-template <int W>
-static __device__ double square_sum(const kp_span<W> &span) {
+template <int W> static __device__ double square_sum(const kp_span<W> &span) {
   double sum = 0;
 #pragma unroll
   for (int i = 0; i < W; i++) sum += (double)span.at[i] * span.at[i];
@@ -64,7 +62,7 @@ static __device__ double square_sum(const kp_span<W> &span) {
 template <int W>
 static __device__ void step_row(const kp_flat &flat, const row_place &place, int columns, const kp_team &team,
                                 const kp_adamw_numbers &f, bool tangent, double *shared) {
-  const float w_g = tangent ? along<W>(flat, place.at, columns, team, shared) : 0;
+  const double w_g = tangent ? along<W>(flat, place.at, columns, team, shared) : 0;
   double square = 0;
 #pragma unroll 2
   for (int c = team.lane * W; c < columns; c += team.size * W) {
@@ -72,7 +70,7 @@ static __device__ void step_row(const kp_flat &flat, const row_place &place, int
     const kp_span<W> value = kp_take<W>(flat.values + at);
     kp_span<W> gradient = kp_take<W>(flat.gradients + at);
     kp_span<W> mean = kp_take<W>(flat.moment1 + at), variance = kp_take<W>(flat.moment2 + at);
-    subtract<W>(gradient, w_g, value);
+    if (tangent) subtract<W>(gradient, w_g, value);
     const kp_span<W> next = kp_adamw<W>(f, value, gradient, mean, variance);
     square += square_sum<W>(next);
     kp_put<W>(place.held + c, next);
@@ -91,7 +89,7 @@ static __device__ void clear_rows(const kp_flat &flat, const kp_row_block &block
 static __global__ void __launch_bounds__(THREADS)
     unit_rows_kernel(kp_flat flat, const kp_row_block *blocks, const kp_optimizer_state *state,
                      const kp_adamw_numbers *table, bool tangent) {
-  extern __shared__ float held[];
+  extern __shared__ __align__(16) float held[];
   __shared__ double shared[32];
   const kp_row_block block = blocks[blockIdx.x];
   const kp_adamw_numbers numbers = table[block.numbers];
@@ -136,7 +134,7 @@ kp_status kp_optimizer_submit_unit_rows(kp_cuda_optimizer *o, const kp_unit_vect
 template <int W>
 static __device__ void make_row_tangent(const kp_flat &flat, int64_t at, int columns, const kp_team &team,
                                         double *shared) {
-  const float w_g = along<W>(flat, at, columns, team, shared);
+  const double w_g = along<W>(flat, at, columns, team, shared);
   for (int c = team.lane * W; c < columns; c += team.size * W) {
     kp_span<W> gradient = kp_take<W>(flat.gradients + at + c);
     subtract<W>(gradient, w_g, kp_take<W>(flat.values + at + c));

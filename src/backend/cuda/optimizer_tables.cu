@@ -77,11 +77,9 @@ static void cut_tiles(kp_unit_vectors *units, const kp_parameter *p, const kp_ma
   const int64_t left = m.columns - column;
   kp_column_group group = {units->tiles.count(), 0};
   for (int64_t row = 0; row < m.rows; row += KP_TILE_ROWS, group.tiles++)
-    units->tiles.host.push_back(
-        kp_column_tile{at + row * p->pitch + column,
-                       (int)smaller(m.rows - row, KP_TILE_ROWS), (int)smaller(left, KP_TILE_COLUMNS),
-                       (int)p->pitch, (int)p->group,
-                       units->groups.count()});
+    units->tiles.host.push_back(kp_column_tile{
+        at + row * p->pitch + column, (int)smaller(m.rows - row, KP_TILE_ROWS),
+        (int)smaller(left, KP_TILE_COLUMNS), (int)p->pitch, (int)p->group, units->groups.count()});
   units->groups.host.push_back(group);
 }
 
@@ -92,9 +90,24 @@ static void cut_columns(kp_unit_vectors *units, const kp_parameter *p) {
       cut_tiles(units, p, m, p->offset + i * m.rows * p->pitch, column);
 }
 
-static void cut_unit_vectors(kp_unit_vectors *units, const kp_parameter *p) {
-  if (p->manifold == KP_MANIFOLD_UNIT_ROWS) cut_rows(units, p);
-  if (p->manifold == KP_MANIFOLD_UNIT_COLUMNS) cut_columns(units, p);
+static void cut_held_columns(kp_unit_vectors *units, const kp_parameter *p) {
+  const kp_matrices m = kp_matrices_of(p);
+  for (int64_t i = 0; i < m.count; i++)
+    for (int64_t column = 0; column < m.columns; column += KP_HELD_COLUMNS)
+      units->held.host.push_back(kp_column_tile{p->offset + i * m.rows * p->pitch + column, (int)m.rows,
+                                                (int)smaller(m.columns - column, KP_HELD_COLUMNS),
+                                                (int)p->pitch, (int)p->group, 0});
+}
+
+static void cut_unit_vectors(kp_cuda_optimizer *o, kp_unit_vectors *units, const kp_parameter *p) {
+  if (p->manifold == KP_MANIFOLD_UNIT_ROWS)
+    cut_rows(units, p);
+  else if (p->manifold == KP_MANIFOLD_NONE)
+    return;
+  else if (units == &o->adamw_units && kp_optimizer_holds_columns(o->cuda, kp_matrices_of(p).rows, p->pitch))
+    cut_held_columns(units, p);
+  else
+    cut_columns(units, p);
 }
 
 /* ---- matrices ---- */
@@ -160,8 +173,7 @@ static void fill_classes(kp_cuda_optimizer *o) {
       if (p->count == 0 || !(update.rule == KP_UPDATE_MUON || update.keeps_norm)) continue;
       if (!same_class(c, class_of(o, p, update))) continue;
       const kp_matrices m = matrices_of(o, p, c.muon);
-      for (int64_t i = 0; i < m.count; i++)
-        o->matrices.host.push_back(p->offset + i * m.rows * p->pitch);
+      for (int64_t i = 0; i < m.count; i++) o->matrices.host.push_back(p->offset + i * m.rows * p->pitch);
     }
     c.count = o->matrices.count() - c.first;
     size_class(&c, o->half);
@@ -180,13 +192,13 @@ static void cut_parameter(kp_cuda_optimizer *o, run *r, int index) {
   if (update.rule == KP_UPDATE_NONE) return;
   if (update.rule == KP_UPDATE_MUON || update.keeps_norm) {
     add_class(o, p, update);
-    cut_unit_vectors(&o->muon_units, p);
+    cut_unit_vectors(o, &o->muon_units, p);
   } else if (update.rule == KP_UPDATE_RIEMANNIAN_ADAM) {
     const int64_t columns = columns_of(p);
     o->points.push_back(kp_points{p->offset, p->count / columns, (int)columns, (int)p->pitch, (int)p->group,
                                   p->manifold == KP_MANIFOLD_LORENTZ, p->curvature});
   } else if (!plain) {
-    cut_unit_vectors(&o->adamw_units, p);
+    cut_unit_vectors(o, &o->adamw_units, p);
   } else if (p->counter == 0) {
     add_to_run(o, r, index);
   }

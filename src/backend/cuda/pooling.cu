@@ -17,6 +17,10 @@ __device__ static inline bool counts(const kp_pool &p, int64_t row) {
   return p.documents == NULL || p.documents[row] >= 0;
 }
 
+__device__ static inline float share_of(const kp_pool &p, int64_t b) {
+  return p.documents == NULL ? 1 / (float)p.T : p.share[b];
+}
+
 /* share[b] = 1 / rows of sequence b that count, 0 without any; a block a sequence. */
 static __global__ void count_rows(const __grid_constant__ kp_pool p) {
   __shared__ float shared[32];
@@ -34,10 +38,10 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   const int64_t group = (int64_t)blockIdx.x * blockDim.y + threadIdx.y, b = blockIdx.z;
   if (chunk >= p.chunks || group >= p.groups) return;
   kp_chunk<W> sum = {};
-#pragma unroll 4
+#pragma unroll 8
   for (int64_t t = group; t < p.T; t += p.groups) {
-    if (!counts(p, b * p.T + t)) continue;
-    const kp_chunk<W> row = kp_read<W>(x + (b * p.T + t) * p.rows_pitch + chunk * W);
+    kp_chunk<W> row = {};
+    if (counts(p, b * p.T + t)) row = kp_read<W>(x + (b * p.T + t) * p.rows_pitch + chunk * W);
 #pragma unroll
     for (int i = 0; i < W; i++) sum.value[i] += row.value[i];
   }
@@ -51,7 +55,7 @@ template <typename T> static __global__ void mean_of_groups(const __grid_constan
 #pragma unroll 8
   for (int64_t group = 0; group < p.groups; group++)
     sum += p.partial[(b * p.groups + group) * p.pooled_pitch + column];
-  out[b * p.pooled_pitch + column] = kp_from_float<T>(p.share[b] * sum);
+  out[b * p.pooled_pitch + column] = kp_from_float<T>(share_of(p, b) * sum);
 }
 
 template <typename T, int W>
@@ -67,7 +71,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
     if (counts(p, row)) {
       out = kp_read<W>(g + b * p.pooled_pitch + place.chunk * W);
 #pragma unroll
-      for (int j = 0; j < W; j++) out.value[j] *= p.share[b];
+      for (int j = 0; j < W; j++) out.value[j] *= share_of(p, b);
     }
     kp_write<W>(gx + row * p.rows_pitch + place.chunk * W, out);
   }
@@ -102,7 +106,7 @@ extern "C" kp_status kp_cuda_mean_rows(const kp_call *call, kp_error *error) {
   kp_pool p = pool_of(call, call->node->input[0], out, a->length);
   if (p.B == 0 || p.T == 0) return KP_OK;
   cudaStream_t stream = kp_cuda_of(call)->stream;
-  count_rows<<<(unsigned)p.B, 256, 0, stream>>>(p);
+  if (p.documents != NULL) count_rows<<<(unsigned)p.B, 256, 0, stream>>>(p);
   const bool wide = kp_input_is_wide(call, 0) && kp_output_is_wide(call, 0);
   kp_by_chunk(kp_tensor_is_half(call, out), wide, [&](auto real, auto width) {
     using T = decltype(real);
@@ -128,7 +132,7 @@ extern "C" kp_status kp_cuda_mean_rows_backward(const kp_call *call, kp_error *e
   kp_pool p = pool_of(call, gx, call->node->input[0], a->length);
   if (p.B == 0 || p.T == 0) return KP_OK;
   cudaStream_t stream = kp_cuda_of(call)->stream;
-  count_rows<<<(unsigned)p.B, 256, 0, stream>>>(p);
+  if (p.documents != NULL) count_rows<<<(unsigned)p.B, 256, 0, stream>>>(p);
   const bool wide = kp_input_is_wide(call, 0) && kp_output_is_wide(call, 0);
   kp_by_chunk(kp_tensor_is_half(call, gx), wide, [&](auto real, auto width) {
     using T = decltype(real);

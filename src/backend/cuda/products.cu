@@ -32,9 +32,11 @@ void kp_products_destroy(kp_products *products) {
 static cublasStatus_t make_layout(cublasLtMatrixLayout_t *layout, cudaDataType_t type, int64_t rows,
                                   int64_t columns, int64_t leading, int64_t batch, int64_t stride) {
   const int32_t count = (int32_t)batch;
-  cublasStatus_t status = cublasLtMatrixLayoutCreate(layout, type, (uint64_t)rows, (uint64_t)columns, leading);
+  cublasStatus_t status =
+      cublasLtMatrixLayoutCreate(layout, type, (uint64_t)rows, (uint64_t)columns, leading);
   if (status != CUBLAS_STATUS_SUCCESS || batch <= 1) return status;
-  status = cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
+  status =
+      cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   return cublasLtMatrixLayoutSetAttribute(*layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
                                           sizeof stride);
@@ -109,10 +111,12 @@ static bool bias_fits(const kp_product *p) {
 static kp_status multiply(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, kp_error *error) {
   kp_product_choice choice;
   KP_TRY(kp_product_choose(cuda, p, plan, &choice, error));
-  if (choice.plain) return kp_multiply_plain(cuda, p, error);
-  return kp_cublas_check(cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a, p->a,
-                                        plan->b, &p->beta, p->c, plan->c, p->c, plan->c, &choice.algorithm,
-                                        cuda->products->workspace, KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream),
+  if (choice.maker == KP_MAKER_PLAIN) return kp_multiply_plain(cuda, p, error);
+  if (choice.maker == KP_MAKER_TILES) return kp_multiply_tiles(cuda, p, error);
+  return kp_cublas_check(cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a,
+                                        p->a, plan->b, &p->beta, p->c, plan->c, p->c, plan->c,
+                                        &choice.algorithm, cuda->products->workspace,
+                                        KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream),
                          error);
 }
 

@@ -13,8 +13,12 @@ void kp_products_destroy(kp_products *products);
  * C is of `result` (CUDA_R_32F or CUDA_R_16BF).  bias (n) is added to every row, or NULL; where C is bfloat16
  * it is rounded to bfloat16 first.
  *
+ * A row of a bfloat16 operand is read up to a multiple of 8 elements where its leading dimension has room for
+ * them: what stands there is finite.
+ *
  * Float32 products are in float32, never in TF32.  Every algorithm gives the same bits on every run.  The
- * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it. */
+ * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it.
+ */
 struct kp_product {
   int64_t m, n, k;
   const void *a, *b;

@@ -20,8 +20,8 @@ kp_product_key kp_product_key_of(const kp_product *p) {
   key.stride_a = batched ? p->stride_a : 0;
   key.stride_b = batched ? p->stride_b : 0;
   key.stride_c = batched ? p->stride_c : 0;
-  const int bits[] = {p->a_transposed, p->b_transposed, p->type == CUDA_R_16BF, p->result == CUDA_R_16BF,
-                      p->bias != NULL, p->beta != 0};
+  const int bits[] = {p->a_transposed,          p->b_transposed, p->type == CUDA_R_16BF,
+                      p->result == CUDA_R_16BF, p->bias != NULL, p->beta != 0};
   for (int i = 0; i < 6; i++) key.flags |= (int64_t)bits[i] << i;
   key.flags |= (int64_t)(alignment_of(p->a) | alignment_of(p->b) << 5 | alignment_of(p->c) << 10) << 8;
   return key;
@@ -74,23 +74,25 @@ struct stopwatch {
   cudaEvent_t start, stop;
 };
 
-static cublasStatus_t run(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, void *c,
-                          const cublasLtMatmulAlgo_t *algorithm) {
+/* One product by a candidate; false where it fails. */
+static bool run(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                const kp_product_choice *by) {
+  if (by->maker == KP_MAKER_TILES) return kp_multiply_tiles(cuda, p, NULL) == KP_OK;
   return cublasLtMatmul(cuda->products->handle, plan->operation, &p->alpha, p->b, plan->a, p->a, plan->b,
-                        &p->beta, c, plan->c, c, plan->c, algorithm, cuda->products->workspace,
-                        KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream);
+                        &p->beta, p->c, plan->c, p->c, plan->c, &by->algorithm, cuda->products->workspace,
+                        KP_PRODUCTS_WORKSPACE_BYTES, cuda->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* Milliseconds of LAUNCHES products, the least of some trials; negative where the algorithm fails. */
-static float time_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, void *c,
-                     const cublasLtMatmulAlgo_t *algorithm, const stopwatch *watch) {
+/* Milliseconds of LAUNCHES products, the least of some trials; negative where the candidate fails. */
+static float time_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                     const kp_product_choice *by, const stopwatch *watch) {
   float least = -1;
-  if (run(cuda, p, plan, c, algorithm) != CUBLAS_STATUS_SUCCESS) return -1;
+  if (!run(cuda, p, plan, by)) return -1;
   for (int trial = 0; trial < TRIALS; trial++) {
     float milliseconds = 0;
     cudaEventRecord(watch->start, cuda->stream);
     for (int i = 0; i < LAUNCHES; i++)
-      if (run(cuda, p, plan, c, algorithm) != CUBLAS_STATUS_SUCCESS) return -1;
+      if (!run(cuda, p, plan, by)) return -1;
     cudaEventRecord(watch->stop, cuda->stream);
     if (cudaEventSynchronize(watch->stop) != cudaSuccess) return -1;
     if (cudaEventElapsedTime(&milliseconds, watch->start, watch->stop) != cudaSuccess) return -1;
@@ -99,65 +101,110 @@ static float time_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *
   return least;
 }
 
-/* The index of the fastest candidate; 0 where nothing can be measured.  Products that add to C are measured
- * on memory of their own. */
 static int fastest(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
-                   const cublasLtMatmulHeuristicResult_t *found, int count) {
+                   const kp_product_choice *candidates, int count) {
   stopwatch watch = {};
-  void *own = NULL;
   int best = 0;
   float least = -1;
-  if (p->beta != 0 && cudaMalloc(&own, result_bytes(p)) != cudaSuccess) {
-    cudaGetLastError();
-    return 0;
-  }
-  if (own != NULL) cudaMemsetAsync(own, 0, result_bytes(p), cuda->stream);
   if (cudaEventCreate(&watch.start) == cudaSuccess && cudaEventCreate(&watch.stop) == cudaSuccess)
     for (int i = 0; i < count; i++) {
-      const float time = time_of(cuda, p, plan, own != NULL ? own : p->c, &found[i].algo, &watch);
+      const float time = time_of(cuda, p, plan, &candidates[i], &watch);
       if (time < 0 || (least >= 0 && time >= least)) continue;
       least = time;
       best = i;
     }
   if (watch.start != NULL) cudaEventDestroy(watch.start);
   if (watch.stop != NULL) cudaEventDestroy(watch.stop);
+  return best;
+}
+
+/* The index of the fastest candidate; 0 where nothing can be measured.  Products that add to C are measured
+ * on memory of their own. */
+static int measure(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                   const kp_product_choice *candidates, int count) {
+  kp_product measured = *p;
+  void *own = NULL;
+  if (p->beta == 0) return fastest(cuda, p, plan, candidates, count);
+  if (cudaMalloc(&own, result_bytes(p)) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  cudaMemsetAsync(own, 0, result_bytes(p), cuda->stream);
+  measured.c = own;
+  const int best = fastest(cuda, &measured, plan, candidates, count);
   cudaFree(own);
   return best;
 }
 
 /* ---- choosing ---- */
 
-/* Whether cuBLASLt still takes an algorithm that was read from the file. */
-static bool accepted(kp_cuda *cuda, const kp_product_plan *plan, kp_product_choice *choice) {
+/* Whether a choice can be used: one of cuBLASLt's that was read from the file has to be looked at first. */
+static bool accepted(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                     kp_product_choice *choice) {
   cublasLtMatmulHeuristicResult_t result = {};
-  if (choice->plain) return false;
+  if (choice->maker == KP_MAKER_TILES) return kp_tiles_fit(p);
+  if (choice->checked) return true;
   if (cublasLtMatmulAlgoCheck(cuda->products->handle, plan->operation, plan->a, plan->b, plan->c, plan->c,
                               &choice->algorithm, &result) != CUBLAS_STATUS_SUCCESS)
     return false;
-  choice->checked = result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= KP_PRODUCTS_WORKSPACE_BYTES;
+  choice->checked =
+      result.state == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= KP_PRODUCTS_WORKSPACE_BYTES;
   return choice->checked;
+}
+
+/* cuBLASLt's candidates for the product without its bias that can add one: some are faster than those that it
+ * lists with a bias. */
+static cublasStatus_t plain_candidates_of(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                                          cublasLtMatmulHeuristicResult_t *found, int *count) {
+  const cublasLtEpilogue_t none = CUBLASLT_EPILOGUE_DEFAULT, bias = CUBLASLT_EPILOGUE_BIAS;
+  const cublasLtMatmulDescAttributes_t which = CUBLASLT_MATMUL_DESC_EPILOGUE;
+  cublasLtMatmulHeuristicResult_t checked = {};
+  cublasLtMatmulDescSetAttribute(plan->operation, which, &none, sizeof none);
+  const cublasStatus_t status = candidates_of(cuda, p, plan, CANDIDATES, found, count);
+  const cublasStatus_t restored = cublasLtMatmulDescSetAttribute(plan->operation, which, &bias, sizeof bias);
+  int usable = 0;
+  for (int i = 0; i < *count; i++)
+    if (cublasLtMatmulAlgoCheck(cuda->products->handle, plan->operation, plan->a, plan->b, plan->c, plan->c,
+                                &found[i].algo, &checked) == CUBLAS_STATUS_SUCCESS)
+      found[usable++] = found[i];
+  *count = usable;
+  return status == CUBLAS_STATUS_SUCCESS ? restored : status;
+}
+
+/* All candidates for a product; the first is the one to take without measuring. */
+static kp_status list_candidates(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
+                                 kp_product_choice *candidates, int *count, kp_error *error) {
+  cublasLtMatmulHeuristicResult_t found[2 * CANDIDATES];
+  const kp_product_key key = kp_product_key_of(p);
+  int more = 0;
+  KP_TRY(kp_cublas_check(candidates_of(cuda, p, plan, cuda->recording ? 1 : (int)CANDIDATES, found, count),
+                         error));
+  if (p->bias != NULL && *count > 0 && !cuda->recording)
+    KP_TRY(kp_cublas_check(plain_candidates_of(cuda, p, plan, found + *count, &more), error));
+  *count += more;
+  for (int i = 0; i < *count; i++) candidates[i] = {key, KP_MAKER_LIBRARY, found[i].algo, true};
+  if (kp_tiles_fit(p)) candidates[(*count)++] = {key, KP_MAKER_TILES, {}, true};
+  if (*count == 0) candidates[(*count)++] = {key, KP_MAKER_PLAIN, {}, true};
+  return KP_OK;
 }
 
 kp_status kp_product_choose(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan,
                             kp_product_choice *choice, kp_error *error) {
   kp_products *products = cuda->products;
   const kp_product_key key = kp_product_key_of(p);
-  kp_product_choice *known = kp_product_choices_find(products, &key);
-  if (known != NULL && (known->checked || accepted(cuda, plan, known))) {
+  kp_product_choice candidates[2 * CANDIDATES + 1], *known = kp_product_choices_find(products, &key);
+  int count = 0;
+  if (known != NULL && accepted(cuda, p, plan, known)) {
     *choice = *known;
     return KP_OK;
   }
-  cublasLtMatmulHeuristicResult_t found[CANDIDATES];
-  int count = 0;
-  KP_TRY(kp_cublas_check(
-      candidates_of(cuda, p, plan, cuda->recording ? 1 : (int)CANDIDATES, found, &count), error));
-  *choice = kp_product_choice{};
-  choice->key = key;
-  choice->checked = true;
-  choice->plain = count == 0;
-  if (count > 0) choice->algorithm = found[count > 1 ? fastest(cuda, p, plan, found, count) : 0].algo;
-  if (cuda->recording) return KP_OK; /* to be measured another time */
+  KP_TRY(list_candidates(cuda, p, plan, candidates, &count, error));
+  if (cuda->recording) { /* to be measured another time */
+    *choice = candidates[0];
+    return KP_OK;
+  }
+  *choice = candidates[count > 1 ? measure(cuda, p, plan, candidates, count) : 0];
   KP_TRY(kp_product_choices_add(products, choice, error));
-  if (!choice->plain) kp_product_choices_save(products);
+  if (choice->maker != KP_MAKER_PLAIN) kp_product_choices_save(products);
   return KP_OK;
 }

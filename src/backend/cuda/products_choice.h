@@ -1,8 +1,8 @@
 /* Which of cuBLASLt's algorithms computes a product: measured once, remembered in memory and in a file.
  *
  * The file is ${XDG_CACHE_HOME:-~/.cache}/kappa/products-GPU-VERSION.txt: a line a shape, the numbers of its
- * key and then the algorithm's 64 bytes in hexadecimal.  Lines that cannot be read are skipped, and
- * algorithms that cuBLASLt no longer accepts are measured anew. */
+ * key, who computes it, and then the algorithm's 64 bytes in hexadecimal.  Lines that cannot be read are
+ * skipped, and algorithms that cuBLASLt no longer accepts are measured anew. */
 #ifndef KAPPA_BACKEND_CUDA_PRODUCTS_CHOICE_H
 #define KAPPA_BACKEND_CUDA_PRODUCTS_CHOICE_H
 
@@ -16,11 +16,15 @@ struct kp_product_key {
   int64_t flags; /* transpositions, types, bias, accumulation, alignment */
 };
 
+/* Who computes a product: cuBLASLt; the kernel of this folder, for widths that cuBLASLt is slow at; or, where
+ * neither can, the plain one. */
+enum kp_product_maker { KP_MAKER_LIBRARY, KP_MAKER_TILES, KP_MAKER_PLAIN };
+
 struct kp_product_choice {
   kp_product_key key;
-  cublasLtMatmulAlgo_t algorithm;
-  bool checked; /* whether this process knows that cuBLASLt takes it */
-  bool plain;   /* cuBLASLt has none: the plain kernel does it */
+  int64_t maker;
+  cublasLtMatmulAlgo_t algorithm; /* of the library */
+  bool checked;                   /* whether this process knows that the library takes it */
 };
 
 struct kp_products {
@@ -53,6 +57,10 @@ void kp_product_choices_save(const kp_products *products);
 /* Remembers a choice, in the place of an older one of the same key. */
 kp_status kp_product_choices_add(kp_products *products, const kp_product_choice *choice, kp_error *error);
 kp_product_choice *kp_product_choices_find(kp_products *products, const kp_product_key *key);
+
+/* Products in bfloat16 as those of one expert (grouped_linear.cuh): three of the four orders, unbatched. */
+bool kp_tiles_fit(const kp_product *product);
+kp_status kp_multiply_tiles(kp_cuda *cuda, const kp_product *product, kp_error *error);
 
 /* Any product, for shapes that cuBLASLt does not take. */
 kp_status kp_multiply_plain(kp_cuda *cuda, const kp_product *product, kp_error *error);

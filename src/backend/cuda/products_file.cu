@@ -10,7 +10,7 @@
 
 enum { NUMBERS = sizeof(kp_product_key) / sizeof(int64_t), WORDS = sizeof(cublasLtMatmulAlgo_t) / 8 };
 
-static const char heading[] = "kappa matrix products 1";
+static const char heading[] = "kappa matrix products 2";
 
 /* ---- in memory ---- */
 
@@ -70,6 +70,9 @@ static bool read_line(const char *line, kp_product_choice *choice) {
     if (end == line) return false;
     line = end;
   }
+  choice->maker = strtoll(line, &end, 10);
+  if (end == line || choice->maker < KP_MAKER_LIBRARY || choice->maker > KP_MAKER_TILES) return false;
+  line = end;
   for (int i = 0; i < WORDS; i++) {
     choice->algorithm.data[i] = strtoull(line, &end, 16);
     if (end == line) return false;
@@ -88,7 +91,8 @@ void kp_product_choices_load(kp_products *products, const kp_cuda *cuda) {
            cublasLtGetVersion());
   FILE *file = fopen(products->path, "r");
   if (file == NULL) return;
-  const bool known = fgets(line, sizeof line, file) != NULL && strncmp(line, heading, sizeof heading - 1) == 0;
+  const bool known =
+      fgets(line, sizeof line, file) != NULL && strncmp(line, heading, sizeof heading - 1) == 0;
   while (known && fgets(line, sizeof line, file) != NULL) {
     kp_product_choice choice = {};
     if (read_line(line, &choice) && kp_product_choices_add(products, &choice, NULL) != KP_OK) break;
@@ -99,6 +103,7 @@ void kp_product_choices_load(kp_products *products, const kp_cuda *cuda) {
 static void write_line(FILE *file, const kp_product_choice *choice) {
   const int64_t *number = (const int64_t *)&choice->key;
   for (int i = 0; i < NUMBERS; i++) fprintf(file, "%lld ", (long long)number[i]);
+  fprintf(file, "%lld ", (long long)choice->maker);
   for (int i = 0; i < WORDS; i++)
     fprintf(file, "%016llx%c", (unsigned long long)choice->algorithm.data[i], i + 1 < WORDS ? ' ' : '\n');
 }
@@ -113,7 +118,7 @@ void kp_product_choices_save(const kp_products *products) {
   if (file == NULL) return;
   fprintf(file, "%s\n", heading);
   for (int i = 0; i < products->count; i++)
-    if (!products->choices[i].plain) write_line(file, &products->choices[i]);
+    if (products->choices[i].maker != KP_MAKER_PLAIN) write_line(file, &products->choices[i]);
   const bool written = !ferror(file);
   if (fclose(file) != 0 || !written || rename(temporary, products->path) != 0) remove(temporary);
 }

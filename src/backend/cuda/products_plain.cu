@@ -57,7 +57,8 @@ kp_status kp_multiply_plain(kp_cuda *cuda, const kp_product *q, kp_error *error)
     part.a.at = (const char *)q->a + row * p.row_a * (half ? 2 : 4);
     part.c.at = (char *)q->c + row * p.ldc * (half_result ? 2 : 4);
     part.before.at = part.c.at;
-    const dim3 grid((unsigned)((q->n + TILE - 1) / TILE), (unsigned)(rows - first > most ? most : rows - first),
+    const dim3 grid((unsigned)((q->n + TILE - 1) / TILE),
+                    (unsigned)(rows - first > most ? most : rows - first),
                     (unsigned)(q->batch > 1 ? q->batch : 1));
     multiply_kernel<<<grid, dim3(TILE, TILE), 0, cuda->stream>>>(part);
   }

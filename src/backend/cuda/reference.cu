@@ -58,9 +58,11 @@ static void previous(const kp_call *call, const kp_walk &w) {
   const int bytes = w.pitch * (kp_is_half(call) ? 2 : 4);
   const int most = 16 * cuda->processors;
   if (bytes % 16 == 0)
-    previous_kernel<uint4><<<kp_blocks(w.rows * (bytes / 16), 256, most), 256, 0, cuda->stream>>>(w, bytes / 16);
+    previous_kernel<uint4>
+        <<<kp_blocks(w.rows * (bytes / 16), 256, most), 256, 0, cuda->stream>>>(w, bytes / 16);
   else
-    previous_kernel<uint16_t><<<kp_blocks(w.rows * (bytes / 2), 256, most), 256, 0, cuda->stream>>>(w, bytes / 2);
+    previous_kernel<uint16_t>
+        <<<kp_blocks(w.rows * (bytes / 2), 256, most), 256, 0, cuda->stream>>>(w, bytes / 2);
 }
 
 /* ---- the mean ---- */
@@ -69,7 +71,8 @@ static void previous(const kp_call *call, const kp_walk &w) {
 template <typename T, int V>
 __device__ static void add_row(const kp_walk &w, int64_t b, int64_t t, int c, double sum[V]) {
   if (w.backward && t == 0) return;
-  const kp_vector<T, V> row = kp_load_vector<T, V>(w.backward ? w.g : w.stream, (b * w.T + t) * w.pitch + c, true);
+  const kp_vector<T, V> row =
+      kp_load_vector<T, V>(w.backward ? w.g : w.stream, (b * w.T + t) * w.pitch + c, true);
   const double share = w.backward ? 1 / (double)t : 1;
 #pragma unroll
   for (int k = 0; k < V; k++) sum[k] += share * (double)row[k];
@@ -191,7 +194,8 @@ extern "C" size_t kp_cuda_scratch_reference_backward(const kp_node *node, int th
   const size_t groups = node->input[1] == NULL ? 1 : (size_t)kp_tensor_columns(node->input[1]);
   if (arguments_of(node)->kind == KP_REFERENCE_MEAN) return mean_scratch(node);
   if (arguments_of(node)->kind == KP_REFERENCE_PREVIOUS) return 0;
-  return rows * groups * 4 * sizeof(double) + rows * (size_t)kp_tensor_columns(node->input[0]) * sizeof(float);
+  return rows * groups * 4 * sizeof(double) +
+         rows * (size_t)kp_tensor_columns(node->input[0]) * sizeof(float);
 }
 
 extern "C" kp_status kp_cuda_reference_backward(const kp_call *call, kp_error *error) {

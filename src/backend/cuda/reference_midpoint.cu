@@ -41,8 +41,8 @@ struct middle {
 
 /* `factors` (window) and `mean` (D) are the warp's shared memory. */
 template <typename T>
-__device__ static middle middle_of(const kp_walk &w, int64_t b, int64_t t, int group, double *factors, double *mean,
-                                   int lane) {
+__device__ static middle middle_of(const kp_walk &w, int64_t b, int64_t t, int group, double *factors,
+                                   double *mean, int lane) {
   const int count = w.window_of(t);
   middle m = {};
   m.kappa = w.kappa.at(b * w.T + t, group);
@@ -85,14 +85,8 @@ __device__ static task task_of(const kp_walk &w, double *shared) {
   const int warp = threadIdx.x / 32;
   const int64_t i = (int64_t)blockIdx.x * WARPS + warp, n = i / w.kappa.groups;
   double *own = shared + warp * (w.D + MOST_WINDOW);
-  return task{n,
-              n / w.T,
-              n % w.T,
-              (int)(i % w.kappa.groups),
-              (int)threadIdx.x % 32,
-              n < w.rows,
-              own,
-              own + MOST_WINDOW};
+  return task{n,          n / w.T, n % w.T,          (int)(i % w.kappa.groups), (int)threadIdx.x % 32,
+              n < w.rows, own,     own + MOST_WINDOW};
 }
 
 template <typename T> __global__ static void __launch_bounds__(32 * WARPS) window_kernel(const kp_walk w) {
@@ -164,7 +158,8 @@ __device__ static window_share share_of(const window_point &point, double kappa,
 }
 
 /* Pass 1: row (b, t)'s window. */
-template <typename T> __global__ static void __launch_bounds__(32 * WARPS) window_backward_kernel(const kp_walk w) {
+template <typename T>
+__global__ static void __launch_bounds__(32 * WARPS) window_backward_kernel(const kp_walk w) {
   extern __shared__ double shared[];
   const task a = task_of(w, shared);
   if (!a.there) return;
@@ -182,7 +177,8 @@ template <typename T> __global__ static void __launch_bounds__(32 * WARPS) windo
       const T *h = w.template row<T>(a.b, a.t - count + i) + a.group * w.D;
       double inner = 0;
       for (int d = a.lane; d < w.D; d += 32)
-        inner += (bar.along_g * (double)kp_to_float(g[d]) + bar.along_mean * a.mean[d]) * (double)kp_to_float(h[d]);
+        inner += (bar.along_g * (double)kp_to_float(g[d]) + bar.along_mean * a.mean[d]) *
+                 (double)kp_to_float(h[d]);
       const window_point point = window_point_of(square_of(h, w.D, a.lane), m.kappa);
       kappa_bar += share_of(point, m.kappa, kp_warp_sum(inner), bar.denominator_bar).kappa_bar;
     }
@@ -191,7 +187,8 @@ template <typename T> __global__ static void __launch_bounds__(32 * WARPS) windo
 }
 
 /* Pass 2: row n's gradient from the windows behind it. */
-template <typename T> __global__ static void __launch_bounds__(32 * WARPS) window_rows_kernel(const kp_walk w) {
+template <typename T>
+__global__ static void __launch_bounds__(32 * WARPS) window_rows_kernel(const kp_walk w) {
   extern __shared__ double shared[];
   const task a = task_of(w, shared);
   if (!a.there) return;
@@ -223,11 +220,13 @@ template <typename T> __global__ static void __launch_bounds__(32 * WARPS) windo
 
 /* ---- launching ---- */
 
-static kp_status launch(const kp_call *call, const kp_walk &w, void (*kernel)(const kp_walk), kp_error *error) {
+static kp_status launch(const kp_call *call, const kp_walk &w, void (*kernel)(const kp_walk),
+                        kp_error *error) {
   const size_t bytes = (size_t)WARPS * (size_t)(w.D + MOST_WINDOW) * sizeof(double);
   if (bytes > 48 * 1024)
-    KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                         "reference", error));
+    KP_TRY(
+        kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                      "reference", error));
   kernel<<<kp_blocks(w.rows * w.kappa.groups, WARPS), 32 * WARPS, bytes, kp_cuda_of(call)->stream>>>(w);
   return kp_launched(call, error);
 }

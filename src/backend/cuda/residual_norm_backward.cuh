@@ -18,41 +18,7 @@
 #ifndef KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
 #define KAPPA_BACKEND_CUDA_RESIDUAL_NORM_BACKWARD_CUH
 
-#include "backend/cuda/row_program_scalars.cuh"
-#include "backend/cuda/seam.cuh"
-#include "backend/cuda/seam_sums.cuh"
-
-/* What comes beside the forward's inputs, and outputs; each may be NULL. */
-struct kp_seam_gradients {
-  const void *h, *direct, *gy;
-  const float *statistics;
-  void *gx, *gu, *gr;
-  float *columns;                     /* (blocks, 2, C): gradients of weight and bias of each block */
-  kp_real *update_bars, *tangent_bars; /* (N, G): gradients of κ by row */
-  bool same_row;                      /* gr is not shifted */
-  bool to_stream;                     /* the reference's gradient joins x's */
-};
-
-/* What step 1 leaves of a row and group: the gradients of x' and of the reference as combinations of gw, 1,
- * r and d, and n as one of 1, r and d. */
-enum { KP_SEAM_TO_STREAM = 0, KP_SEAM_TO_REFERENCE = 4, KP_SEAM_NORMAL = 8, KP_SEAM_COMBINATIONS = 11 };
-enum { KP_SEAM_TANGENT_SUMS = 8, KP_SEAM_PAIR_SUMS = 5, KP_SEAM_TRIPLE_SUMS = 9, KP_SEAM_UPDATE_FACTORS = 12 };
-
-template <typename S> struct kp_seam_backward_memory {
-  S *combinations; /* (R, G, KP_SEAM_COMBINATIONS) */
-  S *terms;        /* (R, G, 2): each group's part of mean(gw) and mean(gw n) */
-  S *factors;      /* (R, G, KP_SEAM_UPDATE_FACTORS) */
-  S *chunks;
-};
-
-template <typename S, int R> static inline size_t kp_seam_backward_bytes(const kp_seam &s, int threads, int packs) {
-  const int update = s.triple ? KP_SEAM_TRIPLE_SUMS : KP_SEAM_PAIR_SUMS;
-  const size_t first = (size_t)(threads * packs / s.tangent_groups.segment) * KP_SEAM_TANGENT_SUMS;
-  const size_t third = (size_t)(threads * packs / s.update_groups.segment) * update;
-  const size_t small = (size_t)s.tangent_groups.count * (KP_SEAM_COMBINATIONS + 2) +
-                       (size_t)s.update_groups.count * KP_SEAM_UPDATE_FACTORS;
-  return ((first > third ? first : third) + small) * R * sizeof(S);
-}
+#include "backend/cuda/seam_gradients.cuh"
 
 template <typename T, int V, int P, int R> struct kp_seam_backward {
   using S = typename kp_sum_of<T>::type;
@@ -63,10 +29,9 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   kp_seam_backward_memory<S> memory;
   kp_seam_tile<T, V, P, R> tile;
   int64_t own_end; /* rows from this on are computed for their neighbour alone */
-  vector u[R][P], direct[R][P], gy[R][P];
+  int held;        /* rows that the tile holds, in front of these */
   float weight[P][V], gweight[P][V], gbias[P][V];
-  float whole[R][P][V], extra[R][P][V]; /* s; what joins g x, or g r */
-  float next[P][V];                     /* what the row behind gives to its reference */
+  float next[P][V]; /* what the row behind gives to its reference */
 
   __device__ kp_seam_backward(const kp_seam &seam, const kp_seam_gradients &gradients, S *shared)
       : s(seam), g(gradients), c(seam) {
@@ -74,12 +39,30 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     memory.terms = memory.combinations + KP_SEAM_COMBINATIONS * R * s.tangent_groups.count;
     memory.factors = memory.terms + 2 * R * s.tangent_groups.count;
     memory.chunks = memory.factors + KP_SEAM_UPDATE_FACTORS * R * s.update_groups.count;
+    tile.slots = (vector *)((unsigned char *)shared + s.numbers_bytes) + threadIdx.x;
+    held = s.given == KP_SEAM_SAME_ROW || s.given == KP_SEAM_ROW_BEFORE ? 3 * R + 2 : 2 * R + 2;
 #pragma unroll 1
     for (int p = 0; p < P; p++)
 #pragma unroll
       for (int k = 0; k < V; k++) gweight[p][k] = gbias[p][k] = next[p][k] = 0;
   }
 
+  __device__ vector &u(int i, int p) const {
+    return tile.slot(held + i, p);
+  }
+  __device__ vector &direct(int i, int p) const {
+    return tile.slot(held + R + i, p);
+  }
+  __device__ vector &gy(int i, int p) const {
+    return tile.slot(held + 2 * R + i, p);
+  }
+  /* s, in float, takes the place of g x' and g y; what joins g x, or g r, that of x' and one more. */
+  __device__ kp_wide<T, V> whole(int i, int p) const {
+    return kp_wide<T, V>{&direct(i, p), &gy(i, p)};
+  }
+  __device__ kp_wide<T, V> extra(int i, int p) const {
+    return kp_wide<T, V>{&tile.h(i, p), &tile.slot(held + 3 * R + i, p)};
+  }
   __device__ bool writes(int i) const {
     return tile.has(i) && tile.first + i < own_end;
   }
@@ -92,40 +75,36 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   __device__ void load() {
-    const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED;
-#pragma unroll
-    for (int i = 0; i < R; i++) {
+    const bool stream = reads_stream(), branch = s.update == KP_SEAM_CURVED, norm = g.gy != NULL;
+#pragma unroll 1
+    for (int i = tile.low - 1; i < tile.high; i++) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const int64_t at = (tile.first + i) * s.pitch + c.at[p];
-        const bool there = c.there[p] && tile.has(i), mine = c.there[p] && writes(i);
         const bool referred = c.there[p] && tile.has_neighbour(i);
-        tile.h[i][p] = kp_load_vector<T, V>(g.h, at, referred && g.gy != NULL);
-        gy[i][p] = kp_load_vector<T, V>(g.gy, at, there && g.gy != NULL);
-        tile.x[i][p] = kp_load_vector<T, V>(s.x, at, referred && stream);
-        u[i][p] = kp_load_vector<T, V>(s.u, at, mine && branch);
-        direct[i][p] = kp_load_vector<T, V>(g.direct, at, mine && g.direct != NULL);
+        if (norm) kp_fetch_vector<T, V>(&tile.h(i, p), g.h, at, referred);
+        if (stream) kp_fetch_vector<T, V>(&tile.x(i, p), s.x, at, referred);
+        if (i < tile.low) continue;
+        const bool mine = c.there[p] && writes(i);
+        if (norm) kp_fetch_vector<T, V>(&gy(i, p), g.gy, at, c.there[p] && tile.has(i));
+        if (branch) kp_fetch_vector<T, V>(&u(i, p), s.u, at, mine);
+        kp_fetch_vector<T, V>(&direct(i, p), g.direct, at, mine && g.direct != NULL);
+        tile.fetch_given(s, i, p, c.at[p], c.there[p]);
       }
     }
-    const bool before = tile.first > 0 && g.gy != NULL;
-#pragma unroll 1
-    for (int p = 0; p < P; p++) {
-      const int64_t at = (tile.first - 1) * s.pitch + c.at[p];
-      tile.before_h[p] = kp_load_vector<T, V>(g.h, at, c.there[p] && before && s.own);
-      tile.before[p] = kp_load_vector<T, V>(s.x, at, c.there[p] && tile.first > 0 && s.given == KP_SEAM_STREAM);
-    }
+    kp_vectors_arrived();
   }
 
   /* r and d = x' - r of row i. */
   __device__ void basis(int i, int p, S r[V], S d[V]) const {
     if (s.tangent == KP_SEAM_NONE) {
 #pragma unroll
-      for (int k = 0; k < V; k++) r[k] = 0, d[k] = tile.h[i][p][k];
+      for (int k = 0; k < V; k++) r[k] = 0, d[k] = tile.h(i, p)[k];
       return;
     }
     const vector from = tile.reference(s, i, p, c.at[p], c.there[p]);
 #pragma unroll
-    for (int k = 0; k < V; k++) r[k] = from[k], d[k] = (S)tile.h[i][p][k] - r[k];
+    for (int k = 0; k < V; k++) r[k] = from[k], d[k] = (S)tile.h(i, p)[k] - r[k];
   }
 
   /* ---- step 1 ---- */
@@ -133,23 +112,23 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ void flat_sums() {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
-      S sums[2 * R];
-#pragma unroll
-      for (int i = 0; i < R; i++) {
+#pragma unroll 1
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], sum = 0, normal = 0;
         basis(i, p, r, d);
-        const float2 moments = tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
+        const float2 moments =
+            tile.has(i) ? *(const float2 *)(g.statistics + 2 * (tile.first + i)) : float2();
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S gw = (S)(weight[p][k] * gy[i][p][k]);
+          const S gw = (S)(weight[p][k] * gy(i, p)[k]);
           sum += gw, normal += gw * ((d[k] - (S)moments.x) * (S)moments.y);
         }
-        sums[2 * i] = sum, sums[2 * i + 1] = normal;
+        S sums[2] = {sum, normal};
+        kp_chunk_sums<2, R>(sums, s.row, p, i, memory.chunks);
       }
-      kp_chunk_sums<2 * R>(sums, s.row, p, memory.chunks);
     }
     __syncthreads();
-    for (int i = first_task(0); i < R; i += blockDim.x) {
+    for (int i = first_task(0); i < tile.high; i += blockDim.x) {
       if (!tile.has(i)) continue;
       const S mean_g = s.layer ? kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i) / s.C : S(0);
       const S mean_gn = kp_group_sum<2 * R>(memory.chunks, s.row, 0, 2 * i + 1) / s.C;
@@ -179,21 +158,18 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   __device__ void curved_sums() {
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
-      S sums[KP_SEAM_TANGENT_SUMS * R];
-#pragma unroll
-      for (int i = 0; i < R; i++) {
+#pragma unroll 1
+      for (int i = tile.low; i < tile.high; i++) {
         S r[V], d[V], part[KP_SEAM_TANGENT_SUMS] = {};
         basis(i, p, r, d);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S gw = (S)weight[p][k] * (S)gy[i][p][k];
+          const S gw = (S)weight[p][k] * (S)gy(i, p)[k];
           part[0] += r[k] * r[k], part[1] += r[k] * d[k], part[2] += d[k] * d[k];
           part[3] += gw * r[k], part[4] += gw * d[k], part[5] += gw, part[6] += r[k], part[7] += d[k];
         }
-#pragma unroll
-        for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) sums[KP_SEAM_TANGENT_SUMS * i + q] = part[q];
+        kp_chunk_sums<KP_SEAM_TANGENT_SUMS, R>(part, s.tangent_groups, p, i, memory.chunks);
       }
-      kp_chunk_sums<KP_SEAM_TANGENT_SUMS * R>(sums, s.tangent_groups, p, memory.chunks);
     }
   }
 
@@ -205,7 +181,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* The coefficients of z, and each group's part of the means. */
   __device__ void tangent_forward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -224,7 +200,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   __device__ void tangent_backward() {
     const int groups = s.tangent_groups.count;
-    for (int e = first_task(0); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
@@ -270,14 +246,14 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   /* The gradients of row i's x' and reference, and its part of those of weight and bias. */
   template <bool CURVED> __device__ void tangent_row(int i, int p, float stream[V], float reference[V]) {
     const bool curved = CURVED && s.tangent == KP_SEAM_CURVED;
-    const S *f = memory.combinations +
-                 KP_SEAM_COMBINATIONS * (curved ? i * s.tangent_groups.count + c.tangent[p] : i);
+    const S *f =
+        memory.combinations + KP_SEAM_COMBINATIONS * (curved ? i * s.tangent_groups.count + c.tangent[p] : i);
     const bool mine = writes(i);
     S r[V], d[V];
     basis(i, p, r, d);
 #pragma unroll
     for (int k = 0; k < V; k++) {
-      const float gv = gy[i][p][k];
+      const float gv = gy(i, p)[k];
       const S gw = (S)weight[p][k] * (S)gv;
       const bool inside = c.at[p] + k < s.C;
       S a = f[0] * gw + f[1] + f[3] * d[k], b = f[4] * gw + f[5] + f[7] * d[k], n = f[8] + f[10] * d[k];
@@ -287,11 +263,34 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
     }
   }
 
+  /* Inner products of s with row i's x and u (and r), and of these among themselves. */
+  __device__ void pair_sums(int i, int p, const float sum[V]) const {
+    S part[KP_SEAM_PAIR_SUMS] = {};
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const S a = tile.x(i, p)[k], b = u(i, p)[k], w = sum[k];
+      part[0] += a * a, part[1] += a * b, part[2] += b * b, part[3] += w * a, part[4] += w * b;
+    }
+    kp_chunk_sums<KP_SEAM_PAIR_SUMS, R>(part, s.update_groups, p, i, memory.chunks);
+  }
+
+  __device__ void triple_sums(int i, int p, const float sum[V]) const {
+    const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
+    S part[KP_SEAM_TRIPLE_SUMS] = {};
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const S a = tile.x(i, p)[k], b = r[k], d = u(i, p)[k], w = sum[k];
+      part[0] += a * a, part[1] += a * b, part[2] += a * d, part[3] += b * b, part[4] += b * d;
+      part[5] += d * d, part[6] += w * a, part[7] += w * b, part[8] += w * d;
+    }
+    kp_chunk_sums<KP_SEAM_TRIPLE_SUMS, R>(part, s.update_groups, p, i, memory.chunks);
+  }
+
   template <bool CURVED> __device__ void sum_rows() {
     const bool reached = s.tangent != KP_SEAM_NONE && (s.own || g.to_stream);
     const bool given = s.tangent != KP_SEAM_NONE && !s.own && !g.to_stream;
-#pragma unroll
-    for (int i = R - 1; i >= 0; i--) {
+#pragma unroll 1
+    for (int i = tile.high - 1; i >= tile.low; i--) {
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         float stream[V], reference[V];
@@ -301,11 +300,19 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 #pragma unroll
           for (int k = 0; k < V; k++) stream[k] = reference[k] = 0;
         }
+        float sum[V], join[V];
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          whole[i][p][k] = stream[k] + direct[i][p][k] + (s.own ? next[p][k] : 0.0f);
-          extra[i][p][k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
+          sum[k] = stream[k] + direct(i, p)[k] + (s.own ? next[p][k] : 0.0f);
+          join[k] = g.to_stream ? next[p][k] : given ? reference[k] : 0.0f;
           next[p][k] = reached && !tile.starts_sequence(i) ? reference[k] : 0.0f;
+        }
+        whole(i, p).set(sum), extra(i, p).set(join);
+        if (CURVED && s.update == KP_SEAM_CURVED) {
+          if (s.triple)
+            triple_sums(i, p, sum);
+          else
+            pair_sums(i, p, sum);
         }
       }
     }
@@ -313,87 +320,48 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 
   /* ---- step 3 ---- */
 
-  __device__ void store(void *rows, int64_t n, int p, const float value[V]) const {
-    if (rows != NULL && c.there[p]) *(vector *)((T *)rows + n * s.pitch + c.at[p]) = kp_to_vector<T, V>(value);
+  __device__ void store(void *rows, int64_t n, int p, const vector &value) const {
+    if (rows != NULL && c.there[p]) *(vector *)((T *)rows + n * s.pitch + c.at[p]) = value;
   }
 
   /* Row i's gradient of the given reference, and zeros for a row that is no row's reference. */
-  __device__ void store_given(int i, int p, const float value[V]) const {
+  __device__ void store_given(int i, int p, const vector &value) const {
     const int64_t n = tile.first + i;
     if (g.gr == NULL) return;
     if (g.same_row) return store(g.gr, n, p, value);
     if (!tile.starts_sequence(i)) store(g.gr, n - 1, p, value);
-    const float zero[V] = {};
-    if ((n + 1) % s.T == 0) store(g.gr, n, p, zero);
+    if ((n + 1) % s.T == 0) store(g.gr, n, p, kp_zero_vector<T, V>());
   }
 
   __device__ void update_flat() {
-#pragma unroll
-    for (int i = 0; i < R; i++) {
+#pragma unroll 1
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
-        float gx[V];
+        float sum[V], join[V], gx[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
-        for (int k = 0; k < V; k++) gx[k] = whole[i][p][k] + (g.to_stream ? extra[i][p][k] : 0.0f);
-        store(g.gu, tile.first + i, p, whole[i][p]);
-        store_given(i, p, extra[i][p]);
-        store(g.gx, tile.first + i, p, gx);
+        for (int k = 0; k < V; k++) gx[k] = sum[k] + (g.to_stream ? join[k] : 0.0f);
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(sum));
+        store_given(i, p, kp_to_vector<T, V>(join));
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
       }
     }
   }
 
-  __device__ void pair_sums() {
-#pragma unroll 1
-    for (int p = 0; p < P; p++) {
-      S sums[KP_SEAM_PAIR_SUMS * R];
-#pragma unroll
-      for (int i = 0; i < R; i++) {
-        S part[KP_SEAM_PAIR_SUMS] = {};
-#pragma unroll
-        for (int k = 0; k < V; k++) {
-          const S a = tile.x[i][p][k], b = u[i][p][k], w = whole[i][p][k];
-          part[0] += a * a, part[1] += a * b, part[2] += b * b, part[3] += w * a, part[4] += w * b;
-        }
-#pragma unroll
-        for (int q = 0; q < KP_SEAM_PAIR_SUMS; q++) sums[KP_SEAM_PAIR_SUMS * i + q] = part[q];
-      }
-      kp_chunk_sums<KP_SEAM_PAIR_SUMS * R>(sums, s.update_groups, p, memory.chunks);
-    }
-  }
-
-  __device__ void triple_sums() {
-#pragma unroll 1
-    for (int p = 0; p < P; p++) {
-      S sums[KP_SEAM_TRIPLE_SUMS * R];
-#pragma unroll
-      for (int i = 0; i < R; i++) {
-        const vector r = tile.given(s, i, p, c.at[p], c.there[p]);
-        S part[KP_SEAM_TRIPLE_SUMS] = {};
-#pragma unroll
-        for (int k = 0; k < V; k++) {
-          const S a = tile.x[i][p][k], b = r[k], d = u[i][p][k], w = whole[i][p][k];
-          part[0] += a * a, part[1] += a * b, part[2] += a * d, part[3] += b * b, part[4] += b * d;
-          part[5] += d * d, part[6] += w * a, part[7] += w * b, part[8] += w * d;
-        }
-#pragma unroll
-        for (int q = 0; q < KP_SEAM_TRIPLE_SUMS; q++) sums[KP_SEAM_TRIPLE_SUMS * i + q] = part[q];
-      }
-      kp_chunk_sums<KP_SEAM_TRIPLE_SUMS * R>(sums, s.update_groups, p, memory.chunks);
-    }
-  }
-
-  /* From GRAM inner products and M = inputs gradients of coefficients to the factors of each input's gradient:
-   * of s, and of the inputs. */
+  /* From GRAM inner products and M = inputs gradients of coefficients to the factors of each input's
+   * gradient: of s, and of the inputs. */
   template <int GRAM, int M> __device__ void update_programs() {
     const int groups = s.update_groups.count;
-    for (int e = first_task(1); e < R * groups; e += blockDim.x) {
+    for (int e = first_task(1); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!writes(i)) continue;
       const int64_t n = tile.first + i;
       kp_real sum[GRAM + M], coefficients[3], bar[6], kappa_bar;
       for (int q = 0; q < GRAM + M; q++)
-        sum[q] = (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
+        sum[q] =
+            (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
       const kp_real kappa = (kp_real)s.update_kappa.at(n, group);
       kp_program_forward(s.update_program, sum, kappa, 0, coefficients);
       kp_program_backward(s.update_program, sum, kappa, 0, sum + GRAM, bar, &kappa_bar);
@@ -411,53 +379,53 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
   }
 
   __device__ void update_pair() {
-    pair_sums();
     __syncthreads();
     update_programs<3, 2>();
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < R; i++) {
+#pragma unroll 1
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
-        float gx[V], gu[V];
+        float gx[V], gu[V], sum[V], join[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = whole[i][p][k], a = tile.x[i][p][k], b = u[i][p][k];
-          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? extra[i][p][k] : 0.0f);
+          const S w = sum[k], a = tile.x(i, p)[k], b = u(i, p)[k];
+          gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b) + (g.to_stream ? join[k] : 0.0f);
           gu[k] = (float)(f[3] * w + f[4] * a + f[5] * b);
         }
-        store(g.gx, tile.first + i, p, gx);
-        store(g.gu, tile.first + i, p, gu);
-        store_given(i, p, extra[i][p]);
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, kp_to_vector<T, V>(join));
       }
     }
   }
 
   __device__ void update_triple() {
-    triple_sums();
     __syncthreads();
     update_programs<6, 3>();
     __syncthreads();
-#pragma unroll
-    for (int i = 0; i < R; i++) {
+#pragma unroll 1
+    for (int i = tile.low; i < tile.high; i++) {
       if (!writes(i)) continue;
 #pragma unroll 1
       for (int p = 0; p < P; p++) {
         const vector from = tile.given(s, i, p, c.at[p], c.there[p]);
         const S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * (i * s.update_groups.count + c.update[p]);
-        float gx[V], gr[V], gu[V];
+        float gx[V], gr[V], gu[V], sum[V], join[V];
+        whole(i, p).get(sum), extra(i, p).get(join);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-          const S w = whole[i][p][k], a = tile.x[i][p][k], b = from[k], d = u[i][p][k];
+          const S w = sum[k], a = tile.x(i, p)[k], b = from[k], d = u(i, p)[k];
           gx[k] = (float)(f[0] * w + f[1] * a + f[2] * b + f[3] * d);
-          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + extra[i][p][k];
+          gr[k] = (float)(f[4] * w + f[5] * a + f[6] * b + f[7] * d) + join[k];
           gu[k] = (float)(f[8] * w + f[9] * a + f[10] * b + f[11] * d);
         }
-        store(g.gx, tile.first + i, p, gx);
-        store(g.gu, tile.first + i, p, gu);
-        store_given(i, p, gr);
+        store(g.gx, tile.first + i, p, kp_to_vector<T, V>(gx));
+        store(g.gu, tile.first + i, p, kp_to_vector<T, V>(gu));
+        store_given(i, p, kp_to_vector<T, V>(gr));
       }
     }
   }
@@ -487,7 +455,7 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
 };
 
 template <typename T, int V, int P, int R, int THREADS, bool CURVED>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 512 / THREADS)
     kp_seam_backward_kernel(const kp_seam s, const kp_seam_gradients gradients) {
   extern __shared__ __align__(16) unsigned char shared[];
   using backward = kp_seam_backward<T, V, P, R>;
@@ -495,77 +463,17 @@ __global__ void __launch_bounds__(THREADS)
   kp_seam_weights<V, P>(s.weight, b.c, s.C, 1, b.weight);
   b.tile.begin = blockIdx.x * s.run;
   b.own_end = b.tile.begin + s.run < s.rows ? b.tile.begin + s.run : s.rows;
-  const bool neighbour = gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows &&
-                         b.own_end % s.T != 0;
+  const bool neighbour =
+      gradients.gy != NULL && (s.own || gradients.to_stream) && b.own_end < s.rows && b.own_end % s.T != 0;
   b.tile.end = b.own_end + (neighbour ? 1 : 0);
-  for (int64_t last = b.tile.end; last > b.tile.begin; last -= R) {
-    b.tile.move_to(s, last - R);
+  for (int64_t last = b.tile.end; last > b.tile.begin; last -= s.tile) {
+    b.tile.move_to(s, last - s.tile);
     b.load();
     if (gradients.gy != NULL) b.template programs<CURVED>();
     b.template sum_rows<CURVED>();
     b.template update<CURVED>();
   }
   b.store_columns();
-}
-
-template <typename T, int V, int P, int R, int THREADS, bool CURVED>
-static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam_gradients g, kp_error *error) {
-  using S = typename kp_sum_of<T>::type;
-  const kp_cuda *cuda = kp_cuda_of(call);
-  const int threads = kp_seam_threads(s, V, P);
-  kp_seam_set_groups(&s, V, threads, P);
-  const size_t bytes = kp_seam_backward_bytes<S, R>(s, threads, P);
-  const auto kernel = kp_seam_backward_kernel<T, V, P, R, THREADS, CURVED>;
-  if (bytes > 48 * 1024)
-    KP_TRY(kp_cuda_check(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-        "residual_norm_backward", error));
-  int resident = 1;
-  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, threads, bytes),
-                       "residual_norm_backward", error));
-  s.run = kp_seam_run<R>(s, cuda, resident, g.gy != NULL && (s.own || g.to_stream), KP_SEAM_MOST_PARTIALS);
-  const int blocks = kp_blocks(s.rows, s.run);
-  kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
-  KP_TRY(kp_launched(call, error));
-  kp_seam_totals totals = {};
-  totals.columns = g.columns, totals.blocks = blocks, totals.C = s.C;
-  totals.gweight = (float *)call->output[5], totals.gbias = (float *)call->output[6];
-  kp_seam_add_totals<kp_real>(cuda->stream, totals,
-                              kp_curvature_bars_of(call, 3, s.update_kappa, g.update_bars),
-                              kp_curvature_bars_of(call, 4, s.tangent_kappa, g.tangent_bars));
-  return kp_launched(call, error);
-}
-
-/* Scratch: columns, then the gradients of κ by row. */
-static inline kp_seam_gradients kp_seam_gradients_of(const kp_call *call, const kp_seam &s) {
-  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
-  kp_seam_gradients g = {};
-  g.h = call->input[9], g.direct = call->input[10], g.gy = call->input[11];
-  g.statistics = (const float *)call->input[12];
-  g.gx = call->output[0], g.gu = call->output[1], g.gr = call->output[2];
-  const bool columns = g.gy != NULL && (call->output[5] != NULL || call->output[6] != NULL);
-  float *scratch = (float *)call->scratch;
-  kp_real *bars = (kp_real *)(scratch + kp_seam_columns_size(s));
-  if (columns) g.columns = scratch;
-  if (s.update == KP_SEAM_CURVED && call->output[3] != NULL) g.update_bars = bars;
-  if (s.tangent == KP_SEAM_CURVED && call->output[4] != NULL && g.gy != NULL)
-    g.tangent_bars = bars + s.rows * s.update_kappa.groups;
-  g.same_row = !arguments->shift;
-  g.to_stream = arguments->stream_reference && s.tangent != KP_SEAM_NONE && g.gy != NULL;
-  return g;
-}
-
-template <typename T, int R, bool CURVED>
-static kp_status kp_seam_backward_by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
-  constexpr int V = 16 / sizeof(T), MOST = 256;
-  const kp_seam_gradients g = kp_seam_gradients_of(call, s);
-  const bool whole = kp_rows_of_vectors(s.pitch, s.C, s.update_kappa.groups, V) &&
-                     kp_rows_of_vectors(s.pitch, s.C, s.tangent_kappa.groups, V);
-  if (whole && kp_seam_threads(s, V, 1) <= MOST)
-    return kp_seam_backward_launch<T, V, 1, R, MOST, CURVED>(call, s, g, error);
-  if (kp_seam_threads(s, 1, 8) <= 1024)
-    return kp_seam_backward_launch<T, 1, 8, 1, 1024, CURVED>(call, s, g, error);
-  return kp_fail(error, KP_ERR_UNSUPPORTED, "residual_norm_backward: rows of %d channels are too long", s.C);
 }
 
 #endif

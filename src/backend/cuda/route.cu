@@ -80,20 +80,31 @@ template <int ITEMS> __device__ static inline void forget(unsigned (&key)[ITEMS]
     if (i * 32 + (int)(threadIdx.x % 32) == expert) key[i] = NO_KEY;
 }
 
+/* The sum of the two largest scores of experts [first, last), or the only one. */
+template <int ITEMS>
+__device__ static inline float group_score(const unsigned (&key)[ITEMS], int first, int last) {
+  unsigned best = NO_KEY, second = NO_KEY;
+#pragma unroll
+  for (int i = 0; i < ITEMS; i++) {
+    if (i * 32 >= last || i * 32 + 32 <= first) continue; /* the same for all lanes */
+    const int e = i * 32 + threadIdx.x % 32;
+    const unsigned own = e >= first && e < last ? key[i] : (unsigned)NO_KEY;
+    second = max(second, min(best, own));
+    best = max(best, own);
+  }
+  const unsigned largest = __reduce_max_sync(0xffffffffu, best);
+  if (last - first == 1) return score_of_key(largest);
+  const unsigned holders = __ballot_sync(0xffffffffu, best == largest);
+  const unsigned other = __reduce_max_sync(0xffffffffu, best == largest ? second : best);
+  return score_of_key(largest) + score_of_key(__popc(holders) > 1 ? largest : other);
+}
+
 /* Keeps the keys of the groups whose two largest scores have the largest sums; lane g holds group g. */
 template <int ITEMS> __device__ static inline void limit_groups(const kp_router &g, unsigned (&key)[ITEMS]) {
   const int lane = threadIdx.x % 32, size = g.E / g.groups;
   unsigned own = NO_KEY;
   for (int group = 0; group < g.groups; group++) {
-    unsigned inside[ITEMS];
-#pragma unroll
-    for (int i = 0; i < ITEMS; i++) inside[i] = (i * 32 + lane) / size == group ? key[i] : (unsigned)NO_KEY;
-    int expert;
-    float sum = score_of_key(largest_of(inside, &expert));
-    if (size > 1) {
-      forget(inside, expert);
-      sum += score_of_key(largest_of(inside, &expert));
-    }
+    const float sum = group_score(key, group * size, (group + 1) * size);
     if (lane == group) own = key_of(sum);
   }
   int ahead = 0;

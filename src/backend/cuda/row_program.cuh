@@ -87,7 +87,6 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
     constexpr int Q = BACKWARD ? kp_row_counts<M>::backward : kp_row_counts<M>::gram;
 #pragma unroll 1
     for (int p = 0; p < P; p++) {
-      S all[Q * R];
 #pragma unroll
       for (int i = 0; i < R; i++) {
         S part[Q] = {};
@@ -103,10 +102,8 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
             if (BACKWARD) part[Q - M + m] += (S)g[i][p][k] * b[m];
           }
         }
-#pragma unroll
-        for (int q = 0; q < Q; q++) all[Q * i + q] = part[q];
+        kp_chunk_sums<Q, R>(part, call.groups, p, i, chunks);
       }
-      kp_chunk_sums<Q * R>(all, call.groups, p, chunks);
     }
     __syncthreads();
   }
@@ -121,7 +118,8 @@ template <typename T, int V, int P, int R, int M> struct kp_row_tile {
 /* ---- forward ---- */
 
 template <typename T>
-__device__ static inline void kp_row_scalar_result(const kp_row_call &call, int64_t n, int group, float value) {
+__device__ static inline void kp_row_scalar_result(const kp_row_call &call, int64_t n, int group,
+                                                   float value) {
   T *row = (T *)call.out[0] + n * call.width_pitch;
   row[group] = kp_from_float<T>(value);
   if (group == 0)
@@ -199,8 +197,8 @@ __device__ static inline void kp_row_factors(const kp_row_call &call, const kp_r
 
 /* The program of one row and group. */
 template <int Q, int R, int M, typename T, typename S>
-__device__ static inline void kp_row_backward_program(const kp_row_call &call, const S *chunks, int64_t n, int i,
-                                                      int group, S *factors) {
+__device__ static inline void kp_row_backward_program(const kp_row_call &call, const S *chunks, int64_t n,
+                                                      int i, int group, S *factors) {
   kp_real sum[Q], gram[6] = {}, coefficients[3] = {}, bar[3] = {}, gram_bar[6], kappa_bar;
   for (int q = 0; q < Q; q++) sum[q] = (kp_real)kp_group_sum<Q * R>(chunks, call.groups, group, Q * i + q);
   for (int q = 0; q < Q - M; q++) gram[q] = sum[q];
@@ -228,7 +226,8 @@ __global__ void __launch_bounds__(THREADS) kp_row_backward_kernel(const kp_row_c
     for (int e = tile.first_task(); e < R * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (tile.has(i))
-        kp_row_backward_program<Q, R, M, T>(call, tile.chunks, tile.first + i, i, group, tile.factors + F * e);
+        kp_row_backward_program<Q, R, M, T>(call, tile.chunks, tile.first + i, i, group,
+                                            tile.factors + F * e);
     }
     __syncthreads();
 #pragma unroll
@@ -260,7 +259,8 @@ __global__ void __launch_bounds__(THREADS) kp_row_backward_kernel(const kp_row_c
 
 template <typename S, int R>
 static inline size_t kp_row_bytes(const kp_groups &groups, int threads, int packs, int sums, int numbers) {
-  return ((size_t)kp_chunk_count(groups, threads, packs) * sums + (size_t)groups.count * numbers) * R * sizeof(S);
+  return ((size_t)kp_chunk_count(groups, threads, packs) * sums + (size_t)groups.count * numbers) * R *
+         sizeof(S);
 }
 
 template <typename T, int V, int P, int R, int M, int THREADS, bool BACKWARD>
@@ -277,9 +277,9 @@ static kp_status kp_row_launch(const kp_call *kernel_call, kp_row_call call, int
   else
     kernel = kp_row_forward_kernel<T, V, P, R, M, THREADS>;
   if (bytes > 48 * 1024)
-    KP_TRY(kp_cuda_check(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "row_program",
-        error));
+    KP_TRY(
+        kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                      "row_program", error));
   const int blocks = kp_blocks(call.rows, R, 32 * (int64_t)cuda->processors);
   kernel<<<blocks, threads, bytes, cuda->stream>>>(call);
   return kp_launched(kernel_call, error);

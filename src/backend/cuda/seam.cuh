@@ -1,8 +1,8 @@
 /* The seam between two sub-layers on the device: what its forward and its backward kernel share.
  *
- * A block takes a run of rows and goes through it in tiles of R rows, forwards on the way out and backwards on
- * the way back, with the rows in registers (seam_rows.cuh).  A row whose neighbour is in another block's run
- * is computed by both. */
+ * A block takes a run of rows and goes through it in tiles of R rows, forwards on the way out and backwards
+ * on the way back, with the rows in registers (seam_rows.cuh).  A row whose neighbour is in another block's
+ * run is computed by both. */
 #ifndef KAPPA_BACKEND_CUDA_SEAM_CUH
 #define KAPPA_BACKEND_CUDA_SEAM_CUH
 
@@ -37,7 +37,9 @@ struct kp_seam {
   bool own, triple; /* triple: the update reads the given reference */
   bool layer;       /* the norm has a mean */
   double epsilon;
-  int64_t run;                          /* rows of a block */
+  int64_t run;                                  /* rows of a block */
+  int tile;                                     /* rows of a tile of it */
+  size_t numbers_bytes;                         /* of shared memory, in front of the rows */
   kp_groups update_groups, tangent_groups, row; /* row: all channels as one group */
 };
 
@@ -110,12 +112,8 @@ static inline int kp_seam_threads(const kp_seam &s, int vector, int packs) {
 
 /* Inner products and coefficients are in double where rows are float, and in float where they are bfloat16:
  * a product of two bfloat16 is exact there. */
-template <typename T> struct kp_sum_of {
-  using type = double;
-};
-template <> struct kp_sum_of<kp_half> {
-  using type = float;
-};
+template <typename T> struct kp_sum_of { using type = double; };
+template <> struct kp_sum_of<kp_half> { using type = float; };
 
 /* The channels of a thread, and their groups. */
 template <int V, int P> struct kp_seam_channels {
@@ -132,26 +130,59 @@ template <int V, int P> struct kp_seam_channels {
   }
 };
 
-/* The rows of a tile and their neighbours.  `starts`: bit i is set where row i is the first of its sequence. */
+/* Starts copying a vector of a row into shared memory, or writes zeros there; the thread itself may read it
+ * after kp_vectors_arrived. */
+template <typename T, int V>
+__device__ static inline void kp_fetch_vector(kp_vector<T, V> *slot, const void *base, int64_t at,
+                                              bool there) {
+  if constexpr (sizeof(kp_vector<T, V>) == 16) {
+    const unsigned to = (unsigned)__cvta_generic_to_shared(slot);
+    const void *from = there ? (const void *)((const T *)base + at) : base;
+    if (there)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    else
+      *slot = kp_zero_vector<T, V>();
+  } else {
+    *slot = kp_load_vector<T, V>(base, at, there);
+  }
+}
+
+__device__ static inline void kp_vectors_arrived() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+/* Rows that a tile holds. */
+static inline int kp_seam_held_rows(const kp_seam &s, int R) {
+  const bool tensor = s.given == KP_SEAM_SAME_ROW || s.given == KP_SEAM_ROW_BEFORE;
+  return 2 * (R + 1) + (tensor ? R : 0);
+}
+
+/* The rows of a tile and their neighbours, in shared memory; a thread reads the vectors alone that it wrote.
+ * `starts`: bit i is set where row i is the first of its sequence. */
 template <typename T, int V, int P, int R> struct kp_seam_tile {
   using vector = kp_vector<T, V>;
   int64_t first, begin, end; /* rows [begin, end) are the block's own, or a neighbour */
+  int low, high;             /* rows first + low ... first + high - 1 are among them */
   unsigned starts;
-  vector x[R][P], h[R][P];     /* x and x' */
-  vector before[P], before_h[P]; /* the rows before the first of the tile */
+  vector
+      *slots; /* this thread's: x of rows -1 ... R-1, x' of the same, the given reference of rows 0 ... R-1 */
 
-  __device__ bool has(int i) const {
-    return first + i >= begin && first + i < end;
-  }
+  __device__ vector &slot(int row, int p) const { return slots[(row * P + p) * blockDim.x]; }
+  __device__ vector &x(int i, int p) const { return slot(i + 1, p); }
+  __device__ vector &h(int i, int p) const { return slot(R + 2 + i, p); }
+  __device__ vector &r(int i, int p) const { return slot(2 * R + 2 + i, p); }
+  __device__ bool has(int i) const { return first + i >= begin && first + i < end; }
   /* Row i, or the row before the first. */
   __device__ bool has_neighbour(int i) const {
     return first + i >= 0 && first + i >= begin - 1 && first + i < end;
   }
   __device__ void move_to(const kp_seam &s, int64_t row) {
     first = row;
+    low = row < begin ? (int)(begin - row) : 0, high = end - row < s.tile ? (int)(end - row) : s.tile;
     starts = 0;
-    int phase = (int)((row % s.T + s.T) % s.T);
-#pragma unroll
+    int phase = (int)(row % s.T);
+    if (phase < 0) phase += s.T;
+#pragma unroll 1
     for (int i = 0; i < R; i++) {
       if (phase == 0) starts |= 1u << i;
       phase = phase + 1 == s.T ? 0 : phase + 1;
@@ -160,24 +191,31 @@ template <typename T, int V, int P, int R> struct kp_seam_tile {
   __device__ bool starts_sequence(int i) const {
     return (starts >> i & 1) != 0;
   }
-  __device__ vector carried(const kp_seam &s, const void *rows, int64_t n, int channel, bool there) const {
-    return kp_load_vector<T, V>(rows, n / s.T * s.pitch + channel, there && rows != NULL);
+  /* What stands before row i, the first of a sequence. */
+  __device__ vector carried(const kp_seam &s, const void *rows, int i, int channel, bool there) const {
+    if (rows == NULL) return kp_zero_vector<T, V>();
+    return kp_load_vector<T, V>(rows, (first + i) / s.T * s.pitch + channel, there && has(i));
+  }
+  /* Where the given reference is a tensor of its own: fetches row i's. */
+  __device__ void fetch_given(const kp_seam &s, int i, int p, int channel, bool there) const {
+    const int64_t n = first + i;
+    if (s.given == KP_SEAM_SAME_ROW)
+      kp_fetch_vector<T, V>(&r(i, p), s.r, n * s.pitch + channel, there && has(i));
+    else if (s.given == KP_SEAM_ROW_BEFORE && starts_sequence(i))
+      r(i, p) = carried(s, s.carry, i, channel, there);
+    else if (s.given == KP_SEAM_ROW_BEFORE)
+      kp_fetch_vector<T, V>(&r(i, p), s.r, (n - 1) * s.pitch + channel, there && has(i));
   }
   /* The given reference of row i. */
   __device__ vector given(const kp_seam &s, int i, int p, int channel, bool there) const {
-    const int64_t n = first + i;
-    there = there && has(i);
     if (s.given == KP_SEAM_ORIGIN) return kp_zero_vector<T, V>();
-    if (s.given == KP_SEAM_SAME_ROW) return kp_load_vector<T, V>(s.r, n * s.pitch + channel, there);
-    if (starts_sequence(i)) return carried(s, s.carry, n, channel, there);
-    if (s.given == KP_SEAM_ROW_BEFORE) return kp_load_vector<T, V>(s.r, (n - 1) * s.pitch + channel, there);
-    return i == 0 ? before[p] : x[i == 0 ? 0 : i - 1][p];
+    if (s.given != KP_SEAM_STREAM) return r(i, p);
+    return starts_sequence(i) ? carried(s, s.carry, i, channel, there) : x(i - 1, p);
   }
   /* What the tangent map of row i refers to. */
   __device__ vector reference(const kp_seam &s, int i, int p, int channel, bool there) const {
     if (!s.own) return given(s, i, p, channel, there);
-    if (starts_sequence(i)) return carried(s, s.own_carry, first + i, channel, there && has(i));
-    return i == 0 ? before_h[p] : h[i == 0 ? 0 : i - 1][p];
+    return starts_sequence(i) ? carried(s, s.own_carry, i, channel, there) : h(i - 1, p);
   }
 };
 
@@ -194,15 +232,15 @@ __device__ static inline void kp_seam_weights(const kp_numbers &from, const kp_s
     }
 }
 
-/* Rows of a block: all of it in whole tiles, with its neighbour's row, and about one block for every place on
- * the device. */
-template <int R> static inline int64_t kp_seam_run(const kp_seam &s, const kp_cuda *cuda, int resident,
-                                                   bool neighbour, int64_t most) {
+/* Shares the rows out: about a block for every place on the device, in tiles of one size, at most R rows. */
+template <int R>
+static inline void kp_seam_share(kp_seam *s, const kp_cuda *cuda, int resident, bool neighbour,
+                                 int64_t most) {
   int64_t places = (int64_t)cuda->processors * (resident < 1 ? 1 : resident);
   if (places > most) places = most;
-  const int64_t each = (s.rows + places - 1) / places + (neighbour ? 1 : 0);
-  const int64_t tiles = (each + R - 1) / R;
-  return tiles * R - (neighbour && tiles * R > 1 ? 1 : 0);
+  s->run = s->rows > places ? (s->rows + places - 1) / places : 1;
+  const int64_t rows = s->run + (neighbour ? 1 : 0), tiles = (rows + R - 1) / R;
+  s->tile = (int)((rows + tiles - 1) / tiles);
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* Rows spread over a block, and their sums: what the kernels of row programs share.
  *
  * A thread holds a pack of V successive channels of each of R successive rows (P such packs, a block apart).
- * So the row before is in the same registers, and sums over rows are a thread's own; sums over channels go
- * through shuffles and shared memory, all numbers of a tile at once.
+ * So the row before is its own too, and so are sums over rows; sums over channels go through shuffles and
+ * shared memory.
  *
  * Channels fall into groups.  A segment is the largest power of two of lanes that lie in one group for every
  * segment; its sum is one chunk in shared memory, and a group's chunks are added in their order. */
@@ -14,9 +14,7 @@
 /* V channels of a row, as they stand in memory. */
 template <typename T, int V> struct alignas(sizeof(T) * V) kp_vector {
   T value[V];
-  __device__ float operator[](int k) const {
-    return kp_to_float(value[k]);
-  }
+  __device__ float operator[](int k) const { return kp_to_float(value[k]); }
 };
 
 /* Pairs of bfloat16 stay in whole registers: one is the upper half of a float's bits. */
@@ -29,9 +27,7 @@ template <int V> struct alignas(2 * V) kp_vector<kp_half, V> {
 };
 template <> struct kp_vector<kp_half, 1> {
   kp_half value[1];
-  __device__ float operator[](int) const {
-    return __bfloat162float(value[0]);
-  }
+  __device__ float operator[](int) const { return __bfloat162float(value[0]); }
 };
 
 template <typename T, int V> __device__ static inline kp_vector<T, V> kp_to_vector(const float x[V]) {
@@ -53,6 +49,44 @@ template <typename T, int V> __device__ static inline kp_vector<T, V> kp_zero_ve
   const float zero[V] = {};
   return kp_to_vector<T, V>(zero);
 }
+
+/* V floats in the places of two vectors (of the first alone where that is float). */
+template <typename T, int V> struct kp_wide {
+  kp_vector<T, V> *first, *second;
+  __device__ void set(const float x[V]) const { *first = kp_to_vector<T, V>(x); }
+  __device__ void get(float x[V]) const {
+    for (int k = 0; k < V; k++) x[k] = (*first)[k];
+  }
+};
+template <int V> struct kp_wide<kp_half, V> {
+  kp_vector<kp_half, V> *first, *second;
+  __device__ void set(const float x[V]) const {
+#pragma unroll
+    for (int k = 0; k < V / 2; k++) {
+      first->pair[k] = __float_as_uint(x[k]);
+      second->pair[k] = __float_as_uint(x[V / 2 + k]);
+    }
+  }
+  __device__ void get(float x[V]) const {
+#pragma unroll
+    for (int k = 0; k < V / 2; k++) {
+      x[k] = __uint_as_float(first->pair[k]);
+      x[V / 2 + k] = __uint_as_float(second->pair[k]);
+    }
+  }
+};
+template <> struct kp_wide<kp_half, 1> {
+  kp_vector<kp_half, 1> *first, *second;
+  __device__ void set(const float x[1]) const {
+    const uint32_t bits = __float_as_uint(x[0]);
+    first->value[0] = __ushort_as_bfloat16((unsigned short)(bits >> 16));
+    second->value[0] = __ushort_as_bfloat16((unsigned short)bits);
+  }
+  __device__ void get(float x[1]) const {
+    const uint32_t high = __bfloat16_as_ushort(first->value[0]), low = __bfloat16_as_ushort(second->value[0]);
+    x[0] = __uint_as_float(high << 16 | low);
+  }
+};
 
 /* V channels from element `at` on, or zeros. */
 template <typename T, int V>
@@ -112,11 +146,12 @@ __device__ static inline void kp_segment_sums(S *v, int offset, int first, int k
   }
 }
 
-/* One pack's sums into its segment's chunk. */
-template <int COUNT, typename S>
-__device__ static inline void kp_chunk_sums(S *v, const kp_groups &groups, int pack, S *chunks) {
+/* The COUNT sums of one pack of row `row` of ROWS into its segment's chunk. */
+template <int COUNT, int ROWS, typename S>
+__device__ static inline void kp_chunk_sums(S *v, const kp_groups &groups, int pack, int row, S *chunks) {
   const int thread = pack * blockDim.x + threadIdx.x;
-  kp_segment_sums<COUNT>(v, groups.segment / 2, 0, COUNT, chunks + thread / groups.segment * COUNT);
+  kp_segment_sums<COUNT>(v, groups.segment / 2, 0, COUNT,
+                         chunks + (thread / groups.segment * ROWS + row) * COUNT);
 }
 
 /* Number `i` of COUNT summed over one group. */

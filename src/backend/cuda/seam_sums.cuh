@@ -54,8 +54,8 @@ __global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
 
 /* A block sums the rows of one entry and group; or, where an entry has few rows, a thread does. */
 template <typename S>
-__global__ static void __launch_bounds__(256) kp_curvature_totals_kernel(const kp_curvature_bars<S> bars,
-                                                                         bool by_thread) {
+__global__ static void __launch_bounds__(256)
+    kp_curvature_totals_kernel(const kp_curvature_bars<S> bars, bool by_thread) {
   const int64_t task = by_thread ? blockIdx.x * (int64_t)blockDim.x + threadIdx.x : blockIdx.x;
   if (task >= bars.entries * bars.groups) return;
   const int64_t entry = task / bars.groups, group = task % bars.groups;
@@ -72,7 +72,8 @@ __global__ static void __launch_bounds__(256) kp_curvature_totals_kernel(const k
   bars.gradient.add(entry * bars.pitch + group, (float)sum);
 }
 
-template <typename S> static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bars<S> &bars) {
+template <typename S>
+static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bars<S> &bars) {
   const int64_t tasks = bars.entries * bars.groups;
   if (bars.rows == NULL || tasks == 0) return;
   const bool by_thread = bars.rows_per_entry <= 32;
@@ -82,7 +83,8 @@ template <typename S> static inline void kp_add_curvatures(cudaStream_t stream, 
 
 template <typename S>
 static inline void kp_seam_add_totals(cudaStream_t stream, const kp_seam_totals &totals,
-                                      const kp_curvature_bars<S> &update, const kp_curvature_bars<S> &tangent) {
+                                      const kp_curvature_bars<S> &update,
+                                      const kp_curvature_bars<S> &tangent) {
   if (totals.columns != NULL)
     kp_column_totals_kernel<<<kp_blocks(2 * totals.C, KP_TOTAL_COLUMNS), KP_TOTAL_COLUMNS * KP_TOTAL_PARTS, 0,
                               stream>>>(totals);

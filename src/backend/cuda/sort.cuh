@@ -9,7 +9,7 @@
 
 #include "backend/cuda/kernel.cuh"
 
-enum { KP_SORT_WARPS = 4, KP_SORT_MOST_BINS = 2048 };
+enum { KP_SORT_WARPS = 4 };
 
 struct kp_sort {
   int64_t count; /* of keys */

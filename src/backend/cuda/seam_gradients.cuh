@@ -1,0 +1,47 @@
+/* What the seam's backward kernel reads, writes and shares within a block. */
+#ifndef KAPPA_BACKEND_CUDA_SEAM_GRADIENTS_CUH
+#define KAPPA_BACKEND_CUDA_SEAM_GRADIENTS_CUH
+
+#include "backend/cuda/row_program_scalars.cuh"
+#include "backend/cuda/seam.cuh"
+#include "backend/cuda/seam_sums.cuh"
+
+/* What comes beside the forward's inputs, and outputs; each may be NULL. */
+struct kp_seam_gradients {
+  const void *h, *direct, *gy;
+  const float *statistics;
+  void *gx, *gu, *gr;
+  float *columns;                      /* (blocks, 2, C): gradients of weight and bias of each block */
+  kp_real *update_bars, *tangent_bars; /* (N, G): gradients of κ by row */
+  bool same_row;                       /* gr is not shifted */
+  bool to_stream;                      /* the reference's gradient joins x's */
+};
+
+/* What step 1 leaves of a row and group: the gradients of x' and of the reference as combinations of gw, 1,
+ * r and d, and n as one of 1, r and d. */
+enum { KP_SEAM_TO_STREAM = 0, KP_SEAM_TO_REFERENCE = 4, KP_SEAM_NORMAL = 8, KP_SEAM_COMBINATIONS = 11 };
+enum {
+  KP_SEAM_TANGENT_SUMS = 8,
+  KP_SEAM_PAIR_SUMS = 5,
+  KP_SEAM_TRIPLE_SUMS = 9,
+  KP_SEAM_UPDATE_FACTORS = 12
+};
+
+template <typename S> struct kp_seam_backward_memory {
+  S *combinations; /* (R, G, KP_SEAM_COMBINATIONS) */
+  S *terms;        /* (R, G, 2): each group's part of mean(gw) and mean(gw n) */
+  S *factors;      /* (R, G, KP_SEAM_UPDATE_FACTORS) */
+  S *chunks;
+};
+
+template <typename S, int R>
+static inline size_t kp_seam_backward_bytes(const kp_seam &s, int threads, int packs) {
+  const int update = s.triple ? KP_SEAM_TRIPLE_SUMS : KP_SEAM_PAIR_SUMS;
+  const size_t first = (size_t)(threads * packs / s.tangent_groups.segment) * KP_SEAM_TANGENT_SUMS;
+  const size_t third = (size_t)(threads * packs / s.update_groups.segment) * update;
+  const size_t small = (size_t)s.tangent_groups.count * (KP_SEAM_COMBINATIONS + 2) +
+                       (size_t)s.update_groups.count * KP_SEAM_UPDATE_FACTORS;
+  return ((first > third ? first : third) + small) * R * sizeof(S);
+}
+
+#endif
