@@ -5,8 +5,8 @@
 #include "backend/cuda/lorentz_residual.cuh"
 
 struct kp_lorentz_results {
-  void *stream, *y; /* (N, C); either may be NULL */
-  kp_results stream_time, y_time, statistics;
+  void *stream, *y;                         /* (N, C); either may be NULL */
+  float *stream_time, *y_time, *statistics; /* the times with their points */
 };
 
 /* What a row is multiplied by: z = factor a, y = inverse weight z. */
@@ -14,37 +14,45 @@ struct kp_lorentz_scalars {
   float factor, inverse;
 };
 
+/* Of a row: w, and the times that were given. */
+struct kp_lorentz_row {
+  float w, x_time, u_time;
+  __device__ kp_lorentz_row(const kp_lorentz_operands &k, const kp_lorentz_constants &constants, int64_t n)
+      : w(constants.branch_weight(k, n)), x_time(k.x_time.at == NULL ? 0 : k.x_time[n]),
+        u_time(k.u_time.at == NULL ? 0 : k.u_time[n]) {}
+};
+
 enum { SUM_XX, SUM_UU, SUM_AA, SUM_WEIGHTED, SUMS };
 
 /* From the inner products of row n to its scalars; one thread writes times and statistics. */
-__device__ static kp_lorentz_scalars row_scalars(const kp_lorentz_operands &k, const kp_lorentz_results &out,
-                                                 int64_t n, int64_t C, float w, const double (&sum)[SUMS],
-                                                 bool writes) {
-  const float c = k.radius();
-  float statistics[KP_LORENTZ_STATISTICS] = {0, 0, 0, 0, 0};
-  float kappa = 1;
+__device__ static kp_lorentz_scalars row_scalars(const kp_lorentz_operands &k,
+                                                 const kp_lorentz_constants &all, const kp_lorentz_row &row,
+                                                 const kp_lorentz_results &out, int64_t n, float inverse_C,
+                                                 const double (&sum)[SUMS], bool writes) {
+  const double c = (double)all.c;
+  float kappa = 1, unit = 0, inverse_square = 0, inverse = 0;
+  double tx = 0, tu = 0;
   if (k.u != NULL) {
-    const double tx = k.x_time.at != NULL ? (double)k.x_time[n] : kp_fine_sqrt(sum[SUM_XX] + (double)c);
-    const double tu = k.u_time.at != NULL ? (double)k.u_time[n] : kp_fine_sqrt(sum[SUM_UU] + (double)c);
-    const double time = tx + (double)w * tu, square = time * time - sum[SUM_AA];
+    tx = k.x_time.at != NULL ? (double)row.x_time : kp_fine_sqrt(sum[SUM_XX] + c);
+    tu = k.u_time.at != NULL ? (double)row.u_time : kp_fine_sqrt(sum[SUM_UU] + c);
+    const double time = tx + (double)row.w * tu, square = time * time - sum[SUM_AA];
     const bool floored = fabs(square) < k.floor;
-    const float unit = sqrtf(c / (float)(floored ? k.floor : fabs(square)));
-    kappa = k.factor() * unit;
-    statistics[KP_LORENTZ_FACTOR] = unit;
-    statistics[KP_LORENTZ_INVERSE_SQUARE] = floored ? 0 : 1 / (float)square;
-    statistics[KP_LORENTZ_STREAM_TIME] = (float)tx;
-    statistics[KP_LORENTZ_BRANCH_TIME] = (float)tu;
+    unit = sqrtf(all.c / (float)(floored ? k.floor : fabs(square)));
+    inverse_square = floored ? 0 : 1 / (float)square;
+    kappa = all.s * unit;
   }
   const float squares = kappa * kappa * (float)sum[SUM_AA];
-  float inverse = 0;
-  if (out.y != NULL) inverse = 1 / sqrtf(squares / (float)C + k.epsilon);
-  statistics[KP_LORENTZ_INVERSE_DEVIATION] = inverse;
+  if (out.y != NULL) inverse = rsqrtf(squares * inverse_C + k.epsilon);
   if (writes) {
-    if (out.stream_time.at != NULL) out.stream_time.set(n, sqrtf(squares + c));
     const float y_factor = inverse * kappa;
-    if (out.y_time.at != NULL) out.y_time.set(n, sqrtf(y_factor * y_factor * (float)sum[SUM_WEIGHTED] + c));
-    for (int i = 0; i < KP_LORENTZ_STATISTICS; i++)
-      out.statistics.set(n * KP_LORENTZ_STATISTICS + i, statistics[i]);
+    if (out.stream != NULL) out.stream_time[n] = sqrtf(squares + all.c);
+    if (out.y != NULL) out.y_time[n] = sqrtf(y_factor * y_factor * (float)sum[SUM_WEIGHTED] + all.c);
+    float *const statistics = out.statistics + n * KP_LORENTZ_STATISTICS;
+    statistics[KP_LORENTZ_FACTOR] = unit;
+    statistics[KP_LORENTZ_INVERSE_SQUARE] = inverse_square;
+    statistics[KP_LORENTZ_INVERSE_DEVIATION] = inverse;
+    statistics[KP_LORENTZ_STREAM_TIME] = (float)tx;
+    statistics[KP_LORENTZ_BRANCH_TIME] = (float)tu;
   }
   return kp_lorentz_scalars{kappa, inverse};
 }
@@ -84,16 +92,18 @@ __global__ void __launch_bounds__(K::THREADS)
   kp_ring<K, TENSORS> ring(shape, shared);
   ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
   ring.clear_absent();
+  const kp_lorentz_constants all(k);
+  const float inverse_C = 1 / (float)shape.C;
   int stage = 0;
   ring.fetch(ring.row, stage);
   for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
-    const float w = k.branch_weight(n);
+    const kp_lorentz_row row(k, all, n); /* on its way while the sums are taken */
     double sum[SUMS];
     const unsigned char *const place = ring.advance(n, stage);
-    row_sums(ring, place, weights, w, sum);
-    const kp_lorentz_scalars s = row_scalars(k, out, n, shape.C, w, sum, ring.thread == 0);
+    row_sums(ring, place, weights, row.w, sum);
+    const kp_lorentz_scalars s = row_scalars(k, all, row, out, n, inverse_C, sum, ring.thread == 0);
     T *const stream = ring.out(out.stream, n), *const y = ring.out(out.y, n);
-    const float of_u = s.factor * w;
+    const float of_u = s.factor * row.w;
 #pragma unroll 2
     for (int j = 0; j < ring.left; j++) {
       float x[K::W], u[K::W], weight[K::W];
@@ -126,7 +136,7 @@ extern "C" kp_status kp_cuda_lorentz_residual(const kp_call *call, kp_error *err
   const kp_row_plan plan = kp_row_plan_of(call, call->node->input[0]);
   static const int inputs[] = {2}, outputs[] = {0, 2};
   if (!kp_lorentz_fits(call, plan, inputs, 1, outputs, 2)) return kp_row_misfit(call, error);
-  const kp_lorentz_results out = {call->output[0], call->output[2], kp_output_numbers(call, 1),
-                                  kp_output_numbers(call, 3), kp_output_numbers(call, 4)};
+  float *const *to = (float *const *)call->output;
+  const kp_lorentz_results out = {to[0], to[2], to[1], to[3], to[4]};
   return kp_with_ring<kp_lorentz_forward>(call, plan, error, kp_lorentz_operands_of(call), out);
 }

@@ -12,11 +12,18 @@ struct kp_lorentz_operands {
   bool norm;
   float epsilon, scale;
   double floor;
+};
 
-  __device__ float branch_weight(int64_t n) const { return w.at == NULL ? 1 : w[one_w ? 0 : n]; }
-  __device__ float radius() const { return c.at == NULL ? 1 : c[0]; }
-  __device__ float factor() const { /* s */
-    return s.at == NULL ? scale : s[0];
+/* What all rows share, in registers. */
+struct kp_lorentz_constants {
+  float w, s, c; /* w, where it is one number */
+  __device__ explicit kp_lorentz_constants(const kp_lorentz_operands &k)
+      : w(k.u == NULL                  ? 0
+          : k.w.at == NULL || !k.one_w ? 1
+                                       : k.w[0]),
+        s(k.s.at == NULL ? k.scale : k.s[0]), c(k.c.at == NULL ? 1 : k.c[0]) {}
+  __device__ float branch_weight(const kp_lorentz_operands &k, int64_t n) const {
+    return k.w.at == NULL || k.one_w ? w : k.w[n];
   }
 };
 

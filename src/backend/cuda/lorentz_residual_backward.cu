@@ -15,7 +15,8 @@
 
 struct kp_lorentz_gradients {
   const void *gz, *gy; /* incoming (N, C), or NULL */
-  kp_numbers gz_time, gy_time, statistics;
+  kp_numbers gz_time, gy_time;
+  const float *statistics;
   void *gx, *gu; /* gx may be gz; gu may be NULL */
   kp_results gx_time, gu_time;
   float *gw;    /* one a row, or NULL */
@@ -23,66 +24,73 @@ struct kp_lorentz_gradients {
 };
 
 /* h = weight · g y, g the incoming gradient of z; weighted: of weight · a. */
-enum { HA, AA, GA, WEIGHTED_AA, PRODUCTS };
+enum { HA, AA, GA, AU, WEIGHTED_AA, PRODUCTS = 8 };
 /* Columns of a part behind those of the weight. */
 enum { BAR_W, BAR_S, BAR_C, BARS };
 
 /* Factors of a row's gradients:
  *     G = gy + y_part (weight a),  q = y_factor weight G + z_factor gz
- *     gx = q + xx x + xu u,  gu = w q + ux x + uu u,  g w = <q + along a, u> + w_bar */
+ *     gx = q + xx x + xu u,  gu = w q + ux x + uu u,  g w = <q + of_a a, u - share a> + w_bar
+ * The last one without the part of u along a, along which q + of_a a all but vanishes. */
 struct kp_lorentz_factors {
-  float w, y_part, y_factor, z_factor, xx, xu, ux, uu, along, w_bar;
+  float w, y_part, y_factor, z_factor, xx, xu, ux, uu, of_a, share, w_bar;
 };
 
-__device__ static float gradient_along(const kp_numbers &g_time, int64_t n, float time) {
-  return g_time.at == NULL ? 0 : g_time[n] / time;
-}
+/* What a row needs beside its channels. */
+struct kp_lorentz_row {
+  float w, unit, inverse_square, tx, tu, gz_time, gy_time;
+  __device__ kp_lorentz_row(const kp_lorentz_operands &k, const kp_lorentz_gradients &g,
+                            const kp_lorentz_constants &all, int64_t n) {
+    const float *const statistics = g.statistics + n * KP_LORENTZ_STATISTICS;
+    w = all.branch_weight(k, n);
+    unit = statistics[KP_LORENTZ_FACTOR], inverse_square = statistics[KP_LORENTZ_INVERSE_SQUARE];
+    tx = statistics[KP_LORENTZ_STREAM_TIME], tu = statistics[KP_LORENTZ_BRANCH_TIME];
+    gz_time = g.gz_time.at == NULL ? 0 : g.gz_time[n], gy_time = g.gy_time.at == NULL ? 0 : g.gy_time[n];
+  }
+};
 
 /* A time that was given has a gradient of its own; a derived one adds to that of c. */
 __device__ static void time_gradient(const kp_numbers &given, const kp_results &to, int64_t n, float bar,
-                                     float time, bool writes, float &bar_c) {
+                                     float inverse_time, bool writes, float &bar_c) {
   if (given.at == NULL)
-    bar_c += 0.5f * bar / time;
+    bar_c += 0.5f * bar * inverse_time;
   else if (to.at != NULL && writes)
     to.set(n, bar);
 }
 
 __device__ static kp_lorentz_factors row_factors(const kp_lorentz_operands &k, const kp_lorentz_gradients &g,
-                                                 int64_t n, int64_t C, const float (&p)[PRODUCTS],
+                                                 const kp_lorentz_constants &all, const kp_lorentz_row &row,
+                                                 int64_t n, float inverse_C, const float (&p)[PRODUCTS],
                                                  bool writes, float (&bars)[BARS]) {
-  const float c = k.radius(), channels = (float)C;
-  const int64_t at = n * KP_LORENTZ_STATISTICS;
-  const float unit = k.u == NULL ? 1 : g.statistics[at + KP_LORENTZ_FACTOR];
-  const float kappa = k.u == NULL ? 1 : k.factor() * unit;
-  const float squares = kappa * kappa * p[AA];
-  const float r = k.norm ? 1 / sqrtf(squares / channels + k.epsilon) : 0;
-  const float y_squares = kappa * r * (kappa * r) * p[WEIGHTED_AA];
-  const float z_along = gradient_along(g.gz_time, n, sqrtf(squares + c));
-  const float y_along = gradient_along(g.gy_time, n, sqrtf(y_squares + c));
+  const float kappa = k.u == NULL ? 1 : all.s * row.unit, squares = kappa * kappa * p[AA];
+  const float r = k.norm ? rsqrtf(squares * inverse_C + k.epsilon) : 0;
+  const float z_along = row.gz_time * rsqrtf(squares + all.c);
+  const float y_along = row.gy_time * rsqrtf(kappa * r * (kappa * r) * p[WEIGHTED_AA] + all.c);
   const float part = y_along * r * kappa, P = p[HA] + part * p[WEIGHTED_AA]; /* <weight G, a> */
-  const float of_a = kappa * kappa * (z_along - r * r * (r * kappa * P) / channels);
+  const float of_a = kappa * kappa * (z_along - r * r * (r * kappa * P) * inverse_C);
   bars[BAR_W] = bars[BAR_S] = 0, bars[BAR_C] = 0.5f * (z_along + y_along);
-  if (k.u == NULL) return kp_lorentz_factors{0, part, kappa * r, kappa, of_a, 0, 0, 0, 0, 0};
-  const float w = k.branch_weight(n), inverse_square = g.statistics[at + KP_LORENTZ_INVERSE_SQUARE];
-  const float tx = g.statistics[at + KP_LORENTZ_STREAM_TIME], tu = g.statistics[at + KP_LORENTZ_BRANCH_TIME];
-  const float z_a = r * r * (r * P * k.epsilon) + p[GA] + z_along * kappa * p[AA];
-  const float along = kappa * z_a * inverse_square, time_bar = -along * (tx + w * tu);
-  bars[BAR_S] = unit * z_a;
-  bars[BAR_C] += kappa * z_a / (2 * c);
-  const float xx = k.x_time.at == NULL ? -along * w * tu / tx : along;
-  const float uu = k.u_time.at == NULL ? -along * w * tx / tu : w * w * along;
-  time_gradient(k.x_time, g.gx_time, n, time_bar, tx, writes, bars[BAR_C]);
-  time_gradient(k.u_time, g.gu_time, n, w * time_bar, tu, writes, bars[BAR_C]);
+  if (k.u == NULL) return kp_lorentz_factors{0, part, kappa * r, kappa, of_a, 0, 0, 0, 0, 0, 0};
+  const float w = row.w, tx = row.tx, tu = row.tu, inverse_tx = 1 / tx, inverse_tu = 1 / tu;
+  const float z_a = r * r * (r * P * k.epsilon) + p[GA] + z_along * kappa * p[AA]; /* <g z, a> */
+  const float along = kappa * z_a * row.inverse_square, time_bar = -along * (tx + w * tu);
+  const float share = p[AA] > 0 ? p[AU] / p[AA] : 0;
+  bars[BAR_S] = row.unit * z_a;
+  bars[BAR_C] += kappa * z_a * (0.5f / all.c);
+  bars[BAR_W] = share * kappa * z_a + along * p[AU] + time_bar * tu;
+  time_gradient(k.x_time, g.gx_time, n, time_bar, inverse_tx, writes, bars[BAR_C]);
+  time_gradient(k.u_time, g.gu_time, n, w * time_bar, inverse_tu, writes, bars[BAR_C]);
   return kp_lorentz_factors{w,
                             part,
                             kappa * r,
                             kappa,
-                            of_a + xx,
+                            of_a + (k.x_time.at == NULL ? -along * w * tu * inverse_tx : along),
                             w * (of_a + along),
                             w * (of_a + along),
-                            w * w * of_a + uu,
-                            of_a + along,
-                            time_bar * tu};
+                            w * w * of_a +
+                                (k.u_time.at == NULL ? -along * w * tx * inverse_tu : w * w * along),
+                            of_a,
+                            share,
+                            bars[BAR_W]};
 }
 
 enum { X, U, GZ, GY, TENSORS };
@@ -102,13 +110,13 @@ __device__ static void row_products(const kp_ring<K, TENSORS> &ring, const unsig
     for (int e = 0; e < K::W; e++) {
       const float a = x[e] + w * u[e], weighted = weight[e] * a;
       sum[HA] += gy[e] * weighted, sum[AA] += a * a;
-      sum[GA] += gz[e] * a, sum[WEIGHTED_AA] += weighted * weighted;
+      sum[GA] += gz[e] * a, sum[AU] += a * u[e], sum[WEIGHTED_AA] += weighted * weighted;
     }
   }
   kp_team_sums<K>(sum);
 }
 
-/* Writes the gradients of row n; gives this thread's share of <q + along a, u>. */
+/* Writes the gradients of row n; gives this thread's share of <q + of_a a, u - share a>. */
 template <class K>
 __device__ static float row_gradients(const kp_lorentz_gradients &g, const kp_ring<K, TENSORS> &ring,
                                       int64_t n, const unsigned char *place, const kp_ring_vector<K> &weights,
@@ -129,7 +137,7 @@ __device__ static float row_gradients(const kp_lorentz_gradients &g, const kp_ri
       gz[e] = q + f.xx * x[e] + f.xu * u[e];
       gy[e] = f.w * q + f.ux * x[e] + f.uu * u[e];
       weight[e] = f.y_factor * a * G;
-      w_bar += (q + f.along * a) * u[e];
+      w_bar += (q + f.of_a * a) * (u[e] - f.share * a);
     }
     ring.put(gx, j, gz);
     ring.put(gu, j, gy);
@@ -151,17 +159,19 @@ __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
   ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
   ring.tensor[GZ] = (const T *)g.gz, ring.tensor[GY] = (const T *)g.gy;
   ring.clear_absent();
+  const kp_lorentz_constants all(k);
+  const float inverse_C = 1 / (float)shape.C;
   kp_row_accumulator<K> weight_bar;
   float total[BARS] = {0, 0, 0}, w_share = 0; /* w_share: not yet summed over the team */
   int stage = 0;
   ring.fetch(ring.row, stage);
   for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+    const kp_lorentz_row row(k, g, all, n); /* on its way while the products are taken */
     float products[PRODUCTS], bars[BARS];
     const unsigned char *const place = ring.advance(n, stage);
-    row_products(ring, place, weights, k.u == NULL ? 0 : k.branch_weight(n), products);
-    const kp_lorentz_factors f = row_factors(k, g, n, shape.C, products, ring.thread == 0, bars);
+    row_products(ring, place, weights, row.w, products);
+    const kp_lorentz_factors f = row_factors(k, g, all, row, n, inverse_C, products, ring.thread == 0, bars);
     float share[1] = {row_gradients(g, ring, n, place, weights, f, weight_bar)};
-    bars[BAR_W] = f.w_bar;
     w_share += share[0];
     if (g.gw != NULL) { /* w is one a row */
       kp_team_sums<K>(share);
@@ -204,7 +214,7 @@ extern "C" size_t kp_cuda_scratch_lorentz_residual_backward(const kp_node *node,
 static kp_lorentz_gradients gradients_of(const kp_call *call, bool one_w) {
   kp_lorentz_gradients g = {};
   void *const *in = call->input + 8, *const *out = call->output;
-  g.statistics = kp_input_numbers(call, 8);
+  g.statistics = (const float *)in[0];
   g.gz = in[1], g.gz_time = kp_input_numbers(call, 10);
   g.gy = in[3], g.gy_time = kp_input_numbers(call, 12);
   g.gx = out[0], g.gx_time = kp_output_numbers(call, 1);

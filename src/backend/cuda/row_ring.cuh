@@ -104,9 +104,9 @@ template <class K, int TENSORS> struct kp_ring {
       for (int t = 0; t < TENSORS; t++) {
         if (tensor[t] == NULL) continue;
         const T *const from = tensor[t] + offset;
-#pragma unroll 4
-        for (int j = 0; j < left; j++)
-          kp_copy_ahead<K::CHUNK>(to + j * STEP + t * SLOT, from + j * (K::TEAM * K::W));
+#pragma unroll
+        for (int j = 0; j < K::MOST; j++)
+          if (j < left) kp_copy_ahead<K::CHUNK>(to + j * STEP + t * SLOT, from + j * (K::TEAM * K::W));
       }
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -291,7 +291,7 @@ static inline size_t kp_ring_bytes(const kp_call *call, kp_ring_shape *shape) {
   if (shape->steps > K::MOST) return 0;
   shape->row_bytes = shape->steps * TENSORS * K::TEAM * K::CHUNK;
   const int stage = K::TEAMS * shape->row_bytes, vector = shape->steps * K::VECTOR;
-  shape->stages = 2 * stage + vector <= most ? 2 : 1;
+  shape->stages = 3 * (2 * stage + vector) <= most ? 2 : 1; /* blocks beside each other hide as much */
   return stage + vector > most ? 0 : (size_t)(shape->stages * stage + vector);
 }
 

@@ -54,8 +54,10 @@ template <class K> struct kp_slerp {
       rates.get(j, rate);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
-        const float w = tangent(h[e], u[e]), m = rate[e] * w;
-        sum[WW] += w * w, sum[MA] += m * (tangent.inverse_h * h[e]), sum[MM] += m * m;
+        float a, b, w;
+        tangent.get(h[e], u[e], a, b, w);
+        const float m = rate[e] * w;
+        sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m;
       }
     }
     kp_team_sums<K>(sum);
@@ -63,12 +65,16 @@ template <class K> struct kp_slerp {
                  normal = ratio * (double)sum[MA];
     const kp_sine_cosine exp =
         kp_sine_cosine_of(kp_max(ratio * ratio * (double)sum[MM] - normal * normal, 0));
-    of_h = (float)(exp.cosine.value - exp.sine_ratio.value * normal) * tangent.inverse_h;
+    of_h = (float)(exp.cosine.value - exp.sine_ratio.value * normal) * tangent.float_h;
     of_m = (float)(exp.sine_ratio.value * ratio);
   }
   __device__ void operator()(float (&h)[K::W], const float (&u)[K::W], const float (&rate)[K::W]) const {
 #pragma unroll
-    for (int e = 0; e < K::W; e++) h[e] = of_h * h[e] + of_m * (rate[e] * tangent(h[e], u[e]));
+    for (int e = 0; e < K::W; e++) {
+      float a, b, w;
+      tangent.get(h[e], u[e], a, b, w);
+      h[e] = of_h * h[e] + of_m * (rate[e] * w);
+    }
   }
 };
 

@@ -2,8 +2,9 @@
  * tangent vector between them come from a row.
  *
  * lerp needs float alone.  The great circle near an antipode does not: the tangent vector w = B - <A,B> A is
- * a small difference there, and what it is multiplied by is large.  So slerp's scalars are in double, and w
- * is made of h and u before they are rounded. */
+ * a small difference there, and what it is multiplied by is large.  So slerp's scalars are in double, w is
+ * made of h and u before they are rounded, and gradients of rows near an antipode are in double altogether.
+ */
 #ifndef KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 
@@ -33,14 +34,21 @@ __device__ static inline float kp_inverse_length(float square) {
 
 /* A = inverse_h h, B = inverse_u u, w = B - cosine A. */
 struct kp_sphere_tangent {
-  float inverse_h, inverse_u;
-  float share, share_rest; /* <h,u>/|h|², in two parts */
-  double cosine;
+  double inverse_h, inverse_u, cosine;
+  double share;           /* <h,u>/|h|² */
+  float rest;             /* of it, as a float */
+  float float_h, float_u; /* the inverse lengths */
 
-  /* w of a channel: inverse_u (u - share h), with the rounding of the product put back. */
-  __device__ float operator()(float h, float u) const {
-    const float product = share * h, rest = fmaf(share, h, -product);
-    return inverse_u * fmaf(-share_rest, h, (u - product) - rest);
+  /* Near the antipode gradients are differences of numbers that are larger by 1/sin². */
+  __device__ bool delicate() const { return cosine < -0.5; }
+  __device__ void get(float h, float u, float &a, float &b, float &w) const {
+    const float part = (float)share, product = part * h, error = fmaf(part, h, -product);
+    a = float_h * h, b = float_u * u;
+    w = float_u * fmaf(-rest, h, (u - product) - error); /* the rounding of the product is put back */
+  }
+  __device__ void get(float h, float u, double &a, double &b, double &w) const {
+    a = inverse_h * (double)h, b = inverse_u * (double)u;
+    w = inverse_u * ((double)u - share * (double)h);
   }
 };
 
@@ -60,8 +68,13 @@ __device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K,
   kp_team_sums<K>(sum);
   const double inverse_h = kp_sphere_inverse_length(sum[0]), inverse_u = kp_sphere_inverse_length(sum[1]);
   const double share = sum[2] * inverse_h * inverse_h;
-  return kp_sphere_tangent{(float)inverse_h, (float)inverse_u, (float)share,
-                           (float)(share - (double)(float)share), sum[2] * inverse_h * inverse_u};
+  return kp_sphere_tangent{inverse_h,
+                           inverse_u,
+                           sum[2] * inverse_h * inverse_u,
+                           share,
+                           (float)(share - (double)(float)share),
+                           (float)inverse_h,
+                           (float)inverse_u};
 }
 
 #endif

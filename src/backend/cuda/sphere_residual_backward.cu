@@ -78,41 +78,32 @@ enum { WW, MA, MM, AG, MG, LMA, LAA, LAG, SLERP_SUMS };
 /* s̄ = of_g g + of_m m + of_a A;  B̄ = ρ λ s̄ + of_w w + c̄ A;  Ā = a_of_g g + a_of_m m + a_of_a A - c (B̄ - c̄ A)
  * + c̄ B. */
 struct kp_slerp_scalars {
-  float ratio, cosine;
-  float of_g, of_m, of_a;
-  float of_w, cosine_bar;
-  float a_of_g, a_of_m, a_of_a;
-  float a, b; /* <A,Ā>, <B,B̄> */
+  double ratio, cosine;
+  double of_g, of_m, of_a;
+  double of_w, cosine_bar;
+  double a_of_g, a_of_m, a_of_a;
+  double a, b; /* <A,Ā>, <B,B̄> */
 };
 
-__device__ static kp_slerp_scalars slerp_scalars_of(const float (&sum)[SLERP_SUMS], double cosine) {
-  const double ww = (double)sum[WW], ma = (double)sum[MA], mm = (double)sum[MM], ag = (double)sum[AG];
-  const double mg = (double)sum[MG];
-  const kp_sphere_log log = kp_sphere_log_of(ww, cosine);
-  const double ratio = log.ratio, normal = ratio * ma;
-  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * mm - normal * normal, 0));
-  const double sine = exp.sine_ratio.value, normal_bar = -sine * ag;
-  const double twice =
-      2 * (ag * exp.cosine.derivative + (ratio * mg - normal * ag) * exp.sine_ratio.derivative);
-  const double of_m = twice * ratio, of_a = normal_bar - twice * normal;
-  const double ratio_bar = sine * mg + of_m * mm + of_a * ma;
-  const double w_bar_a =
-      ratio * (sine * (double)sum[LAG] + of_m * (double)sum[LMA] + of_a * (double)sum[LAA]);
-  const double of_w = 2 * ratio_bar * log.by_square, cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
-  const double a = exp.cosine.value * ag + 2 * normal * normal_bar - cosine * w_bar_a + cosine_bar * cosine;
-  const double b = ratio * ratio_bar + of_w * ww + cosine * w_bar_a + cosine_bar * cosine;
-  return kp_slerp_scalars{(float)ratio,
-                          (float)cosine,
-                          (float)sine,
-                          (float)of_m,
-                          (float)of_a,
-                          (float)of_w,
-                          (float)cosine_bar,
-                          (float)(exp.cosine.value - normal * sine),
-                          (float)(ratio * (normal_bar - normal * twice)),
-                          (float)(normal * normal * twice),
-                          (float)a,
-                          (float)b};
+__device__ static kp_slerp_scalars slerp_scalars_of(const double (&sum)[SLERP_SUMS], double cosine) {
+  const kp_sphere_log log = kp_sphere_log_of(sum[WW], cosine);
+  const double ratio = log.ratio, normal = ratio * sum[MA];
+  const kp_sine_cosine exp = kp_sine_cosine_of(kp_max(ratio * ratio * sum[MM] - normal * normal, 0));
+  const double sine = exp.sine_ratio.value, normal_bar = -sine * sum[AG];
+  const double twice = 2 * (sum[AG] * exp.cosine.derivative +
+                            (ratio * sum[MG] - normal * sum[AG]) * exp.sine_ratio.derivative);
+  kp_slerp_scalars s;
+  s.ratio = ratio, s.cosine = cosine;
+  s.of_g = sine, s.of_m = twice * ratio, s.of_a = normal_bar - twice * normal;
+  const double ratio_bar = s.of_g * sum[MG] + s.of_m * sum[MM] + s.of_a * sum[MA];
+  const double w_bar_a = ratio * (s.of_g * sum[LAG] + s.of_m * sum[LMA] + s.of_a * sum[LAA]);
+  s.of_w = 2 * ratio_bar * log.by_square, s.cosine_bar = ratio_bar * log.by_cosine - w_bar_a;
+  s.a_of_g = exp.cosine.value - normal * sine;
+  s.a_of_m = ratio * (normal_bar - normal * twice);
+  s.a_of_a = normal * normal * twice;
+  s.a = exp.cosine.value * sum[AG] + 2 * normal * normal_bar - cosine * w_bar_a + s.cosine_bar * cosine;
+  s.b = ratio * ratio_bar + s.of_w * sum[WW] + cosine * w_bar_a + s.cosine_bar * cosine;
+  return s;
 }
 
 template <class K> struct kp_slerp_back {
@@ -122,34 +113,53 @@ template <class K> struct kp_slerp_back {
   __device__ kp_slerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
                            const kp_ring_vector<K> &rates)
       : tangent(kp_sphere_tangent_of(ring, place)) {
-    float sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
+    double sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
+    if (tangent.delicate())
+      take_sums<double>(ring, place, rates, sum);
+    else
+      take_sums<float>(ring, place, rates, sum);
+    kp_team_sums<K>(sum);
+    s = slerp_scalars_of(sum, tangent.cosine);
+  }
+  template <typename R>
+  __device__ void take_sums(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
+                            const kp_ring_vector<K> &rates, double (&total)[SLERP_SUMS]) const {
+    R sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll 1
     for (int j = 0; j < ring.left; j++) {
       const kp_sphere_chunk<K> c(ring, place, rates, j);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
-        const float a = tangent.inverse_h * c.h[e], w = tangent(c.h[e], c.u[e]);
-        const float m = c.rate[e] * w, la = c.rate[e] * a;
-        sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m, sum[AG] += a * c.g[e], sum[MG] += m * c.g[e];
-        sum[LMA] += la * m, sum[LAA] += la * a, sum[LAG] += la * c.g[e];
+        R a, b, w;
+        tangent.get(c.h[e], c.u[e], a, b, w);
+        const R l = c.rate[e], g = c.g[e], m = l * w, la = l * a;
+        sum[WW] += w * w, sum[MA] += m * a, sum[MM] += m * m, sum[AG] += a * g, sum[MG] += m * g;
+        sum[LMA] += la * m, sum[LAA] += la * a, sum[LAG] += la * g;
       }
     }
-    kp_team_sums<K>(sum);
-    s = slerp_scalars_of(sum, tangent.cosine);
+#pragma unroll
+    for (int i = 0; i < SLERP_SUMS; i++) total[i] = (double)sum[i];
   }
   /* Leaves g h, g u and the gradient of λ in h, u and rate. */
   __device__ void operator()(kp_sphere_chunk<K> &c) const {
+    if (tangent.delicate())
+      go_back<double>(c);
+    else
+      go_back<float>(c);
+  }
+  template <typename R> __device__ void go_back(kp_sphere_chunk<K> &c) const {
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
-      const float a = tangent.inverse_h * c.h[e], b = tangent.inverse_u * c.u[e];
-      const float w = tangent(c.h[e], c.u[e]), l = c.rate[e], m = l * w;
-      const float s_bar = s.ratio * (s.of_g * c.g[e] + s.of_m * m + s.of_a * a);
-      const float w_bar = l * s_bar + s.of_w * w;
-      const float a_bar =
-          s.a_of_g * c.g[e] + s.a_of_m * m + s.a_of_a * a - s.cosine * w_bar + s.cosine_bar * b;
-      c.rate[e] = s_bar * w;
-      c.h[e] = tangent.inverse_h * (a_bar - s.a * a);
-      c.u[e] = tangent.inverse_u * (w_bar + s.cosine_bar * a - s.b * b);
+      R a, b, w;
+      tangent.get(c.h[e], c.u[e], a, b, w);
+      const R l = c.rate[e], g = c.g[e], m = l * w;
+      const R s_bar = (R)s.ratio * ((R)s.of_g * g + (R)s.of_m * m + (R)s.of_a * a);
+      const R w_bar = l * s_bar + (R)s.of_w * w;
+      const R a_bar =
+          (R)s.a_of_g * g + (R)s.a_of_m * m + (R)s.a_of_a * a - (R)s.cosine * w_bar + (R)s.cosine_bar * b;
+      c.rate[e] = (float)(s_bar * w);
+      c.h[e] = (float)((R)tangent.inverse_h * (a_bar - (R)s.a * a));
+      c.u[e] = (float)((R)tangent.inverse_u * (w_bar + (R)s.cosine_bar * a - (R)s.b * b));
     }
   }
 };
