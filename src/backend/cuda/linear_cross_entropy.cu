@@ -5,8 +5,9 @@
  * products of that with the matrix and with x.  6NVC operations bound it; the passes move 3 · 2 bytes a logit
  * in bfloat16 and the products about as many again, a quarter of the time at C = 768.
  *
- * Chunks are as large as LOGIT_BYTES allows: about 5000 rows at V = 50304 in bfloat16.  The gradient of the
- * matrix is read and written once a chunk, which wants few of them. */
+ * Chunks span the vocabulary, whatever the arguments say, and are as large as LOGIT_BYTES allows: about 5000
+ * rows at V = 50304 in bfloat16.  The gradient of the matrix is read and written once a chunk, which wants
+ * few of them. */
 #include "backend/cuda/cross_entropy.cuh"
 #include "backend/cuda/products.h"
 
