@@ -8,8 +8,7 @@
  *   queries:  S = Q Kᵀ, D = g Vᵀ, gq += S' K
  *
  * Seven products instead of the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of
- * the 4 B H T² D / 64 bytes that such sums move through the second-level cache in a fixed order.  Blocks stay
- * on their processors and take tile after tile; the copies of the next one start while this one is worked on.
+ * the 4 B H T² D / 64 bytes that such sums move through the second-level cache in a fixed order.
  *
  * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the
  * dot product, 30 for distances). */
@@ -19,12 +18,12 @@ enum { OWN_ROWS = 128, OTHER_ROWS = 64, BACKWARD_CONSUMERS = 2, BACKWARD_THREADS
 
 /* The two matrices of a side: queries and g, or keys and values. */
 template <int D> struct backward_shared {
-  static constexpr int stages = D == 64 ? 4 : 3, buffers = D == 64 ? 2 : 1;
-  kp_half own[buffers][2][OWN_ROWS * D];
+  static constexpr int stages = D == 64 ? 4 : 3;
+  kp_half own[2][OWN_ROWS * D];
   kp_half other[stages][2][OTHER_ROWS * D];
   float numbers[stages][OTHER_ROWS * KP_ROW_COPIED];
-  float parts[2][2][BACKWARD_CONSUMERS * 4]; /* of this tile and the one before */
-  uint64_t own_full[buffers], own_empty[buffers], full[stages], empty[stages];
+  float parts[2][BACKWARD_CONSUMERS * 4];
+  uint64_t own_full, full[stages], empty[stages];
 };
 
 struct backward_results {
@@ -63,27 +62,19 @@ __device__ static inline void load_side(kp_half (&to)[2][ROWS * D], const backwa
   }
 }
 
-/* Where a block has come to: tiles done, and blocks of the other side. */
-struct backward_flow {
-  int turn, step;
-};
-
-/* The copies of a tile, by one thread. */
 template <int D, bool KEYS>
-__device__ static void load_walk(const kp_hopper_problem &p, backward_shared<D> &shared,
-                                 const kp_hopper_tile &tile, const kp_hopper_span &walk, backward_flow flow,
-                                 const backward_maps &own, const backward_maps &other) {
+__device__ static void produce(const kp_hopper_problem &p, backward_shared<D> &shared,
+                               const kp_hopper_tile &tile, const kp_hopper_span &walk,
+                               const backward_maps &own, const backward_maps &other) {
   const int group = p.heads / p.kv_heads, numbers = KP_ROW_COPIED * KP_ROW_BLOCK * 4;
-  const int buffer = flow.turn % shared.buffers;
-  kp_barrier_wait(&shared.own_empty[buffer], flow.turn / shared.buffers % 2 ^ 1);
-  kp_barrier_expect(&shared.own_full[buffer], 2 * OWN_ROWS * D * 2);
-  load_side<D, OWN_ROWS>(shared.own[buffer], own, &shared.own_full[buffer], tile.h, tile.block * OWN_ROWS,
-                         tile.b);
+  kp_barrier_expect(&shared.own_full, 2 * OWN_ROWS * D * 2);
+  load_side<D, OWN_ROWS>(shared.own, own, &shared.own_full, tile.h, tile.block * OWN_ROWS, tile.b);
+  int step = 0;
   for (int i = 0; i < (KEYS ? group : 1); i++)
-    for (int block = walk.first; block < walk.end; block++, flow.step++) {
-      const int stage = flow.step % shared.stages;
+    for (int block = walk.first; block < walk.end; block++, step++) {
+      const int stage = step % shared.stages;
       const int query_head = KEYS ? tile.h * group + i : tile.h, head = KEYS ? query_head : tile.h / group;
-      kp_barrier_wait(&shared.empty[stage], flow.step / shared.stages % 2 ^ 1);
+      kp_barrier_wait(&shared.empty[stage], step / shared.stages % 2 ^ 1);
       kp_barrier_expect(&shared.full[stage], 2 * OTHER_ROWS * D * 2 + numbers);
       load_side<D, OTHER_ROWS>(shared.other[stage], other, &shared.full[stage], head, block * OTHER_ROWS,
                                tile.b);
@@ -110,24 +101,23 @@ __device__ static inline void read_rows(const kp_hopper_head &head, kp_slope_row
 }
 
 /* Adds the bars of both warpgroups in one order. */
-__device__ static inline void store_parts(float (&parts)[2][BACKWARD_CONSUMERS * 4], scalar_bars bars,
-                                          float *to) {
+template <int D>
+__device__ static inline void store_parts(backward_shared<D> &shared, scalar_bars bars, float *to) {
   const float kappa = kp_warp_sum(bars.kappa), beta = kp_warp_sum(bars.beta);
   if (threadIdx.x % 32 == 0) {
-    parts[0][threadIdx.x / 32] = kappa;
-    parts[1][threadIdx.x / 32] = beta;
+    shared.parts[0][threadIdx.x / 32] = kappa;
+    shared.parts[1][threadIdx.x / 32] = beta;
   }
   kp_named_wait(1, BACKWARD_CONSUMERS * 128);
   if (threadIdx.x >= 2) return;
   float sum = 0;
-  for (int i = 0; i < BACKWARD_CONSUMERS * 4; i++) sum += parts[threadIdx.x][i];
+  for (int i = 0; i < BACKWARD_CONSUMERS * 4; i++) sum += shared.parts[threadIdx.x][i];
   to[threadIdx.x] = sum;
 }
 
-/* A tile's gradients, for one warpgroup. */
 template <int D, int SCORE, bool CENTROID, bool KEYS>
 __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &shared,
-                               const kp_hopper_tile &tile, const kp_hopper_span &walk, backward_flow flow,
+                               const kp_hopper_tile &tile, const kp_hopper_span &walk,
                                const backward_results &to, int own_blocks) {
   const int group = threadIdx.x / 128, lane = threadIdx.x % 32, heads = p.heads / p.kv_heads;
   const int within = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
@@ -148,23 +138,22 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
   const bool own_document = rows.document[0] == first_document && rows.document[1] == first_document;
   float s[32], d[32], first_sum[D / 2], second_sum[D / 2];
   uint32_t weights[16], slopes[16];
-  const int buffer = flow.turn % shared.buffers;
-  kp_barrier_wait(&shared.own_full[buffer], flow.turn / shared.buffers % 2);
-  int held = -1; /* the stage that products under way read */
+  kp_barrier_wait(&shared.own_full, 0);
+  int step = 0, held = -1; /* the stage that products under way read */
   for (int i = 0; i < (KEYS ? heads : 1); i++) {
     if (i > 0) head = kp_hopper_head_of(p, query_head + i);
     const kp_slope_head scores = {head.negated ? -head.factor : head.factor, KEYS ? head.slope : 1.0f,
                                   head.level * 1e-12f};
-    for (int block = walk.first; block < walk.end; block++, flow.step++) {
-      const int stage = flow.step % shared.stages, other = block * OTHER_ROWS;
-      kp_barrier_wait(&shared.full[stage], flow.step / shared.stages % 2);
+    for (int block = walk.first; block < walk.end; block++, step++) {
+      const int stage = step % shared.stages, other = block * OTHER_ROWS;
+      kp_barrier_wait(&shared.full[stage], step / shared.stages % 2);
       if (p.causal && (KEYS ? other + OTHER_ROWS - 1 < first_own : other > first_own + 63)) {
         if (lane == 0) kp_barrier_arrive(&shared.empty[stage]); /* all hidden */
         continue;
       }
       kp_wgmma_begin();
-      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[buffer][0], group * 64, shared.other[stage][0]);
-      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(d, shared.own[buffer][1], group * 64, shared.other[stage][1]);
+      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[0], group * 64, shared.other[stage][0]);
+      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(d, shared.own[1], group * 64, shared.other[stage][1]);
       kp_wgmma_commit();
       kp_wgmma_wait<0>();
       kp_settle(s);
@@ -193,8 +182,6 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
   kp_wgmma_wait<0>();
   kp_settle(first_sum);
   if (KEYS) kp_settle(second_sum);
-  if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
-  if (lane == 0) kp_barrier_arrive(&shared.own_empty[buffer]);
   scalar_bars bars = {0, 0};
 #pragma unroll
   for (int r = 0; r < 2; r++) {
@@ -221,9 +208,9 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
     }
   }
   if (to.scalars)
-    store_parts(shared.parts[flow.turn % 2], bars,
-                to.parts + 2 * (((int64_t)tile.b * (KEYS ? p.kv_heads : p.heads) + tile.h) * own_blocks +
-                                tile.block));
+    store_parts<D>(shared, bars,
+                   to.parts + 2 * (((int64_t)tile.b * (KEYS ? p.kv_heads : p.heads) + tile.h) * own_blocks +
+                                   tile.block));
 }
 
 #endif
@@ -239,10 +226,7 @@ __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
   extern __shared__ __align__(1024) unsigned char memory[];
   backward_shared<D> &shared = *(backward_shared<D> *)memory;
   if (threadIdx.x == 0) {
-    for (int i = 0; i < shared.buffers; i++) {
-      kp_barrier_create(&shared.own_full[i], 1);
-      kp_barrier_create(&shared.own_empty[i], BACKWARD_CONSUMERS * 4);
-    }
+    kp_barrier_create(&shared.own_full, 1);
     for (int i = 0; i < shared.stages; i++) {
       kp_barrier_create(&shared.full[i], 1);
       kp_barrier_create(&shared.empty[i], BACKWARD_CONSUMERS * 4);
@@ -250,30 +234,17 @@ __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
     kp_barrier_publish();
   }
   __syncthreads();
-  const int blocks = (p.length + OWN_ROWS - 1) / OWN_ROWS, heads = KEYS ? p.kv_heads : p.heads;
-  const int tiles = blocks * p.batch * heads, walks = KEYS ? p.heads / p.kv_heads : 1;
-  const int warp = threadIdx.x / 32;
-  backward_flow flow = {0, 0};
-  if (warp >= BACKWARD_CONSUMERS * 4) {
+  const int blocks = (p.length + OWN_ROWS - 1) / OWN_ROWS;
+  const kp_hopper_tile tile = kp_hopper_tile_of(p, blockIdx.x, blocks, KEYS ? p.kv_heads : p.heads, !KEYS);
+  const kp_hopper_span walk = walk_of<KEYS>(p, tile);
+  if (threadIdx.x / 128 == BACKWARD_CONSUMERS) {
     kp_registers_lower<40>();
     const backward_maps own = {&own_score, &own_value, columns.x, columns.y};
     const backward_maps other = {&other_score, &other_value, columns.z, columns.w};
-    for (int index = warp == BACKWARD_CONSUMERS * 4 ? blockIdx.x : tiles; index < tiles;
-         index += gridDim.x, flow.turn++) {
-      const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, heads, !KEYS);
-      const kp_hopper_span walk = walk_of<KEYS>(p, tile);
-      if (threadIdx.x % 32 == 0) load_walk<D, KEYS>(p, shared, tile, walk, flow, own, other);
-      flow.step += walks * (walk.end - walk.first);
-      __syncwarp();
-    }
+    if (threadIdx.x % 128 == 0) produce<D, KEYS>(p, shared, tile, walk, own, other);
   } else {
     kp_registers_raise<232>();
-    for (int index = blockIdx.x; index < tiles; index += gridDim.x, flow.turn++) {
-      const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, heads, !KEYS);
-      const kp_hopper_span walk = walk_of<KEYS>(p, tile);
-      consume<D, SCORE, CENTROID, KEYS>(p, shared, tile, walk, flow, to, blocks);
-      flow.step += walks * (walk.end - walk.first);
-    }
+    consume<D, SCORE, CENTROID, KEYS>(p, shared, tile, walk, to, blocks);
   }
 #endif
 }
@@ -373,12 +344,11 @@ static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                        "attention backward", error));
   const int tiles = (p.length + OWN_ROWS - 1) / OWN_ROWS * p.batch * (KEYS ? p.kv_heads : p.heads);
-  const int grid = kp_blocks(tiles, 1, cuda->processors);
   if (KEYS)
-    backward_kernel<D, SCORE, CENTROID, true><<<grid, BACKWARD_THREADS, bytes, cuda->stream>>>(
+    backward_kernel<D, SCORE, CENTROID, true><<<tiles, BACKWARD_THREADS, bytes, cuda->stream>>>(
         p, k, v, q, g, make_int4(p.k_column, p.v_column, p.q_column, 0), to);
   else
-    backward_kernel<D, SCORE, CENTROID, false><<<grid, BACKWARD_THREADS, bytes, cuda->stream>>>(
+    backward_kernel<D, SCORE, CENTROID, false><<<tiles, BACKWARD_THREADS, bytes, cuda->stream>>>(
         p, q, g, k, v, make_int4(p.q_column, 0, p.k_column, p.v_column), to);
   return kp_launched(call, error);
 }

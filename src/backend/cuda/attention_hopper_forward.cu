@@ -7,7 +7,6 @@
  *
  * 4 B H T² D FLOPs (half of it causal) against 8 B H T D bytes: bound by the matrix unit for the dot product,
  * by the special functions for distances (3 a pair at 16 a cycle and processor). */
-#include "backend/cuda/attention_hopper_numbers.cuh"
 #include "backend/cuda/attention_hopper_tile.cuh"
 
 enum { FORWARD_ROWS = 128, FORWARD_KEYS = 128, FORWARD_CONSUMERS = 2, FORWARD_THREADS = 384 };
@@ -193,34 +192,19 @@ __device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &
   }
 }
 
-/* The squared length of a row of a tile: four threads share it.  Where a piece lies in its row does not
- * matter. */
-template <int D> __device__ static inline float row_square(const kp_half *tile, int row) {
-  float square = 0;
-#pragma unroll
-  for (int panel = 0; panel < D / 64; panel++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const kp_pack<kp_half> pack =
-          kp_load(tile + (panel * FORWARD_ROWS + row) * 64 + threadIdx.x % 4 * 16 + half * 8);
-#pragma unroll
-      for (int i = 0; i < 8; i++)
-        square = fmaf(kp_to_float(pack.value[i]), kp_to_float(pack.value[i]), square);
-    }
-  return kp_quad_sum(square);
-}
-
-/* What scores need of a thread's rows; `within` is the first one's place in the tile. */
-template <int D, int SCORE>
+template <int SCORE>
 __device__ static inline kp_tile_row own_row(const kp_hopper_problem &p, const kp_hopper_head &head,
-                                             const kp_half *tile, int within) {
+                                             const kp_hopper_tile &tile, int row, int (&document)[2]) {
   kp_tile_row own = {};
+  document[0] = document[1] = 0;
+  if (p.q_rows == NULL) return own;
 #pragma unroll
-  for (int r = 0; SCORE != KP_SCORE_DOT && r < 2; r++) {
-    float numbers[KP_ROW_ALL] = {};
-    kp_hopper_numbers(p, head, row_square<D>(tile, within + 8 * r), numbers);
-    own.level[r] = numbers[KP_ROW_LEVEL];
-    own.factor[r] = head.level * numbers[KP_ROW_FACTOR];
+  for (int r = 0; r < 2; r++) {
+    const int t = row + 8 * r;
+    const float *at = p.q_rows + kp_row_block_at(p, tile.b, tile.h, t / KP_ROW_BLOCK) + t % KP_ROW_BLOCK;
+    document[r] = __float_as_int(at[KP_ROW_DOCUMENT * KP_ROW_BLOCK]);
+    own.level[r] = at[KP_ROW_LEVEL * KP_ROW_BLOCK];
+    own.factor[r] = head.level * at[KP_ROW_FACTOR * KP_ROW_BLOCK];
     own.mirror[r] = 1.0f - 2.0f * (float)head.sign * own.level[r];
   }
   return own;
@@ -239,9 +223,8 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
     const int row = tile.block * FORWARD_ROWS + within, first_row = tile.block * FORWARD_ROWS + group * 64;
     const kp_hopper_span seen = keys_seen(p, tile);
     const int column = lane % 4 * 2;
-    int document[2] = {0, 0};
-    for (int r = 0; p.documents != NULL && r < 2; r++)
-      if (row + 8 * r < p.length) document[r] = p.documents[(int64_t)tile.b * p.length + row + 8 * r];
+    int document[2];
+    const kp_tile_row own = own_row<SCORE>(p, head, tile, row, document);
     const int first_document = __shfl_sync(0xffffffffu, document[0], 0);
     const bool own_document = document[0] == first_document && document[1] == first_document;
     running state = {{-INFINITY, -INFINITY}, {0, 0}, {0, 0}};
@@ -250,7 +233,6 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
 #pragma unroll
     for (int i = 0; i < D / 2; i++) o[i] = 0;
     kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
-    const kp_tile_row own = own_row<D, SCORE>(p, head, shared.q[turn % 2], within);
     for (int n = seen.end - 1; n >= seen.first; n--, step++) {
       const int stage = step % shared.stages, parity = step / shared.stages % 2;
       const int earlier = (step + shared.stages - 1) % shared.stages;
@@ -409,6 +391,7 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
   if (rows) {
     kp_hopper_rows inputs = {};
+    if (p.score != KP_SCORE_DOT) inputs.q = sides[0];
     if (p.score != KP_SCORE_DOT) inputs.k = sides[1];
     if (p.centroid) inputs.v = sides[2];
     kp_hopper_rows_run(p, inputs, kp_cuda_of(call)->stream);

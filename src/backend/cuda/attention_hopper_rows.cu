@@ -2,7 +2,9 @@
  *
  * The kernel reads every query and key (value, output, gradient) once: bound by memory.  For 16 sequences of
  * 1024 rows with 12 heads of 64 it reads 50 MB and writes 9 MB. */
-#include "backend/cuda/attention_hopper_numbers.cuh"
+#define KP_GEOMETRY_FLOAT
+#include "backend/cuda/attention_hopper.cuh"
+#include "geometry/geodesic_score.h"
 
 #include <limits.h>
 
@@ -29,6 +31,51 @@ __device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t 
   if (inside && m.at != NULL) return kp_load(m.at + row * m.pitch + m.column + column);
   for (int i = 0; i < 8; i++) pack.value[i] = kp_from_float<kp_half>(0);
   return pack;
+}
+
+/* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for
+ * raw rows.  Rows longer than `limit` / √|κ| stop growing, so that z(1 + z) stays in the range of float. */
+__device__ static void geodesic_numbers(const kp_hopper_problem &p, const kp_hopper_head &head, float square,
+                                        float (&to)[KP_ROW_ALL]) {
+  const float limit = 10.5f, root2 = 1.4142135623730951f, s = p.scale;
+  const float kappa = head.sign == 0 ? 0.0f : head.kappa;
+  const float norm = s * s * square;
+  float z = kappa * norm, shrink = 1;
+  const bool clamped = z < -limit * limit;
+  if (clamped) {
+    shrink = limit * rsqrtf(-z);
+    z = -limit * limit;
+  }
+  kp_sine_cosine both = kp_sine_cosine_of(z);
+  if (clamped) { /* S falls as 1/|u|, C stays */
+    both.sine_ratio.value *= shrink;
+    both.cosine.derivative = 0;
+    z = kappa * norm;
+    both.sine_ratio.derivative = -both.sine_ratio.value / (2 * z);
+  }
+  const float S = both.sine_ratio.value, C = both.cosine.value, dS = both.sine_ratio.derivative;
+  const float alpha = S * S * norm, level = head.level;
+  const float slope = root2 * s * (both.cosine.derivative * S + C * dS);
+  float E = root2 * s * C * S;
+  if (fabsf(E) < 1e-18f) E = 1e-18f;
+  to[KP_ROW_LEVEL] = level * alpha;
+  to[KP_ROW_FACTOR] = E;
+  to[KP_ROW_RATIO] = (1 - 2 * kappa * alpha) / E;
+  to[KP_ROW_LEVEL_SLOPE] = level * s * s * S * (S + 2 * z * dS);
+  to[KP_ROW_FACTOR_SLOPE] = level * kappa * s * s * slope;
+  to[KP_ROW_LEVEL_KAPPA] = level * 2 * norm * norm * S * dS;
+  to[KP_ROW_FACTOR_KAPPA] = level * norm * slope;
+}
+
+__device__ static void side_numbers(const kp_hopper_problem &p, const kp_hopper_head &head, float square,
+                                    float (&to)[KP_ROW_ALL]) {
+  if (p.score == KP_SCORE_LORENTZ) {
+    const float time = sqrtf(square + head.c / (p.scale * p.scale));
+    to[KP_ROW_LEVEL] = time;
+    to[KP_ROW_FACTOR] = 1 / time;
+  } else if (p.score != KP_SCORE_DOT) {
+    geodesic_numbers(p, head, square, to);
+  }
 }
 
 /* A centroid's row: its space's gradient to `bar`, rounded, and as return value its time's, orthogonal to the
@@ -127,9 +174,9 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
     for (int j = 0; j < KP_ROW_BLOCK; j++) sum += sums.kappa[j];
     rows.kappa_parts[((int64_t)b * p.heads + h) * p.row_blocks + block] = sum;
   }
-  if (side >= 2 || (side == 0 && rows.q.at == NULL && !BACKWARD)) return;
+  if (side >= 2) return;
   float numbers[KP_ROW_ALL] = {};
-  if (inside) kp_hopper_numbers(p, head, side == 0 ? sums.q[i] : sums.k[i], numbers);
+  if (inside) side_numbers(p, head, side == 0 ? sums.q[i] : sums.k[i], numbers);
   if (inside && p.documents != NULL)
     numbers[KP_ROW_DOCUMENT] = __int_as_float(p.documents[(int64_t)b * p.length + t]);
   if (inside && side == 1 && p.centroid) numbers[KP_ROW_LOGSUMEXP] = sqrtf(sums.v[i] + head.c);
