@@ -13,9 +13,10 @@ typedef struct kp_executor kp_executor;
 typedef struct kp_executor_options {
   int threads; /* 0: as many as the machine has cores */
   uint64_t seed;
-  bool trap;   /* after every node, look for values that are not finite */
-  bool poison; /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
-  void *arena; /* memory to use instead of an own arena, at least plan->arena_bytes; may be NULL */
+  bool trap;          /* after every node, look for values that are not finite */
+  bool poison;        /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
+  void *arena;        /* memory to use instead of an own arena; may be NULL */
+  size_t arena_bytes; /* of it; where the plan needs more it is not used */
 } kp_executor_options;
 
 /* `graph` and `parameters` (allocated; may be NULL without parameters) must
@@ -26,6 +27,11 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
 void kp_executor_destroy(kp_executor *executor);
 
 const kp_plan *kp_executor_plan(const kp_executor *executor);
+
+/* The memory of what the plan has placed.  Of executors that share one, none finds its inputs, constants and
+ * kept tensors again after a run of another: inputs and constants have to be written anew. */
+void *kp_executor_arena(const kp_executor *executor);
+void kp_executor_write_constants(kp_executor *executor);
 
 /* Makes `tensor` (an input or state of the graph) use `memory` of the caller, in the backend's memory. */
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory);
