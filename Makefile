@@ -10,7 +10,7 @@ ifneq ($(origin CC),default)
 export CC
 endif
 
-.PHONY: all help demo test bench install debug asan fuzz format tidy clean
+.PHONY: all help demo test test-gpu bench bench-gpu install debug asan fuzz format tidy clean
 
 all:
 	@scripts/install-dependencies build
@@ -22,6 +22,8 @@ help:
 	@echo '                FAMILY=ngpt (or another): that family beside its flat twin'
 	@echo 'make test       build and run all tests: release, sanitizers, fuzzing'
 	@echo 'make bench      measure the speed of this machine'
+	@echo 'make test-gpu   run the tests that need an NVIDIA GPU'
+	@echo 'make bench-gpu  measure this GPU, beside PyTorch where it is installed; writes docs/performance.md'
 	@echo 'make install    install under PREFIX ($(PREFIX)), below DESTDIR if set'
 	@echo 'make debug      build everything without optimization into build/debug'
 	@echo 'make asan       build everything under the sanitizers into build/asan'
@@ -43,6 +45,15 @@ bench:
 	@scripts/install-dependencies build bench
 	@scripts/build release
 	@bench/run
+
+test-gpu:
+	@scripts/install-dependencies build test
+	@scripts/test-gpu
+
+bench-gpu:
+	@scripts/install-dependencies build
+	@scripts/build release product
+	@bench/gpu
 
 install: all
 	@DESTDIR='$(DESTDIR)' cmake --install build/release --prefix '$(PREFIX)'

@@ -33,5 +33,7 @@ if(KAPPA_HAS_CUDA)
     target_compile_options(kappa_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>)
   endif()
   target_link_libraries(kappa_cuda PRIVATE CUDA::cudart_static CUDA::cublasLt)
+  # For those who link the installed library with pkg-config.
+  set(KAPPA_CUDA_LIBS " -L${CUDAToolkit_LIBRARY_DIR} -lcublasLt -lcudart_static -lstdc++ -ldl -lrt")
   message(STATUS "CUDA ${CUDAToolkit_VERSION} for architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endif()

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
 #include "backend/cpu/limits.h"
 #include "cli/command.h"
 #include "study/bench.h"
@@ -24,7 +25,8 @@ static const struct argp_option options[] = {
     {"warmup", 'w', "N", 0, "untimed steps before (default 3)", 0},
     {"threads", 't', "N", 0, "threads (default: all cores)", 0},
     {"set", 's', "KEY=VALUE", 0, "override a key in every configuration; may be repeated", 0},
-    {"backend", 'b', "NAME", 0, "cpu (default) or ref", 0},
+    {"device", 'b', "NAME", 0, KP_DEVICE_HELP, 0},
+    {"backend", 0, 0, OPTION_ALIAS, 0, 0},
     {"json", 'j', 0, 0, "print one JSON object", 0},
     {0},
 };
@@ -81,10 +83,11 @@ static json_t *machine_json(const arguments *a) {
 /* ---- step ---- */
 
 static json_t *step_json(const char *config, const kp_bench_step *s) {
-  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "config", config, "step_ms", s->step_ms,
+  return json_pack("{s:s, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "config", config, "step_ms", s->step_ms,
                    "step_ms_best", s->step_ms_best, "tokens_per_s", s->tokens_per_s, "gflops_per_s",
                    s->flops / s->step_ms * 1e-6, "parameters", (json_int_t)s->parameters, "planned_bytes",
-                   (json_int_t)s->plan.total, "resident_bytes", (json_int_t)s->resident_bytes);
+                   (json_int_t)s->plan.total, "resident_bytes", (json_int_t)s->resident_bytes, "device_bytes",
+                   (json_int_t)s->device_bytes);
 }
 
 static void print_steps_json(const arguments *a, const kp_bench_step *results) {
@@ -135,7 +138,14 @@ typedef struct limits {
   double copy_memory, copy_cache, product; /* 10⁹ bytes and operations a second */
 } limits;
 
-static kp_status measure_limits(int threads, limits *l, kp_error *error) {
+static kp_status measure_limits(const kp_backend *backend, int threads, limits *l, kp_error *error) {
+  if (backend->device != NULL) {
+    KP_TRY(kp_cuda_measure_limits(backend, &l->copy_memory, &l->product, error));
+    l->copy_memory *= 1e-9;
+    l->copy_cache = l->copy_memory;
+    l->product *= 1e-9;
+    return KP_OK;
+  }
   KP_TRY(kp_limits_copy((size_t)256 << 20, threads, &l->copy_memory, error));
   KP_TRY(kp_limits_copy((size_t)(256 << 10) * (size_t)threads, threads, &l->copy_cache, error));
   return kp_limits_product(4096, 1536, 384, threads, &l->product, error);
@@ -184,7 +194,7 @@ static kp_status bench_operators(const arguments *a, const kp_config *config, kp
   kp_bench_operator results[KP_BENCH_OPERATORS];
   limits l;
   int count;
-  KP_TRY(measure_limits(kp_thread_count(a->options.threads), &l, error));
+  KP_TRY(measure_limits(a->options.backend, kp_thread_count(a->options.threads), &l, error));
   KP_TRY(kp_bench_operators(config, &a->options, results, &count, error));
   a->json ? print_operators_json(a, results, count, &l) : print_operators(results, count, &l);
   return KP_OK;

@@ -1,5 +1,6 @@
 #include "cli/command.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cuda/cuda.h"
 #include "core/assert.h"
 #include "ops/ops.h"
 #include "train/settings.h"
@@ -61,10 +63,36 @@ double kp_parse_real(const char *text, const char *option, double minimum, doubl
   return value;
 }
 
+/* "cuda", "cuda:1", "cuda:float32", "cuda:1:float32". */
+static const kp_backend *parse_cuda(const char *name, struct argp_state *state) {
+  const char *rest = name + strlen("cuda");
+  kp_cuda_precision precision = KP_CUDA_BFLOAT16;
+  const kp_backend *backend;
+  kp_error error = {0};
+  long index = 0;
+  if (rest[0] == ':' && isdigit((unsigned char)rest[1])) {
+    char *end;
+    index = strtol(rest + 1, &end, 10);
+    rest = end;
+  }
+  if (strcmp(rest, ":float32") == 0)
+    precision = KP_CUDA_FLOAT32;
+  else if (rest[0] != 0 && strcmp(rest, ":bfloat16") != 0)
+    argp_error(state, "--device cuda is cuda[:NUMBER][:bfloat16|:float32], not '%s'", name);
+  if (kp_backend_cuda_open((int)index, precision, &backend, &error) == KP_OK)
+    return backend; /* open until the program ends */
+  argp_failure(state, 1, 0, "%s", error.message);
+  return NULL;
+}
+
 const kp_backend *kp_parse_backend(const char *name, struct argp_state *state) {
   if (strcmp(name, "cpu") == 0) return kp_backend_cpu();
-  if (strcmp(name, "ref") != 0) argp_error(state, "--backend is cpu or ref, not '%s'", name);
-  return kp_backend_ref();
+  if (strcmp(name, "ref") == 0) return kp_backend_ref();
+  if (strcmp(name, "auto") == 0)
+    return kp_cuda_device_count() > 0 ? parse_cuda("cuda", state) : kp_backend_cpu();
+  if (strncmp(name, "cuda", strlen("cuda")) != 0)
+    argp_error(state, "--device is cpu, cuda, auto or ref, not '%s'", name);
+  return parse_cuda(name, state);
 }
 
 void kp_texts_add(kp_texts *texts, const char *text) {

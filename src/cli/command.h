@@ -58,7 +58,12 @@ int kp_parse_threads(const char *text, struct argp_state *state);
 double kp_parse_real(const char *text, const char *option, double minimum, double maximum,
                      struct argp_state *state);
 
-/* "cpu" or "ref", or the end of the program through argp_error. */
+#define KP_DEVICE_HELP                                                                                       \
+  "cpu (default); cuda, cuda:1: a GPU, in bfloat16, or cuda:float32; auto: a GPU if there is one; ref: "     \
+  "double "                                                                                                  \
+  "precision, slow"
+
+/* A backend by the name of --device, or the end of the program through argp_error. */
 const kp_backend *kp_parse_backend(const char *name, struct argp_state *state);
 
 /* A growing list of texts: repeated options such as --set. */

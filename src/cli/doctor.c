@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cuda/cuda.h"
 #include "cli/command.h"
 #include "data/data_sets.h"
 #include "study/machine.h"
@@ -61,6 +62,28 @@ static void print_data(const kp_data_sets *sets) {
   puts(prepared == 0 ? "nothing yet: kappa data get kjv_char" : "");
 }
 
+static void print_gpus(void) {
+  const int count = kp_cuda_device_count();
+  char text[32], left[32];
+  if (count == 0)
+    printf("  cuda        %s\n", kp_cuda_built()
+                                     ? "built, but there is no NVIDIA GPU with a driver here"
+                                     : "not built: install the CUDA toolkit (12.4 or later) and build again");
+  for (int i = 0; i < count; i++) {
+    kp_cuda_device_description d;
+    kp_error error = {0};
+    if (kp_cuda_describe(i, &d, &error) != KP_OK)
+      printf("  cuda:%d      %s\n", i, error.message);
+    else
+      printf(
+          "  cuda:%d      %s, compute capability %d.%d, %d processors, %s, of these %s free; driver %d.%d, "
+          "runtime %d.%d\n",
+          i, d.name, d.major, d.minor, d.processors, kp_bytes_text((double)d.memory_bytes, text),
+          kp_bytes_text((double)d.free_bytes, left), d.driver / 1000, d.driver % 1000 / 10, d.runtime / 1000,
+          d.runtime % 1000 / 10);
+  }
+}
+
 static void print_findings(const findings *f, bool measured) {
   const kp_machine *m = &f->machine;
   char text[256], total[32], available[32];
@@ -70,10 +93,8 @@ static void print_findings(const findings *f, bool measured) {
          m->processor, m->cores, m->threads);
   printf("  memory      %s, of these %s available\n", kp_bytes_text((double)m->memory_bytes, total),
          kp_bytes_text((double)m->free_memory_bytes, available));
-  printf("\nbackends\n  cpu         float32, instruction set %s\n  ref         double, plain loops\n  cuda   "
-         "     "
-         "not built\n",
-         text);
+  printf("\nbackends\n  cpu         float32, instruction set %s\n  ref         double, plain loops\n", text);
+  print_gpus();
   printf("  products    %s\n              core %s, %s threads\n", m->blas.config, m->blas.core,
          m->blas.openmp ? "OpenMP" : "own");
   if (measured)
@@ -93,9 +114,9 @@ static json_t *backends_json(const kp_machine *m) {
   for (int i = 0; i < m->isa_count; i++)
     json_array_append_new(
         isas, json_pack("{s:s, s:b}", "name", m->isas[i].name, "runs_here", m->isas[i].runs_here));
-  return json_pack("{s:b, s:b, s:b, s:s, s:o, s:{s:s, s:s, s:b}}", "ref", true, "cpu", true, "cuda", false,
-                   "instruction_set", m->isa, "instruction_sets", isas, "blas", "config", m->blas.config,
-                   "core", m->blas.core, "openmp", m->blas.openmp);
+  return json_pack("{s:b, s:b, s:i, s:s, s:o, s:{s:s, s:s, s:b}}", "ref", true, "cpu", true, "cuda",
+                   kp_cuda_device_count(), "instruction_set", m->isa, "instruction_sets", isas, "blas",
+                   "config", m->blas.config, "core", m->blas.core, "openmp", m->blas.openmp);
 }
 
 static json_t *data_json(const findings *f) {

@@ -25,7 +25,8 @@ static const struct argp_option options[] = {
     {"checkpoint", 'c', "WHICH", 0, "best (default), last, or a step", 0},
     {"batches", 'n', "N", 0, "score the first N batches only (default: all)", 0},
     {"threads", 't', "N", 0, "threads (default: all cores)", 0},
-    {"backend", 'b', "NAME", 0, "cpu (default), or ref: double precision, slow", 0},
+    {"device", 'b', "NAME", 0, KP_DEVICE_HELP, 0},
+    {"backend", 0, 0, OPTION_ALIAS, 0, 0},
     {"json", 'j', 0, 0, "print one JSON object", 0},
     {0},
 };

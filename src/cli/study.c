@@ -17,7 +17,8 @@ static const struct argp_option options[] = {
     {"report", 'r', 0, 0, "train nothing: compare what is there and write the report", 0},
     {"no-plot", 'n', 0, 0, "draw no figures", 0},
     {"threads", 't', "N", 0, "threads (default: all cores)", 0},
-    {"backend", 'b', "NAME", 0, "cpu (default), or ref: double precision, slow", 0},
+    {"device", 'b', "NAME", 0, KP_DEVICE_HELP, 0},
+    {"backend", 0, 0, OPTION_ALIAS, 0, 0},
     {"quiet", 'q', 0, 0, "one line a run", 0},
     {0},
 };

@@ -18,7 +18,8 @@ typedef struct arguments {
 } arguments;
 
 static const struct argp_option options[] = {
-    {"backend", 'b', "NAME", 0, "cpu (float32, default) or ref (double)", 0},
+    {"device", 'b', "NAME", 0, KP_DEVICE_HELP, 0},
+    {"backend", 0, 0, OPTION_ALIAS, 0, 0},
     {"threads", 't', "N", 0, "threads (default: all cores)", 0},
     {"all", 'a', 0, 0, "print every comparison, not only the worst of each case", 0},
     {"json", 'j', 0, 0, "print one JSON object", 0},

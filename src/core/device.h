@@ -29,7 +29,10 @@ struct kp_device {
   /* Waits, and reports what went wrong in work that was submitted before. */
   kp_status (*wait)(kp_device *device, kp_error *error);
   size_t (*free_bytes)(kp_device *device);
-  /* The counters of a run's random numbers, for the kernels that are submitted from here on. */
+  /* The device's own time between the two, in the order of the queue; stopping waits. */
+  kp_status (*timer_start)(kp_device *device, kp_error *error);
+  kp_status (*timer_stop)(kp_device *device, double *seconds, kp_error *error);
+  /* The counters of a run's random numbers, for the work that is submitted from here on. */
   kp_status (*set_step)(kp_device *device, unsigned long long seed, unsigned long long step, kp_error *error);
   kp_status (*record_begin)(kp_device *device, kp_error *error);
   /* After a failure of what was to be recorded, `recording` may be NULL: it is thrown away. */

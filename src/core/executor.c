@@ -361,15 +361,15 @@ static kp_status run_node(kp_executor *executor, const kp_node *node, kp_error *
   return status == KP_OK ? KP_OK : kp_context(error, "operator %s (%s)", node->row->name, node->scope);
 }
 
-/* Runs a node and waits for it. */
 static kp_status time_node(kp_executor *executor, const kp_node *node, kp_error *error) {
   kp_device *device = executor->backend->device;
-  if (device != NULL) KP_TRY(device->wait(device, error));
+  double seconds = 0;
   const double start = omp_get_wtime();
+  if (device != NULL) KP_TRY(device->timer_start(device, error));
   KP_TRY(run_node(executor, node, error));
-  if (device != NULL && device->wait(device, error) != KP_OK)
+  if (device != NULL && device->timer_stop(device, &seconds, error) != KP_OK)
     return kp_context(error, "operator %s (%s)", node->row->name, node->scope);
-  executor->seconds[node->index] += omp_get_wtime() - start;
+  executor->seconds[node->index] += device != NULL ? seconds : omp_get_wtime() - start;
   return KP_OK;
 }
 
@@ -398,7 +398,11 @@ kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *
   const bool watched = executor->poison || executor->trap || executor->seconds != NULL;
   node_range alone = {executor, first, last, {0}};
   node_range *range = watched ? NULL : find_range(executor, first, last);
-  if (executor->backend->device == NULL) omp_set_num_threads(executor->run.threads);
+  kp_device *device = executor->backend->device;
+  if (device == NULL)
+    omp_set_num_threads(executor->run.threads);
+  else
+    KP_TRY(device->set_step(device, executor->run.seed, executor->run.step, error));
   if (range == NULL) return run_range(&alone, error);
   return kp_recorder_run(&range->recorder, executor->backend, run_range, range, error);
 }
@@ -409,9 +413,7 @@ kp_status kp_executor_wait(const kp_executor *executor, kp_error *error) {
 }
 
 void kp_executor_set_step(kp_executor *executor, uint64_t step) {
-  kp_device *device = executor->backend->device;
   executor->run.step = step;
-  if (device != NULL) device->set_step(device, executor->run.seed, step, NULL);
 }
 
 void kp_executor_set_trap(kp_executor *executor, bool on) {

@@ -58,11 +58,9 @@ typedef struct kp_geodesic_pair {
   kp_real by_kappa; /* at fixed w */
 } kp_geodesic_pair;
 
-KP_HD static inline kp_geodesic_pair kp_geodesic_pair_of(const kp_geodesic_row *i, const kp_geodesic_row *j,
-                                                         kp_real inner, kp_real kappa, int power) {
+/* From w before its floor. */
+KP_HD static inline kp_geodesic_pair kp_geodesic_pair_at(kp_real w, kp_real kappa, int power) {
   kp_geodesic_pair pair;
-  kp_real w =
-      i->alpha * j->cosine * j->cosine + i->cosine * i->cosine * j->alpha - 2 * i->cosine * j->cosine * inner;
   w = kp_max(w, 0) + KP_SCORE_EPSILON;
   kp_real z = kappa * w, root = kp_sqrt(w);
   kp_real cut_root = kp_sqrt(kp_max(1 - z, KP_SCORE_CUT_FLOOR));
@@ -79,6 +77,13 @@ KP_HD static inline kp_geodesic_pair kp_geodesic_pair_of(const kp_geodesic_row *
     pair.by_kappa = 8 * w * w * phi.value * phi.derivative;
   }
   return pair;
+}
+
+KP_HD static inline kp_geodesic_pair kp_geodesic_pair_of(const kp_geodesic_row *i, const kp_geodesic_row *j,
+                                                         kp_real inner, kp_real kappa, int power) {
+  kp_real w =
+      i->alpha * j->cosine * j->cosine + i->cosine * i->cosine * j->alpha - 2 * i->cosine * j->cosine * inner;
+  return kp_geodesic_pair_at(w, kappa, power);
 }
 
 /* Gradients of a pair for distance_bar = 1 are these times distance_bar. */

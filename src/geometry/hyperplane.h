@@ -14,6 +14,8 @@
 
 #include <math.h>
 
+#include "geometry/real.h"
+
 #define KP_NORMAL_FLOOR 1e-18 /* its square is a number in float */
 #define KP_ANGLE_LIMIT  40.0
 
@@ -22,16 +24,16 @@ typedef struct kp_hyperplane {
 } kp_hyperplane;
 
 /* A NaN stays one. */
-static inline double kp_hyperplane_angle(double offset, double radius) {
+KP_HD static inline double kp_hyperplane_angle(double offset, double radius) {
   const double angle = offset / radius;
   return fabs(angle) > KP_ANGLE_LIMIT ? copysign(KP_ANGLE_LIMIT, angle) : angle;
 }
 
-static inline double kp_hyperplane_norm(double norm) {
+KP_HD static inline double kp_hyperplane_norm(double norm) {
   return norm < KP_NORMAL_FLOOR ? KP_NORMAL_FLOOR : norm;
 }
 
-static inline kp_hyperplane kp_hyperplane_of(double norm, double offset, double radius) {
+KP_HD static inline kp_hyperplane kp_hyperplane_of(double norm, double offset, double radius) {
   const double q = kp_hyperplane_norm(norm), angle = kp_hyperplane_angle(offset, radius);
   return (kp_hyperplane){
       .multiple = radius * q, .by_product = cosh(angle) / (radius * q), .by_time = -sinh(angle) / radius};
@@ -51,8 +53,8 @@ typedef struct kp_hyperplane_gradient {
   double norm, offset, radius;
 } kp_hyperplane_gradient;
 
-static inline kp_hyperplane_gradient kp_hyperplane_backward(double norm, double offset, double radius,
-                                                            kp_hyperplane_sums sums) {
+KP_HD static inline kp_hyperplane_gradient kp_hyperplane_backward(double norm, double offset, double radius,
+                                                                  kp_hyperplane_sums sums) {
   const double q = kp_hyperplane_norm(norm), angle = kp_hyperplane_angle(offset, radius);
   const double g_angle =
       fabs(angle) < KP_ANGLE_LIMIT ? (sums.product * sinh(angle) / q - sums.time * cosh(angle)) / radius : 0;

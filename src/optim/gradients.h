@@ -8,7 +8,8 @@
  * threads, and is not finite when a gradient is not. */
 double kp_gradient_norm(const kp_parameters *parameters, int threads);
 
-/* What gradients of that norm are multiplied by, so that it is at most `clip` (0: never): PyTorch's formula. */
+/* What gradients of that norm are multiplied by, so that it is at most `clip` (0: never): PyTorch's formula.
+ */
 static inline double kp_clip_factor(double clip, double norm) {
   const double factor = clip / (norm + 1e-6);
   return clip > 0 && factor < 1 ? factor : 1;

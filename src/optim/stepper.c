@@ -90,7 +90,10 @@ kp_status kp_stepper_submit(kp_stepper *s, kp_error *error) {
 }
 
 kp_status kp_stepper_outcome(kp_stepper *s, kp_step_outcome *outcome, kp_error *error) {
-  if (s->driver != NULL) return s->driver->outcome(s->device, outcome, error);
+  if (s->driver != NULL) {
+    KP_TRY(s->driver->outcome(s->device, outcome, error));
+    return s->parameters->backend->device->wait(s->parameters->backend->device, error);
+  }
   *outcome = s->outcome;
   return KP_OK;
 }

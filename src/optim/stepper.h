@@ -1,9 +1,9 @@
 /* One training step after another, on the host or on a device: what stands between the gradients and the
  * trainer.
  *
- * A step: kp_stepper_begin; for each micro-batch its graph and kp_stepper_add_loss; kp_stepper_submit.  A step
- * whose loss or gradient norm is not finite changes no parameter and is counted.  On a device nothing waits
- * until kp_stepper_outcome asks how it went. */
+ * A step: kp_stepper_begin; for each micro-batch its graph and kp_stepper_add_loss; kp_stepper_submit.  A
+ * step whose loss or gradient norm is not finite changes no parameter and is counted.  On a device nothing
+ * waits until kp_stepper_outcome asks how it went. */
 #ifndef KAPPA_OPTIM_STEPPER_H
 #define KAPPA_OPTIM_STEPPER_H
 

@@ -19,6 +19,7 @@ typedef struct subject {
   kp_batch batch; /* owned */
   double *milliseconds;
   int64_t steps_done;
+  size_t device_bytes;
 } subject;
 
 static void subject_destroy(subject *s) {
@@ -31,16 +32,23 @@ static void subject_destroy(subject *s) {
   free(s->milliseconds);
 }
 
+/* Of a device's memory; 0 on the host, where nothing is scarce. */
+static size_t free_bytes(const kp_backend *backend) {
+  return backend->device == NULL ? 0 : backend->device->free_bytes(backend->device);
+}
+
 static kp_status subject_create(subject *s, const kp_config *config, const kp_bench_options *options,
                                 kp_error *error) {
   KP_TRY(kp_train_settings_read(config, &s->settings, error));
   KP_TRY(kp_model_options_read(config, NULL, &s->options, error));
   s->options.recompute = s->settings.recompute;
   s->options.packed = s->settings.packing != KP_PACKING_NONE;
+  const size_t before = free_bytes(options->backend);
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,
                           options->threads, &s->engine, error));
   KP_TRY(kp_stepper_create(kp_engine_parameters(s->engine), &s->settings.optimizer, options->threads,
                            &s->stepper, error));
+  s->device_bytes = before - free_bytes(options->backend);
   const int64_t tokens = s->settings.batch * s->options.context;
   const uint64_t vocabulary = (uint64_t)s->options.vocabulary;
   const uint64_t labels = s->options.task == KP_TASK_LANGUAGE ? vocabulary : (uint64_t)s->options.classes;
@@ -70,9 +78,8 @@ static kp_status submit_step(subject *s, kp_error *error) {
   return kp_stepper_submit(s->stepper, error);
 }
 
-/* Steps of a device are timed in runs, as training makes them: without waiting for each. */
-static kp_status step(subject *s, double *milliseconds, kp_error *error) {
-  const int run = kp_stepper_is_asynchronous(s->stepper) ? 10 : 1;
+/* Milliseconds of a step, the mean of `run` steps. */
+static kp_status steps(subject *s, int run, double *milliseconds, kp_error *error) {
   const double start = omp_get_wtime();
   kp_step_outcome outcome;
   for (int i = 0; i < run; i++) KP_TRY(submit_step(s, error));
@@ -81,6 +88,12 @@ static kp_status step(subject *s, double *milliseconds, kp_error *error) {
     return kp_fail(error, KP_ERR_NUMERIC, "the gradient of a benchmark step is not finite");
   *milliseconds = (omp_get_wtime() - start) * 1e3 / run;
   return KP_OK;
+}
+
+/* Steps of a device are timed in runs, as training makes them: without waiting for each. */
+static kp_status step(subject *s, double *milliseconds, kp_error *error) {
+  enum { RUN = 10 };
+  return steps(s, kp_stepper_is_asynchronous(s->stepper) ? RUN : 1, milliseconds, error);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -98,7 +111,8 @@ static kp_bench_step summarise(subject *s, int steps) {
                                    kp_network_flops(network, 0, network->graph->node_count),
                           .parameters = kp_parameters_elements(kp_engine_parameters(s->engine)),
                           .plan = kp_engine_memory(s->engine, &s->settings.optimizer),
-                          .resident_bytes = kp_resident_bytes()};
+                          .resident_bytes = kp_resident_bytes(),
+                          .device_bytes = s->device_bytes};
   if (steps % 2 == 0) result.step_ms = (result.step_ms + s->milliseconds[steps / 2 - 1]) / 2;
   result.tokens_per_s = tokens / result.step_ms * 1e3;
   return result;
@@ -159,11 +173,9 @@ kp_status kp_bench_operators(const kp_config *config, const kp_bench_options *op
   double milliseconds;
   *count = 0;
   kp_status status = subject_create(&s, config, options, error);
-  for (int n = 0; n < options->warmup && status == KP_OK; n++)
-    status = step(&s, &milliseconds, error);
+  for (int n = 0; n < options->warmup && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) kp_executor_profile(kp_engine_executor(s.engine), true);
-  for (int n = 0; n < options->steps && status == KP_OK; n++)
-    status = step(&s, &milliseconds, error);
+  for (int n = 0; n < options->steps && status == KP_OK; n++) status = steps(&s, 1, &milliseconds, error);
   if (status == KP_OK) {
     const kp_network *network = kp_engine_network(s.engine);
     const double *seconds = kp_executor_node_seconds(kp_engine_executor(s.engine));

@@ -22,6 +22,7 @@ typedef struct kp_bench_step {
   int64_t parameters;
   kp_memory_plan plan;
   size_t resident_bytes; /* of the process when all steps are done */
+  size_t device_bytes;   /* taken of a device's memory; 0 on the host */
 } kp_bench_step;
 
 /* Times `count` configurations in turn on random tokens: a whole step each time, of forward and backward

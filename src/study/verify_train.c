@@ -82,9 +82,10 @@ static kp_status step(trial *t, int64_t number, kp_error *error) {
   KP_TRY(kp_stepper_add_loss(t->stepper, kp_executor_memory(s->executor, s->network->loss), 1, error));
   KP_TRY(kp_stepper_submit(t->stepper, error));
   KP_TRY(kp_stepper_outcome(t->stepper, &outcome, error));
-  kp_case_check(t->c, fabs(outcome.loss - want) / fabs(want), tolerance, "loss of step %lld", (long long)number);
-  kp_case_check(t->c, fabs(outcome.norm - want_norm) / want_norm, 10 * tolerance, "gradient norm of step %lld",
+  kp_case_check(t->c, fabs(outcome.loss - want) / fabs(want), tolerance, "loss of step %lld",
                 (long long)number);
+  kp_case_check(t->c, fabs(outcome.norm - want_norm) / want_norm, 10 * tolerance,
+                "gradient norm of step %lld", (long long)number);
   snprintf(prefix, sizeof prefix, "after_step%lld/", (long long)number);
   return check_parameters(t, prefix, error);
 }

@@ -104,7 +104,8 @@ static kp_status step(trial *t, int64_t k, kp_error *error) {
   const long long name = (long long)k + 1;
   kp_case_check(t->c, fabs(outcome.loss - t->losses[2 * k]), tolerance, "loss of step %lld", name);
   kp_case_check(t->c, fabs(balance - t->losses[2 * k + 1]), tolerance, "balance loss of step %lld", name);
-  kp_case_check(t->c, fabs(outcome.norm - t->norms[k]) / t->norms[k], tolerance, "gradient norm of step %lld", name);
+  kp_case_check(t->c, fabs(outcome.norm - t->norms[k]) / t->norms[k], tolerance, "gradient norm of step %lld",
+                name);
   kp_case_check(t->c, fabs(t->learning_rate * factor - t->rates[k]), 1e-12, "rate of step %lld", name);
   kp_expert_load_add(&t->load, s->executor);
   kp_expert_load_balance(&t->load, s->parameters);

@@ -17,6 +17,26 @@ struct kp_engine {
   size_t process_bytes; /* resident before the large buffers were made */
 };
 
+/* A GPU's memory is all there is: a step that does not fit is refused before anything is made. */
+static kp_status refuse_too_large(const kp_engine *engine, const kp_backend *backend, int threads,
+                                  kp_error *error) {
+  const double mib = 1024.0 * 1024.0;
+  if (backend->device == NULL) return KP_OK;
+  kp_plan *plan = kp_plan_create(engine->network->graph, backend, kp_thread_count(threads));
+  kp_parameters_lay_out(engine->parameters, backend);
+  const kp_memory_plan memory = kp_memory_plan_of(engine->parameters, backend, plan->arena_bytes, 0, 0);
+  const size_t available = backend->device->free_bytes(backend->device);
+  kp_plan_destroy(plan);
+  if (memory.total <= available) return KP_OK;
+  return kp_fail(error, KP_ERR_MEMORY,
+                 "a step needs %.0f MiB on %s (%.0f MiB for parameters, gradients and moments, %.0f MiB for "
+                 "activations) and %.0f MiB are free: use a smaller train.batch with a larger "
+                 "train.accumulate, train.recompute=true, or --device cuda in bfloat16",
+                 (double)memory.total / mib, backend->name,
+                 (double)(memory.parameters + memory.gradients + memory.moments) / mib,
+                 (double)memory.activations / mib, (double)available / mib);
+}
+
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
   kp_build shape = {.mode = KP_BUILD_TRAIN,
@@ -26,6 +46,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_executor_options executor = {.threads = threads, .seed = seed};
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
+  KP_TRY(refuse_too_large(engine, backend, threads, error));
   KP_TRY(kp_parameters_allocate(engine->parameters, backend, true, error));
   kp_parameters_initialise(engine->parameters, seed);
   kp_parameters_retract(engine->parameters, threads);

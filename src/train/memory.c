@@ -24,8 +24,10 @@ size_t kp_peak_resident_bytes(void) {
 
 kp_memory_plan kp_memory_plan_of(const kp_parameters *parameters, const kp_backend *backend,
                                  size_t arena_bytes, size_t optimizer_bytes, size_t process_bytes) {
-  const size_t flat = (size_t)parameters->total * backend->real_size;
-  kp_memory_plan plan = {.parameters = flat,
+  const size_t flat = (size_t)parameters->total * backend->wide_size;
+  const bool narrower = backend->real_size < backend->wide_size;
+  const size_t working = narrower ? (size_t)parameters->total * backend->real_size : 0;
+  kp_memory_plan plan = {.parameters = flat + working,
                          .gradients = flat,
                          .moments = 2 * flat,
                          .optimizer = optimizer_bytes,
@@ -57,8 +59,8 @@ kp_status kp_process_bytes(const kp_network *network, const kp_backend *backend,
   /* The libraries cut what they pack: beyond these sizes their buffers do not grow. */
   enum { ENOUGH_ROWS = 1024, ENOUGH_COLUMNS = 16384 };
   const kp_node *node = largest_product(network);
-  *bytes = kp_resident_bytes();
-  if (node == NULL || backend->real_size != sizeof(float)) return KP_OK;
+  *bytes = backend->device != NULL ? 0 : kp_resident_bytes();
+  if (node == NULL || backend->device != NULL || backend->real_size != sizeof(float)) return KP_OK;
   const size_t peak_before = kp_peak_resident_bytes();
   const int64_t rows = smaller(kp_tensor_rows(node->input[0]), ENOUGH_ROWS * threads);
   const int64_t columns = smaller(node->input[1]->shape[0], ENOUGH_COLUMNS);

@@ -11,7 +11,8 @@
 
 #include "models/model.h"
 
-/* Bytes that a training step needs.  `total` is the announced resident memory of the process.  Token files
+/* Bytes that a training step needs.  `total` is the announced resident memory of the process, or
+ * with a device what is taken of the device's memory.  Token files
  * are mapped, not read: what is touched of them comes on top, and the system can take it back. */
 typedef struct kp_memory_plan {
   size_t parameters, gradients, moments, optimizer, activations, process, total;

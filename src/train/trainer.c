@@ -390,8 +390,9 @@ static void complete_progress(const trainer *t, kp_progress *p) {
   p->skipped = t->state.skipped;
   p->tokens_per_s =
       t->seconds_now > 0 ? tokens_per_step * (double)t->steps_timed / t->seconds_now : (double)NAN;
-  p->seconds_left =
-      t->steps_timed > 0 ? t->seconds_now / (double)t->steps_timed * (double)(p->steps - p->step) : (double)NAN;
+  p->seconds_left = t->steps_timed > 0
+                        ? t->seconds_now / (double)t->steps_timed * (double)(p->steps - p->step)
+                        : (double)NAN;
   p->resident_bytes = kp_resident_bytes();
   p->packed_share = t->feed.packed ? kp_packed_stream_efficiency(&t->feed.stream) : (double)NAN;
   p->boundary_share = t->steps_now > 0

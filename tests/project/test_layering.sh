@@ -15,6 +15,7 @@ check_layers() {
         FNR == 1 {
           split(FILENAME, part, "/")
           layer = part[2]
+          if (FILENAME ~ /^src\/backend\/cuda\/optimizer/) layer = "optim" # the optimizer of that device
           if (!(layer in level)) fault("the folder " part[1] "/" layer " has no place in the order of layers")
         }
         /^[ \t]*#[ \t]*include[ \t]*["<]/ {

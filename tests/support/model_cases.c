@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "optim/gradients.h"
 #include "support/check.h"
 
 static const char *const base =
@@ -286,8 +287,9 @@ void model_run_write(model_run *run, int64_t changed) {
 
 void model_run_all(model_run *run) {
   kp_error error = {0};
-  memset(run->parameters->gradients, 0, (size_t)run->parameters->total * run->parameters->backend->real_size);
+  kp_gradient_zero(run->parameters, 1);
   check_ok(kp_executor_run(run->executor, 0, run->network->graph->node_count, &error), &error);
+  check_ok(kp_executor_wait(run->executor, &error), &error);
 }
 
 double *model_run_logits(model_run *run) {

@@ -8,13 +8,27 @@
 
 extern "C" {
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/optimizer.h"
 #include "backend/cuda/table.h"
 }
+
+/* Page-locked places on the host, used in turn, from which small copies go to the device without anybody
+ * waiting: a batch of tokens, a step's counters. */
+enum { STAGES = 8, STAGE_BYTES = 1 << 20 };
+
+struct kp_stages {
+  char *memory;
+  cudaEvent_t sent[STAGES];
+  int next;
+  cudaEvent_t start, stop; /* of the timer */
+  unsigned long long counters[2]; /* of random numbers, as the device has them */
+};
 
 /* A backend of one device and precision: what kp_backend_cuda_open hands out. */
 struct kp_cuda_backend {
   kp_backend base;
   kp_cuda cuda;
+  kp_stages stages;
   char name[160];
 };
 
@@ -49,8 +63,25 @@ static void release(kp_device *device, void *memory) {
   cudaFree(memory);
 }
 
+static kp_stages *stages_of(kp_cuda *cuda) {
+  return &((kp_cuda_backend *)((char *)cuda - offsetof(kp_cuda_backend, cuda)))->stages;
+}
+
+static kp_status write_small(kp_cuda *cuda, void *to, const void *host, size_t bytes, kp_error *error) {
+  kp_stages *stages = stages_of(cuda);
+  const int stage = stages->next;
+  char *place = stages->memory + (size_t)stage * STAGE_BYTES;
+  stages->next = (stage + 1) % STAGES;
+  KP_TRY(kp_cuda_check(cudaEventSynchronize(stages->sent[stage]), "an earlier copy to the GPU", error));
+  memcpy(place, host, bytes);
+  KP_TRY(kp_cuda_check(cudaMemcpyAsync(to, place, bytes, cudaMemcpyHostToDevice, cuda->stream),
+                       "a copy to the GPU", error));
+  return kp_cuda_check(cudaEventRecord(stages->sent[stage], cuda->stream), "a copy to the GPU", error);
+}
+
 static kp_status write(kp_device *device, void *to, const void *host, size_t bytes, kp_error *error) {
   kp_cuda *cuda = (kp_cuda *)device;
+  if (bytes <= STAGE_BYTES) return write_small(cuda, to, host, bytes, error);
   KP_TRY(kp_cuda_check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
                        "a copy to the GPU", error));
   return kp_cuda_check(cudaStreamSynchronize(cuda->stream), "a copy to the GPU", error);
@@ -106,13 +137,30 @@ static kp_status wait(kp_device *device, kp_error *error) {
   return fault_of(&fault, error);
 }
 
+static kp_status timer_start(kp_device *device, kp_error *error) {
+  kp_cuda *cuda = (kp_cuda *)device;
+  return kp_cuda_check(cudaEventRecord(stages_of(cuda)->start, cuda->stream), "a timer", error);
+}
+
+static kp_status timer_stop(kp_device *device, double *seconds, kp_error *error) {
+  kp_cuda *cuda = (kp_cuda *)device;
+  const kp_stages *stages = stages_of(cuda);
+  float milliseconds = 0;
+  KP_TRY(kp_cuda_check(cudaEventRecord(stages->stop, cuda->stream), "a timer", error));
+  KP_TRY(kp_cuda_check(cudaEventSynchronize(stages->stop), "a timer", error));
+  KP_TRY(kp_cuda_check(cudaEventElapsedTime(&milliseconds, stages->start, stages->stop), "a timer", error));
+  *seconds = (double)milliseconds * 1e-3;
+  return KP_OK;
+}
+
 static kp_status set_step(kp_device *device, unsigned long long seed, unsigned long long step,
                           kp_error *error) {
   kp_cuda *cuda = (kp_cuda *)device;
   const unsigned long long counters[2] = {seed, step};
-  return kp_cuda_check(
-      cudaMemcpyAsync(&cuda->step->seed, counters, sizeof counters, cudaMemcpyHostToDevice, cuda->stream),
-      "a step's counters", error);
+  kp_stages *stages = stages_of(cuda);
+  if (stages->counters[0] == seed && stages->counters[1] == step) return KP_OK;
+  memcpy(stages->counters, counters, sizeof counters);
+  return write_small(cuda, &cuda->step->seed, counters, sizeof counters, error);
 }
 
 /* ---- recording ---- */
@@ -200,6 +248,23 @@ static kp_status check_index(int index, kp_error *error) {
                  count);
 }
 
+static kp_status make_stages(kp_stages *stages, kp_error *error) {
+  KP_TRY(kp_cuda_check(cudaMallocHost((void **)&stages->memory, (size_t)STAGES * STAGE_BYTES),
+                       "page-locked memory", error));
+  for (int i = 0; i < STAGES; i++)
+    KP_TRY(kp_cuda_check(cudaEventCreateWithFlags(&stages->sent[i], cudaEventDisableTiming), "an event", error));
+  KP_TRY(kp_cuda_check(cudaEventCreate(&stages->start), "a timer", error));
+  return kp_cuda_check(cudaEventCreate(&stages->stop), "a timer", error);
+}
+
+static void destroy_stages(kp_stages *stages) {
+  if (stages->start != NULL) cudaEventDestroy(stages->start);
+  if (stages->stop != NULL) cudaEventDestroy(stages->stop);
+  for (int i = 0; i < STAGES; i++)
+    if (stages->sent[i] != NULL) cudaEventDestroy(stages->sent[i]);
+  if (stages->memory != NULL) cudaFreeHost(stages->memory);
+}
+
 static kp_status open_device(kp_cuda *cuda, int index, kp_error *error) {
   enum { LEAST_MAJOR = 8 };
   cudaDeviceProp properties;
@@ -211,7 +276,7 @@ static kp_status open_device(kp_cuda *cuda, int index, kp_error *error) {
                    "GPU %d (%s) has compute capability %d.%d; kappa needs 8.0 or later", index,
                    properties.name, properties.major, properties.minor);
   cuda->base = {allocate, release, write,    read,         fill,       narrow, wait,
-                free_bytes, set_step, record_begin, record_end, replay, forget};
+                free_bytes, timer_start, timer_stop, set_step, record_begin, record_end, replay, forget};
   cuda->index = index;
   cuda->processors = properties.multiProcessorCount;
   cuda->major = properties.major;
@@ -219,6 +284,7 @@ static kp_status open_device(kp_cuda *cuda, int index, kp_error *error) {
   cuda->shared_bytes = properties.sharedMemPerBlockOptin;
   cuda->l2_bytes = (size_t)properties.l2CacheSize;
   KP_TRY(kp_cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "a queue", error));
+  KP_TRY(make_stages(stages_of(cuda), error));
   KP_TRY(allocate(&cuda->base, sizeof(kp_device_step), "a step's counters", &step, error));
   cuda->step = (kp_device_step *)step;
   return kp_products_create(cuda, &cuda->products, error);
@@ -228,6 +294,7 @@ extern "C" void kp_backend_cuda_close(const kp_backend *backend) {
   if (backend == NULL) return;
   kp_cuda_backend *b = (kp_cuda_backend *)backend;
   kp_products_destroy(b->cuda.products);
+  destroy_stages(&b->stages);
   if (b->cuda.step != NULL) cudaFree(b->cuda.step);
   if (b->cuda.stream != NULL) cudaStreamDestroy(b->cuda.stream);
   free(b);
@@ -254,6 +321,7 @@ extern "C" kp_status kp_backend_cuda_open(int index, kp_cuda_precision precision
   b->base.kernels = kp_cuda_kernels;
   b->base.scratch = kp_cuda_scratch;
   b->base.device = &b->cuda.base;
+  b->base.optimizer = &kp_cuda_optimizer_driver;
   *backend = &b->base;
   return KP_OK;
 }

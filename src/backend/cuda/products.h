@@ -8,12 +8,17 @@
 kp_status kp_products_create(kp_cuda *cuda, kp_products **products, kp_error *error);
 void kp_products_destroy(kp_products *products);
 
-/* What is done to a product before it is written. */
-enum kp_epilogue { KP_EPILOGUE_NONE, KP_EPILOGUE_BIAS };
-
 /* C (m, n) = alpha · op(A) op(B) + beta · C, row-major.  op(A) is (m, k), op(B) is (k, n); a `transposed`
  * operand stands in memory as its transpose.  Leading dimensions are in elements.  A and B are of `type`;
- * C is of `result` (CUDA_R_32F or CUDA_R_16BF).  bias (n) is float, or NULL. */
+ * C is of `result` (CUDA_R_32F or CUDA_R_16BF).  bias (n) is added to every row, or NULL; where C is bfloat16
+ * it is rounded to bfloat16 first.
+ *
+ * A row of a bfloat16 operand is read up to a multiple of 8 elements where its leading dimension has room for
+ * them: what stands there is finite.
+ *
+ * Float32 products are in float32, never in TF32.  Every algorithm gives the same bits on every run.  The
+ * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it.
+ */
 struct kp_product {
   int64_t m, n, k;
   const void *a, *b;
@@ -22,8 +27,9 @@ struct kp_product {
   bool a_transposed, b_transposed;
   cudaDataType_t type, result;
   float alpha, beta;
-  const float *bias;
+  const void *bias;
   int64_t batch, stride_a, stride_b, stride_c; /* batch 0 or 1: one product */
+  bool bias_half;                              /* bias is bfloat16; float otherwise */
 };
 
 kp_status kp_multiply(kp_cuda *cuda, const kp_product *product, kp_error *error);

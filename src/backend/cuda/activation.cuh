@@ -1,0 +1,65 @@
+/* The activations and their derivatives in float.
+ *
+ * The tanh approximation of GELU is x times the logistic function of twice tanh's argument, so that it and
+ * SiLU need one exponential and one quotient.  A product of zero and infinity counts as the zero it stands
+ * for, but what is not a number stays so. */
+#ifndef KAPPA_BACKEND_CUDA_ACTIVATION_CUH
+#define KAPPA_BACKEND_CUDA_ACTIVATION_CUH
+
+#include "backend/cuda/chunks.cuh"
+
+/* f(x) and f'(x). */
+struct kp_activated {
+  float value, slope;
+};
+
+/* Φ(x), and the normal density at x times √(2π): Abramowitz and Stegun, 7.1.26, within 1.5e-7.  The small
+ * tail of a negative x is no difference of large numbers. */
+__device__ static inline float kp_normal_share(float x, float *bell) {
+  const float z = fabsf(x) * 0.70710678f, t = __fdividef(1.0f, fmaf(0.3275911f, z, 1.0f));
+  const float e = __expf(-z * z);
+  float sum = fmaf(t, 1.061405429f, -1.453152027f);
+  sum = fmaf(t, sum, 1.421413741f);
+  sum = fmaf(t, sum, -0.284496736f);
+  sum = fmaf(t, sum, 0.254829592f);
+  const float tail = 0.5f * t * sum * e;
+  *bell = e;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+
+/* The logistic function of z; `tail` gets what is missing to 1. */
+__device__ static inline float kp_logistic(float z, float *tail) {
+  const float e = __expf(-z), s = __fdividef(1.0f, 1.0f + e);
+  *tail = s == 0.0f ? 1.0f : e * s;
+  return s;
+}
+
+template <kp_activation_kind KIND> __device__ static inline kp_activated kp_activate(float x) {
+  if constexpr (KIND == KP_GELU_ERF) {
+    float bell;
+    const float share = kp_normal_share(x, &bell), density = 0.39894228f * bell;
+    return kp_activated{x * share, share + (bell > 0.0f ? x * density : 0.0f * x)};
+  } else if constexpr (KIND == KP_GELU_TANH) {
+    const float square = x * x, twice = 1.5957691216f; /* 2 √(2/π) */
+    float tail;
+    const float s = kp_logistic(twice * fmaf(0.044715f * square, x, x), &tail);
+    const float bend = s * tail; /* of the logistic function */
+    const float slope = twice * fmaf(3 * 0.044715f, square, 1.0f);
+    return kp_activated{x * s, s + (bend > 0.0f ? x * bend * slope : 0.0f * x)};
+  } else {
+    float tail;
+    const float s = kp_logistic(x, &tail);
+    return kp_activated{x * s, s == 0.0f ? 0.0f * x : s * fmaf(x, tail, 1.0f)};
+  }
+}
+
+/* Calls use(kind) with the kind as an integral constant. */
+template <typename F> __device__ static inline void kp_by_activation(kp_activation_kind kind, F use) {
+  switch (kind) {
+  case KP_GELU_ERF: use(std::integral_constant<kp_activation_kind, KP_GELU_ERF>()); break;
+  case KP_GELU_TANH: use(std::integral_constant<kp_activation_kind, KP_GELU_TANH>()); break;
+  default: use(std::integral_constant<kp_activation_kind, KP_SILU>()); break;
+  }
+}
+
+#endif

@@ -1,0 +1,229 @@
+/* Linear maps and their gradients: products of cuBLASLt, and what they leave to do.
+ *
+ * Rows are padded with zeros on both sides of a product, so its depth may include the padding: that keeps
+ * depths at multiples of 8, which the matrix units like. */
+#include "backend/cuda/grouped_linear.cuh"
+#include "backend/cuda/linear.cuh"
+#include "backend/cuda/products.h"
+
+/* ---- laying terms into the output ---- */
+
+struct laying {
+  kp_linear_terms terms;
+  int64_t rows, columns, pitch;
+};
+
+enum { LAID_ROWS = 32 };
+
+/* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns
+ * of LAID_ROWS rows and reads their weights once. */
+template <typename T, int V> static __global__ void lay_kernel(T *y, laying l) {
+  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+  const int64_t first = (int64_t)blockIdx.y * LAID_ROWS;
+  const int64_t last = first + LAID_ROWS < l.rows ? first + LAID_ROWS : l.rows;
+  const kp_linear_terms &t = l.terms;
+  if (column >= l.pitch) return;
+  float bias[V], weight[V];
+  for (int i = 0; i < V; i++) {
+    const bool inside = column + i < l.columns;
+    bias[i] = inside && t.bias.at != NULL ? t.bias[column + i] : 0;
+    weight[i] = inside ? t.time_weight[(column + i) * t.weight_pitch] : 0;
+  }
+  for (int64_t row = first; row < last; row++) {
+    const float time = t.time[row * t.time_pitch];
+    float sum[V];
+    for (int i = 0; i < V; i++) sum[i] = bias[i] + time * weight[i];
+    for (int64_t g = 1; g < t.groups; g++)
+      for (int i = 0; i < V; i++)
+        if (column + i < l.columns)
+          sum[i] += t.time[row * t.time_pitch + g] * t.time_weight[(column + i) * t.weight_pitch + g];
+    for (int i = 0; i < V; i++) y[row * l.pitch + column + i] = kp_from_float<T>(sum[i]);
+  }
+}
+
+template <typename T, int V> static void lay(const kp_call *call, const laying *l) {
+  const int threads = 128;
+  const dim3 grid((unsigned)kp_blocks(l->pitch, threads * V), (unsigned)kp_blocks(l->rows, LAID_ROWS));
+  lay_kernel<T, V><<<grid, threads, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
+}
+
+/* The padding of the rows of y: a few bytes a row. */
+template <typename T>
+static __global__ void clear_padding_kernel(T *y, int64_t rows, int64_t columns, int64_t pitch) {
+  const int64_t width = pitch - columns, i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < rows * width) y[i / width * pitch + columns + i % width] = kp_from_float<T>(0);
+}
+
+static void clear_padding(const kp_call *call, void *y, int64_t rows, int64_t columns, int64_t pitch) {
+  const int blocks = kp_blocks(rows * (pitch - columns), 256);
+  cudaStream_t stream = kp_cuda_of(call)->stream;
+  if (columns == pitch || rows == 0) return;
+  if (kp_is_half(call))
+    clear_padding_kernel<<<blocks, 256, 0, stream>>>((kp_half *)y, rows, columns, pitch);
+  else
+    clear_padding_kernel<<<blocks, 256, 0, stream>>>((float *)y, rows, columns, pitch);
+}
+
+/* ---- forward ---- */
+
+static cudaDataType_t type_of(const kp_call *call, const kp_tensor *tensor) {
+  return kp_tensor_is_half(call, tensor) ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static kp_linear_terms terms_of(const kp_call *call) {
+  const kp_node *node = call->node;
+  kp_linear_terms terms = {};
+  terms.bias = kp_input_numbers(call, 2);
+  if (node->inputs < 5 || call->input[3] == NULL) return terms;
+  terms.time = kp_input_numbers(call, 3);
+  terms.time_weight = kp_input_numbers(call, 4);
+  terms.groups = kp_tensor_columns(node->input[3]);
+  terms.time_pitch = kp_pitch(node->input[3]);
+  terms.weight_pitch = node->input[4]->dimensions < 2 ? terms.groups : kp_pitch(node->input[4]);
+  return terms;
+}
+
+/* Leading dimensions that both have room for the padded depth. */
+static int64_t depth_of(int64_t K, int64_t a, int64_t b) {
+  return a == b ? a : K;
+}
+
+static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *error) {
+  const kp_node *node = call->node;
+  const bool timed = f->terms.groups > 0;
+  kp_product p = {};
+  p.m = f->rows, p.n = f->columns, p.k = f->depth;
+  p.a = f->x, p.b = f->w, p.c = f->y;
+  p.lda = f->x_pitch, p.ldb = f->w_pitch, p.ldc = f->y_pitch;
+  p.b_transposed = true;
+  p.type = type_of(call, node->input[0]);
+  p.result = type_of(call, node->output[0]);
+  p.alpha = 1;
+  p.beta = timed ? 1 : 0;
+  p.bias = timed ? NULL : f->terms.bias.at;
+  p.bias_half = f->terms.bias.half;
+  return kp_multiply(kp_cuda_of(call), &p, error);
+}
+
+/* A map of points in bfloat16 is the map of one expert, whose kernel adds the times as it writes. */
+static kp_grouped one_expert(const kp_call *call, const kp_few_rows *f) {
+  kp_grouped g = {};
+  g.kind = KP_GROUPED_FORWARD;
+  g.experts = 1;
+  g.rows = f->rows, g.M = f->columns, g.K = call->node->input[1]->shape[1];
+  g.a = f->x, g.b = f->w, g.c = f->y;
+  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = g.c_columns = f->y_pitch;
+  g.factor = 1;
+  g.bias = f->terms.bias;
+  g.time = f->terms.time;
+  g.time_weight = f->terms.time_weight;
+  return g;
+}
+
+extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  kp_few_rows f = {};
+  f.x = call->input[0], f.w = call->input[1], f.y = call->output[0];
+  f.rows = kp_tensor_rows(node->input[0]);
+  f.columns = node->input[1]->shape[0];
+  f.x_pitch = kp_pitch(node->input[0]);
+  f.w_pitch = kp_pitch(node->input[1]);
+  f.y_pitch = kp_pitch(node->output[0]);
+  f.depth = depth_of(node->input[1]->shape[1], f.x_pitch, f.w_pitch);
+  f.terms = terms_of(call);
+  if (f.rows == 0 || f.columns == 0) return KP_OK;
+  if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
+  const kp_grouped one = one_expert(call, &f);
+  if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
+    return kp_grouped_half(kp_cuda_of(call), &one, error);
+  const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
+  const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
+  if (f.terms.groups == 0)
+    clear_padding(call, f.y, f.rows, f.columns, f.y_pitch);
+  else if (half)
+    whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
+  else
+    whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
+  KP_TRY(kp_launched(call, error));
+  return multiply(call, &f, error);
+}
+
+/* ---- gradients ---- */
+
+extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
+  kp_product p = {};
+  p.m = rows;
+  p.k = node->input[1]->shape[0];
+  p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
+  p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
+  p.n = depth_of(K, p.ldb, p.ldc); /* the padding of W makes zeros in that of gx */
+  p.type = type_of(call, node->input[0]);
+  p.result = type_of(call, node->output[0]);
+  p.alpha = 1;
+  if (p.n != p.ldc) clear_padding(call, p.c, rows, K, p.ldc);
+  KP_TRY(kp_launched(call, error));
+  return kp_multiply(kp_cuda_of(call), &p, error);
+}
+
+extern "C" size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads) {
+  (void)threads;
+  if (node->outputs < 2 || node->output[1] == NULL) return 0;
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), false);
+}
+
+extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  const int64_t rows = kp_tensor_rows(node->input[0]), M = kp_tensor_columns(node->input[0]);
+  if (rows == 0) return KP_OK;
+  if (call->output[0] != NULL) {
+    kp_product p = {};
+    p.m = M;
+    p.k = rows;
+    p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
+    p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
+    p.n = depth_of(kp_tensor_columns(node->input[1]), p.ldb, p.ldc);
+    p.a_transposed = true;
+    p.type = type_of(call, node->input[0]);
+    p.result = type_of(call, node->output[0]);
+    p.alpha = p.beta = 1;
+    KP_TRY(kp_multiply(kp_cuda_of(call), &p, error));
+  }
+  if (node->outputs < 2 || call->output[1] == NULL) return KP_OK;
+  kp_linear_sums sums = {};
+  sums.gy = call->input[0];
+  sums.rows = rows;
+  sums.columns = M;
+  sums.pitch = kp_pitch(node->input[0]);
+  sums.bias = kp_output_numbers(call, 1);
+  return kp_linear_sum(call, &sums, call->scratch, error);
+}
+
+extern "C" size_t kp_cuda_scratch_linear_backward_time(const kp_node *node, int threads) {
+  (void)threads;
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), true);
+}
+
+extern "C" kp_status kp_cuda_linear_backward_time(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  const kp_tensor *weight = node->input[2], *weight_gradient = node->output[1];
+  kp_linear_sums sums = {};
+  sums.gy = call->input[0];
+  sums.rows = kp_tensor_rows(node->input[0]);
+  sums.columns = kp_tensor_columns(node->input[0]);
+  sums.pitch = kp_pitch(node->input[0]);
+  sums.groups = kp_tensor_columns(node->input[1]);
+  sums.time = kp_input_numbers(call, 1);
+  sums.time_weight = kp_input_numbers(call, 2);
+  sums.time_pitch = kp_pitch(node->input[1]);
+  sums.weight_pitch = weight->dimensions < 2 ? sums.groups : kp_pitch(weight);
+  sums.time_gradient = kp_output_numbers(call, 0);
+  sums.time_gradient_pitch = node->output[0] == NULL ? 0 : kp_pitch(node->output[0]);
+  sums.weight_gradient = kp_output_numbers(call, 1);
+  if (weight_gradient != NULL)
+    sums.weight_gradient_pitch = weight_gradient->dimensions < 2 ? sums.groups : kp_pitch(weight_gradient);
+  sums.bias = kp_output_numbers(call, 2);
+  if (sums.rows == 0) return KP_OK;
+  return kp_linear_sum(call, &sums, call->scratch, error);
+}
