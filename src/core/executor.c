@@ -205,13 +205,19 @@ void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, doub
   free(integers);
 }
 
-void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host) {
-  kp_matrix m = matrix_of(executor, tensor);
-  kp_assert(tensor->type != KP_TYPE_INT32 && row >= 0 && row < m.rows, "row %lld of %s", (long long)row,
-            tensor->name);
-  m.memory = (char *)m.memory + (size_t)(row * m.pitch) * m.size;
-  m.rows = 1;
-  kp_matrix_read(executor->backend, m, host);
+size_t kp_executor_row_bytes(const kp_executor *executor, const kp_tensor *tensor) {
+  const kp_matrix m = matrix_of(executor, tensor);
+  return (size_t)m.pitch * m.size;
+}
+
+kp_status kp_executor_copy_rows(const kp_executor *executor, const kp_tensor *tensor, int64_t first,
+                                int64_t count, void *host, kp_error *error) {
+  const size_t bytes = kp_executor_row_bytes(executor, tensor);
+  kp_assert(first >= 0 && count >= 0 && first + count <= kp_tensor_rows(tensor), "rows %lld to %lld of %s",
+            (long long)first, (long long)(first + count), tensor->name);
+  return kp_memory_read(executor->backend, host,
+                        (const char *)executor->memory[tensor->id] + (size_t)first * bytes,
+                        (size_t)count * bytes, error);
 }
 
 void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host) {

@@ -43,8 +43,10 @@ void *kp_executor_memory(const kp_executor *executor, const kp_tensor *tensor);
 /* Converting copies; `host` holds kp_tensor_count(tensor) elements, dense.  Reading waits for a device; from
  * one that has failed it gives NaN (or 0), and the next kp_executor_wait says what went wrong. */
 void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, double *host);
-/* One row of a real tensor. */
-void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host);
+/* `count` rows of a tensor from `first` on as they lie in memory, kp_executor_row_bytes each.  Waits. */
+kp_status kp_executor_copy_rows(const kp_executor *executor, const kp_tensor *tensor, int64_t first,
+                                int64_t count, void *host, kp_error *error);
+size_t kp_executor_row_bytes(const kp_executor *executor, const kp_tensor *tensor);
 void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host);
 void kp_executor_write(kp_executor *executor, const kp_tensor *tensor, const double *host);
 void kp_executor_write_int32(kp_executor *executor, const kp_tensor *tensor, const int32_t *host);
