@@ -150,15 +150,17 @@ static void build_seam(bench *b, const operator_case *c) {
 }
 
 static void add_seam(operator_cases *cases, int kind, double floor) {
-  static const int64_t shapes[][3] = {{1, 1, 4}, {2, 3, 6}, {2, 9, 33}, {1, 20, 130}};
+  static const int64_t shapes[][3] = {{1, 1, 4}, {2, 3, 6}, {2, 9, 33}, {1, 20, 130}, {1, 3, 1100}};
   static const double radii[] = {1, 0.4, 1.9};
-  for (int s = 0; s < 4; s++) {
+  for (int s = 0; s < 5; s++) {
     operator_case c = {.operation = KP_OP_LORENTZ_RESIDUAL,
                        .build = build_seam,
                        .batch = shapes[s][0],
                        .length = shapes[s][1],
                        .columns = shapes[s][2],
-                       .deviation = s == 3 ? 0.1 : 0.3,
+                       .deviation = s == 4   ? 0.03
+                                    : s == 3 ? 0.1
+                                             : 0.3,
                        .kappa = radii[(cases->count + s) % 3],
                        .kind = kind,
                        .parameter = floor,

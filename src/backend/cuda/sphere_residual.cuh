@@ -52,16 +52,21 @@ struct kp_sphere_tangent {
   }
 };
 
-template <class K, int TENSORS>
-__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K, TENSORS> &ring,
+/* |h|², |u|² and <h,u>: products of a chunk in R, sums of chunks in double. */
+template <typename R, class K, int TENSORS>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_in(const kp_ring<K, TENSORS> &ring,
                                                                 const unsigned char *place) {
   double sum[4] = {0, 0, 0, 0};
 #pragma unroll 2
   for (int j = 0; j < ring.left; j++) {
-    float h[K::W], u[K::W], part[3] = {0, 0, 0};
+    float h[K::W], u[K::W];
+    R part[3] = {0, 0, 0};
     ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
 #pragma unroll
-    for (int e = 0; e < K::W; e++) part[0] += h[e] * h[e], part[1] += u[e] * u[e], part[2] += h[e] * u[e];
+    for (int e = 0; e < K::W; e++) {
+      part[0] += (R)h[e] * (R)h[e], part[1] += (R)u[e] * (R)u[e];
+      part[2] += (R)h[e] * (R)u[e];
+    }
 #pragma unroll
     for (int i = 0; i < 3; i++) sum[i] += (double)part[i];
   }
@@ -75,6 +80,13 @@ __device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K,
                            (float)(share - (double)(float)share),
                            (float)inverse_h,
                            (float)inverse_u};
+}
+
+template <class K, int TENSORS>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K, TENSORS> &ring,
+                                                                const unsigned char *place) {
+  const kp_sphere_tangent tangent = kp_sphere_tangent_in<float>(ring, place);
+  return tangent.delicate() ? kp_sphere_tangent_in<double>(ring, place) : tangent;
 }
 
 #endif
