@@ -170,7 +170,11 @@ typedef struct kp_cross_entropy_arguments {
  * of which only a chunk exists at a time.  2NVC operations, where the logits would take 4NV bytes.
  * LINEAR_CROSS_ENTROPY_BACKWARD: (x, W, targets, time, time weight, scale, logsumexp, g loss)
  *   -> (gx, g time, adds: gW, adds: g time weight, adds: g scale); any may be NULL.  It makes each chunk of
- * the logits again: 6NVC operations where linear and cross_entropy need 4NVC. */
+ * the logits again: 6NVC operations where linear and cross_entropy need 4NVC.
+ * LINEAR_CROSS_ENTROPY_TRAINED: (x, W, targets, time, time weight, scale, g loss (1)) -> (loss, logsumexp,
+ * gx, g time, adds: gW, adds: g time weight, adds: g scale), both at once for a `g loss` that is known
+ * before; all but the first two may be NULL.  A chunk of whole rows needs its logits once: 6NVC operations in
+ * all. */
 typedef struct kp_linear_cross_entropy_arguments {
   int32_t ignore;
   double factor;                        /* 0: 1 */

@@ -22,12 +22,12 @@ typedef struct arguments {
   kp_texts sets;
   const kp_backend *backend;
   kp_token_sampler_options sampler;
-  int64_t tokens, samples, random_prompt;
+  int64_t tokens, samples, random_prompt, batch;
   int threads;
   bool random, json;
 } arguments;
 
-enum { MIN_P = 256, PENALTY, WINDOW, SEED, CHECKPOINT, CONFIG, SET, RANDOM, RANDOM_PROMPT };
+enum { MIN_P = 256, PENALTY, WINDOW, SEED, CHECKPOINT, CONFIG, SET, RANDOM, RANDOM_PROMPT, BATCH };
 
 static const struct argp_option options[] = {
     {0, 0, 0, 0, "The text:", 1},
@@ -54,6 +54,7 @@ static const struct argp_option options[] = {
     {"config", CONFIG, "FILE", 0, "configuration of the random model; needs model.vocabulary", 0},
     {"set", SET, "KEY=VALUE", 0, "override a key of the configuration; may be repeated", 0},
     {"prompt-tokens", RANDOM_PROMPT, "N", 0, "length of the random prompt (default: 16)", 0},
+    {"batch", BATCH, "N", 0, "sequences decoded side by side (default: 1)", 0},
     {0},
 };
 
@@ -63,6 +64,7 @@ static void check(const arguments *a, struct argp_state *state) {
   if (!a->random && a->run == NULL) argp_error(state, "which run?");
   if (!a->random && a->sets.count > 0)
     argp_error(state, "--set is for --random: a run has its configuration");
+  if (!a->random && a->batch > 1) argp_error(state, "--batch is for --random: texts are written in turn");
   if (a->prompt != NULL && a->prompt_file != NULL) argp_error(state, "--prompt or --prompt-file, not both");
 }
 
@@ -92,6 +94,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case CONFIG: a->config = value; return 0;
   case SET: kp_texts_add(&a->sets, value); return 0;
   case RANDOM_PROMPT: a->random_prompt = kp_parse_integer(value, "--prompt-tokens", 1, state); return 0;
+  case BATCH: a->batch = kp_parse_integer(value, "--batch", 1, state); return 0;
   case ARGP_KEY_ARG:
     if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
     a->run = value;
@@ -173,7 +176,7 @@ static kp_status open_random(session *s, kp_error *error) {
 
 static kp_status open_session(session *s, kp_error *error) {
   const arguments *a = s->arguments;
-  const kp_decoder_options decoder = {.threads = a->threads};
+  const kp_decoder_options decoder = {.batch = a->batch, .threads = a->threads};
   KP_TRY(a->random ? open_random(s, error) : open_run(s, error));
   const int64_t vocabulary = a->random ? s->model.options.vocabulary : s->model.tokenizer->vocabulary;
   KP_TRY(kp_token_sampler_create(&a->sampler, vocabulary, &s->sampler, error));
@@ -200,6 +203,10 @@ static double bytes_per_second(const kp_generation_report *r) {
   return r->steps > 0 ? per_second(r->parameter_bytes, r->best_step) : 0;
 }
 
+static double tokens_per_second_of_all(const kp_generation_report *r) {
+  return per_second((double)(r->sequences * r->steps), r->step_seconds);
+}
+
 static void print_figures(const kp_generation_report *r) {
   char size[32];
   if (r->end == KP_END_INTERRUPTED) fprintf(stderr, "stopped; ");
@@ -209,18 +216,23 @@ static void print_figures(const kp_generation_report *r) {
     fprintf(stderr, ", %.1f tok/s, %.2f ms a token (best %.2f), %s of parameters a token: %.1f GB/s",
             per_second((double)r->steps, r->step_seconds), 1e3 * r->median_step, 1e3 * r->best_step,
             kp_bytes_text(r->parameter_bytes, size), bytes_per_second(r) / 1e9);
+  if (r->sequences > 1)
+    fprintf(stderr, "; %lld sequences: %.0f tok/s of all", (long long)r->sequences,
+            tokens_per_second_of_all(r));
   if (r->token_bytes > 0) fprintf(stderr, "; cache: %.0f bytes a token", r->token_bytes);
   fputc('\n', stderr);
 }
 
 static json_t *report_json(const kp_generation_report *r) {
   static const char *const ends[] = {"length", "stop_token", "interrupted"};
-  return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "end", ends[r->end],
-                   "prompt_tokens", (json_int_t)r->prompt_tokens, "tokens", (json_int_t)r->tokens,
-                   "prompt_ms", kp_json_number(1e3 * r->prompt_seconds), "prompt_tokens_per_s",
+  return json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "end",
+                   ends[r->end], "sequences", (json_int_t)r->sequences, "prompt_tokens",
+                   (json_int_t)r->prompt_tokens, "tokens", (json_int_t)r->tokens, "prompt_ms",
+                   kp_json_number(1e3 * r->prompt_seconds), "prompt_tokens_per_s",
                    kp_json_number(per_second((double)r->prompt_tokens, r->prompt_seconds)), "token_ms",
                    kp_json_number(1e3 * r->median_step), "token_ms_best", kp_json_number(1e3 * r->best_step),
                    "tokens_per_s", kp_json_number(per_second((double)r->steps, r->step_seconds)),
+                   "tokens_per_s_all", kp_json_number(tokens_per_second_of_all(r)),
                    "parameter_bytes_per_token", kp_json_number(r->parameter_bytes), "cache_bytes_per_token",
                    kp_json_number(r->cache_bytes), "cache_bytes_of_a_token", kp_json_number(r->token_bytes),
                    "parameter_gb_per_s_best", kp_json_number(bytes_per_second(r) / 1e9));
@@ -280,7 +292,8 @@ static kp_status write_sample(session *s, int64_t sample, kp_generation_report *
                                     .prompt_length = s->prompt_length,
                                     .tokens = a->tokens,
                                     .stop_token = -1,
-                                    .sample = (uint64_t)sample,
+                                    .sample = (uint64_t)(sample * a->batch),
+                                    .sequences = a->batch,
                                     .tokenizer = s->model.tokenizer,
                                     .sink = a->json ? collect : to_standard_output,
                                     .context = &text,
@@ -345,7 +358,8 @@ int kp_command_sample(int argc, char **argv) {
                  .sampler = kp_token_sampler_defaults(),
                  .tokens = 500,
                  .samples = 1,
-                 .random_prompt = 16};
+                 .random_prompt = 16,
+                 .batch = 1};
   session s = {.arguments = &a};
   kp_error error = {0};
   kp_parse(&argp, argc, argv, &a);

@@ -23,6 +23,10 @@ struct kp_device {
   /* From and to the host's memory.  After `write` the host's memory may be changed. */
   kp_status (*write)(kp_device *device, void *to, const void *host, size_t bytes, kp_error *error);
   kp_status (*read)(kp_device *device, void *host, const void *from, size_t bytes, kp_error *error);
+  /* Memory of the host that copies of the device reach without a detour: page-locked. */
+  kp_status (*host_allocate)(kp_device *device, size_t bytes, const char *what, void **memory,
+                             kp_error *error);
+  void (*host_release)(kp_device *device, void *memory);
   kp_status (*fill)(kp_device *device, void *memory, int byte, size_t bytes, kp_error *error);
   /* float32 to bfloat16, `count` elements from one place of the device's memory to another. */
   kp_status (*narrow)(kp_device *device, void *bf16, const void *f32, size_t count, kp_error *error);

@@ -25,7 +25,7 @@ struct kp_executor {
   const kp_backend *backend;
   const kp_parameters *parameters;
   kp_plan *plan;
-  void *arena; /* owned unless the caller gave one */
+  void *arena; /* owned unless it is the one that the caller gave */
   bool arena_owned;
   void **memory;  /* by tensor id; in the backend's memory */
   void **states;  /* owned state buffers, by tensor id; NULL where bound or no state */
@@ -96,11 +96,12 @@ static void fill_calls(kp_executor *executor) {
   }
 }
 
-static kp_status allocate(kp_executor *executor, void *given_arena, kp_error *error) {
+static kp_status allocate(kp_executor *executor, const kp_executor_options *options, kp_error *error) {
   const kp_graph *graph = executor->graph;
   const kp_backend *backend = executor->backend;
-  executor->arena = given_arena;
-  if (given_arena == NULL) {
+  if (options->arena != NULL && executor->plan->arena_bytes <= options->arena_bytes) {
+    executor->arena = options->arena;
+  } else {
     executor->arena_owned = true;
     KP_TRY(kp_memory_create(backend, executor->plan->arena_bytes, "the activations of a step",
                             &executor->arena, error));
@@ -112,9 +113,7 @@ static kp_status allocate(kp_executor *executor, void *given_arena, kp_error *er
                               error));
     executor->memory[i] = place_of(executor, tensor);
   }
-  for (int i = 0; i < graph->tensor_count; i++)
-    if (graph->tensors[i]->role == KP_ROLE_CONSTANT)
-      kp_executor_write(executor, graph->tensors[i], graph->tensors[i]->values);
+  kp_executor_write_constants(executor);
   fill_calls(executor);
   return KP_OK;
 }
@@ -139,7 +138,7 @@ kp_status kp_executor_create(const kp_graph *graph, const kp_backend *backend,
   executor->states = calloc((size_t)graph->tensor_count + 1, sizeof(void *));
   executor->calls = calloc((size_t)graph->node_count + 1, sizeof(kp_call));
   kp_assert(executor->memory && executor->states && executor->calls, "out of memory for a graph's tables");
-  kp_status status = allocate(executor, options.arena, error);
+  kp_status status = allocate(executor, &options, error);
   if (status != KP_OK) {
     kp_executor_destroy(executor);
     return status;
@@ -164,6 +163,10 @@ void kp_executor_destroy(kp_executor *executor) {
 
 const kp_plan *kp_executor_plan(const kp_executor *executor) {
   return executor->plan;
+}
+
+void *kp_executor_arena(const kp_executor *executor) {
+  return executor->arena;
 }
 
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory) {
@@ -202,13 +205,19 @@ void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, doub
   free(integers);
 }
 
-void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host) {
-  kp_matrix m = matrix_of(executor, tensor);
-  kp_assert(tensor->type != KP_TYPE_INT32 && row >= 0 && row < m.rows, "row %lld of %s", (long long)row,
-            tensor->name);
-  m.memory = (char *)m.memory + (size_t)(row * m.pitch) * m.size;
-  m.rows = 1;
-  kp_matrix_read(executor->backend, m, host);
+size_t kp_executor_row_bytes(const kp_executor *executor, const kp_tensor *tensor) {
+  const kp_matrix m = matrix_of(executor, tensor);
+  return (size_t)m.pitch * m.size;
+}
+
+kp_status kp_executor_copy_rows(const kp_executor *executor, const kp_tensor *tensor, int64_t first,
+                                int64_t count, void *host, kp_error *error) {
+  const size_t bytes = kp_executor_row_bytes(executor, tensor);
+  kp_assert(first >= 0 && count >= 0 && first + count <= kp_tensor_rows(tensor), "rows %lld to %lld of %s",
+            (long long)first, (long long)(first + count), tensor->name);
+  return kp_memory_read(executor->backend, host,
+                        (const char *)executor->memory[tensor->id] + (size_t)first * bytes,
+                        (size_t)count * bytes, error);
 }
 
 void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host) {
@@ -235,6 +244,13 @@ void kp_executor_write_int32(kp_executor *executor, const kp_tensor *tensor, con
   kp_assert(tensor->type == KP_TYPE_INT32, "%s holds real numbers", tensor->name);
   kp_memory_write(executor->backend, executor->memory[tensor->id], host,
                   (size_t)kp_tensor_count(tensor) * sizeof *host, NULL);
+}
+
+void kp_executor_write_constants(kp_executor *executor) {
+  for (int i = 0; i < executor->graph->tensor_count; i++) {
+    const kp_tensor *tensor = executor->graph->tensors[i];
+    if (tensor->role == KP_ROLE_CONSTANT) kp_executor_write(executor, tensor, tensor->values);
+  }
 }
 
 void kp_executor_clear_states(kp_executor *executor) {

@@ -13,9 +13,10 @@ typedef struct kp_executor kp_executor;
 typedef struct kp_executor_options {
   int threads; /* 0: as many as the machine has cores */
   uint64_t seed;
-  bool trap;   /* after every node, look for values that are not finite */
-  bool poison; /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
-  void *arena; /* memory to use instead of an own arena, at least plan->arena_bytes; may be NULL */
+  bool trap;          /* after every node, look for values that are not finite */
+  bool poison;        /* fill outputs with NaN before a kernel writes them: finds what was left unwritten */
+  void *arena;        /* memory to use instead of an own arena; may be NULL */
+  size_t arena_bytes; /* of it; where the plan needs more it is not used */
 } kp_executor_options;
 
 /* `graph` and `parameters` (allocated; may be NULL without parameters) must
@@ -27,6 +28,11 @@ void kp_executor_destroy(kp_executor *executor);
 
 const kp_plan *kp_executor_plan(const kp_executor *executor);
 
+/* The memory of what the plan has placed.  Of executors that share one, none finds its inputs, constants and
+ * kept tensors again after a run of another: inputs and constants have to be written anew. */
+void *kp_executor_arena(const kp_executor *executor);
+void kp_executor_write_constants(kp_executor *executor);
+
 /* Makes `tensor` (an input or state of the graph) use `memory` of the caller, in the backend's memory. */
 void kp_executor_bind(kp_executor *executor, const kp_tensor *tensor, void *memory);
 
@@ -37,8 +43,10 @@ void *kp_executor_memory(const kp_executor *executor, const kp_tensor *tensor);
 /* Converting copies; `host` holds kp_tensor_count(tensor) elements, dense.  Reading waits for a device; from
  * one that has failed it gives NaN (or 0), and the next kp_executor_wait says what went wrong. */
 void kp_executor_read(const kp_executor *executor, const kp_tensor *tensor, double *host);
-/* One row of a real tensor. */
-void kp_executor_read_row(const kp_executor *executor, const kp_tensor *tensor, int64_t row, double *host);
+/* `count` rows of a tensor from `first` on as they lie in memory, kp_executor_row_bytes each.  Waits. */
+kp_status kp_executor_copy_rows(const kp_executor *executor, const kp_tensor *tensor, int64_t first,
+                                int64_t count, void *host, kp_error *error);
+size_t kp_executor_row_bytes(const kp_executor *executor, const kp_tensor *tensor);
 void kp_executor_read_int32(const kp_executor *executor, const kp_tensor *tensor, int32_t *host);
 void kp_executor_write(kp_executor *executor, const kp_tensor *tensor, const double *host);
 void kp_executor_write_int32(kp_executor *executor, const kp_tensor *tensor, const int32_t *host);

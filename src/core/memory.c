@@ -20,6 +20,20 @@ void kp_memory_destroy(const kp_backend *backend, void *memory) {
     backend->device->release(backend->device, memory);
 }
 
+kp_status kp_host_memory_create(const kp_backend *backend, size_t bytes, const char *what, void **memory,
+                                kp_error *error) {
+  if (backend->device == NULL) return kp_buffer_create(bytes, what, memory, error);
+  return backend->device->host_allocate(backend->device, bytes, what, memory, error);
+}
+
+void kp_host_memory_destroy(const kp_backend *backend, void *memory) {
+  if (memory == NULL) return;
+  if (backend->device == NULL)
+    kp_buffer_destroy(memory);
+  else
+    backend->device->host_release(backend->device, memory);
+}
+
 kp_status kp_memory_write(const kp_backend *backend, void *to, const void *host, size_t bytes,
                           kp_error *error) {
   if (backend->device != NULL) return backend->device->write(backend->device, to, host, bytes, error);
@@ -55,6 +69,17 @@ void kp_number_set(void *numbers, size_t size, int64_t i, double value) {
     ((uint16_t *)numbers)[i] = kp_bf16_from_float((float)value);
 }
 
+/* A loop for each width, so that each can be vectors. */
+void kp_numbers_widen(const void *numbers, size_t size, int64_t count, double *host) {
+  if (size == sizeof(double)) {
+    memcpy(host, numbers, (size_t)count * sizeof(double));
+  } else if (size == sizeof(float)) {
+    for (int64_t i = 0; i < count; i++) host[i] = (double)((const float *)numbers)[i];
+  } else {
+    for (int64_t i = 0; i < count; i++) host[i] = (double)kp_float_from_bf16(((const uint16_t *)numbers)[i]);
+  }
+}
+
 static size_t matrix_bytes(kp_matrix m) {
   return (size_t)(m.rows * m.pitch) * m.size;
 }
@@ -72,8 +97,8 @@ void kp_matrix_read(const kp_backend *backend, kp_matrix m, double *host) {
   if (copy != m.memory && kp_memory_read(backend, copy, m.memory, matrix_bytes(m), NULL) != KP_OK)
     memset(copy, 0xff, matrix_bytes(m)); /* all bits set is a NaN in every width */
   for (int64_t row = 0; row < m.rows; row++)
-    for (int64_t c = 0; c < m.columns; c++)
-      host[row * m.columns + c] = kp_number_at(copy, m.size, row * m.pitch + c);
+    kp_numbers_widen((const char *)copy + (size_t)(row * m.pitch) * m.size, m.size, m.columns,
+                     host + row * m.columns);
   if (copy != m.memory) free(copy);
 }
 

@@ -13,6 +13,11 @@ kp_status kp_memory_create(const kp_backend *backend, size_t bytes, const char *
 /* `backend` may be NULL when `memory` is. */
 void kp_memory_destroy(const kp_backend *backend, void *memory);
 
+/* Memory of the host that is read into again and again; a device's copies reach it without a detour. */
+kp_status kp_host_memory_create(const kp_backend *backend, size_t bytes, const char *what, void **memory,
+                                kp_error *error);
+void kp_host_memory_destroy(const kp_backend *backend, void *memory);
+
 /* From and to the host's memory. */
 kp_status kp_memory_write(const kp_backend *backend, void *to, const void *host, size_t bytes,
                           kp_error *error);
@@ -36,5 +41,7 @@ void kp_matrix_write(const kp_backend *backend, kp_matrix matrix, const double *
 /* Number `i` of packed numbers of `size` bytes on the host. */
 double kp_number_at(const void *numbers, size_t size, int64_t i);
 void kp_number_set(void *numbers, size_t size, int64_t i, double value);
+/* All of them. */
+void kp_numbers_widen(const void *numbers, size_t size, int64_t count, double *host);
 
 #endif

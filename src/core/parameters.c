@@ -171,6 +171,7 @@ void kp_parameters_initialise(kp_parameters *parameters, uint64_t seed) {
     double *values = malloc((size_t)parameter->count * sizeof *values + 1);
     kp_assert(values != NULL, "out of memory for the initial values of %s", parameter->name);
     /* Rounded to float, so that all backends start from the same point. */
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < parameter->count; i++)
       values[i] = (double)(float)initial_value(&parameter->initial, seed, stream, i);
     kp_parameters_write(parameters, parameters->values, p, values);

@@ -9,14 +9,17 @@
 
 #include "core/assert.h"
 #include "core/executor.h"
+#include "core/memory.h"
 
-enum { DEFAULT_CHUNK = 256 };
+/* Integers of a pass's inputs start at multiples of so many, 256 bytes. */
+enum { DEFAULT_CHUNK = 256, INPUT_MULTIPLE = 64 };
 
 /* A graph for `length` tokens of each sequence; empty when the executor is NULL. */
 typedef struct pass {
   int64_t length;
   kp_network *network;
   kp_executor *executor;
+  int32_t *inputs; /* tokens, positions and start in one piece of the backend's memory, for one copy a pass */
 } pass;
 
 struct kp_decoder {
@@ -26,16 +29,19 @@ struct kp_decoder {
   bool cached;
   pass single, chunk, rest;
   int32_t *history; /* (B, context): the tokens in the context, `position` of each row */
-  int32_t *places;  /* tokens and positions of a pass */
+  int32_t *places;  /* the inputs of a pass */
   int64_t position;
+  void *rows;     /* (B) rows of logits as the backend holds them */
   double *logits; /* (B, V) */
-  bool ready;     /* the logits are those of the last token */
+  double token_bytes;
+  bool ready; /* the logits are those of the last token */
 };
 
 /* ---- passes ---- */
 
-static void clear_pass(pass *p) {
+static void clear_pass(const kp_decoder *d, pass *p) {
   kp_executor_destroy(p->executor);
+  kp_memory_destroy(d->parameters->backend, p->inputs);
   kp_network_destroy(p->network);
   *p = (pass){0};
 }
@@ -59,9 +65,30 @@ static void share_states(const pass *p, const pass *owner) {
   }
 }
 
+/* Places of a pass's tokens, or of its positions. */
+static int64_t input_size(const kp_decoder *d, int64_t length) {
+  return (d->options.batch * length + INPUT_MULTIPLE - 1) / INPUT_MULTIPLE * INPUT_MULTIPLE;
+}
+
+static int64_t inputs_size(const kp_decoder *d, int64_t length) {
+  return 2 * input_size(d, length) + 1;
+}
+
+static kp_status join_inputs(const kp_decoder *d, pass *p, kp_error *error) {
+  const int64_t size = input_size(d, p->length);
+  const size_t bytes = (size_t)inputs_size(d, p->length) * sizeof *p->inputs;
+  void *memory;
+  KP_TRY(kp_memory_create(d->parameters->backend, bytes, "the tokens of a pass", &memory, error));
+  p->inputs = memory;
+  kp_executor_bind(p->executor, p->network->tokens, p->inputs);
+  kp_executor_bind(p->executor, p->network->positions, p->inputs + size);
+  if (p->network->start != NULL) kp_executor_bind(p->executor, p->network->start, p->inputs + 2 * size);
+  return KP_OK;
+}
+
 static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *error) {
-  if (p->executor != NULL && p->length == length) return KP_OK;
-  clear_pass(p);
+  if (p->inputs != NULL && p->length == length) return KP_OK;
+  clear_pass(d, p);
   p->length = length;
   const kp_build build = {
       .mode = d->cached ? KP_BUILD_DECODE : KP_BUILD_LOGITS, .batch = d->options.batch, .length = length};
@@ -70,7 +97,7 @@ static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *err
   KP_TRY(kp_executor_create(p->network->graph, d->parameters->backend, d->parameters, options, &p->executor,
                             error));
   if (d->cached && p != &d->single) share_states(p, &d->single);
-  return KP_OK;
+  return join_inputs(d, p, error);
 }
 
 /* The pass for `length` tokens. */
@@ -86,39 +113,79 @@ static kp_status pass_for(kp_decoder *d, int64_t length, pass **p, kp_error *err
 
 /* Runs `p` over the tokens of the history from `first` on. */
 static kp_status run_pass(kp_decoder *d, const pass *p, int64_t first, kp_error *error) {
-  const int32_t start = (int32_t)first;
-  int32_t *tokens = d->places, *positions = tokens + d->options.batch * p->length;
+  const int64_t size = input_size(d, p->length);
+  int32_t *tokens = d->places, *positions = tokens + size;
   for (int64_t b = 0; b < d->options.batch; b++)
     for (int64_t t = 0; t < p->length; t++) {
       tokens[b * p->length + t] = d->history[b * d->model->context + first + t];
       positions[b * p->length + t] = (int32_t)(first + t);
     }
-  kp_executor_write_int32(p->executor, p->network->tokens, tokens);
-  kp_executor_write_int32(p->executor, p->network->positions, positions);
-  if (p->network->start != NULL) kp_executor_write_int32(p->executor, p->network->start, &start);
+  d->places[2 * size] = (int32_t)first;
+  KP_TRY(kp_memory_write(d->parameters->backend, p->inputs, d->places,
+                         (size_t)inputs_size(d, p->length) * sizeof *d->places, error));
   return kp_executor_run(p->executor, 0, p->network->graph->node_count, error);
 }
 
 /* The last token's logits of each sequence, as doubles. */
-static void take_logits(kp_decoder *d, const pass *p) {
-  const int64_t V = d->model->vocabulary;
-  const int64_t rows = kp_tensor_rows(p->network->logits) / d->options.batch;
-  for (int64_t b = 0; b < d->options.batch; b++)
-    kp_executor_read_row(p->executor, p->network->logits, (b + 1) * rows - 1, d->logits + b * V);
+static kp_status take_logits(kp_decoder *d, const pass *p, kp_error *error) {
+  const kp_tensor *logits = p->network->logits;
+  const int64_t V = d->model->vocabulary, batch = d->options.batch, rows = kp_tensor_rows(logits) / batch;
+  const size_t size = kp_type_size(d->parameters->backend, logits->type);
+  const size_t bytes = kp_executor_row_bytes(p->executor, logits);
+  if (rows == 1) KP_TRY(kp_executor_copy_rows(p->executor, logits, 0, batch, d->rows, error));
+  for (int64_t b = 0; b < batch && rows > 1; b++)
+    KP_TRY(kp_executor_copy_rows(p->executor, logits, (b + 1) * rows - 1, 1,
+                                 (char *)d->rows + (size_t)b * bytes, error));
+#pragma omp parallel for if (batch > 1) num_threads(kp_thread_count(d->options.threads))
+  for (int64_t b = 0; b < batch; b++)
+    kp_numbers_widen((const char *)d->rows + (size_t)b * bytes, size, V, d->logits + b * V);
+  return KP_OK;
 }
 
 /* ---- creation ---- */
+
+/* Bytes of one element of a real tensor. */
+static double real_size(const kp_decoder *d) {
+  return (double)d->parameters->backend->real_size;
+}
+
+/* Whether an attention over a cache reads the state, rather than a reference point. */
+static bool is_cache(const kp_graph *graph, const kp_tensor *state) {
+  for (int n = 0; n < graph->node_count; n++) {
+    const kp_node *node = graph->nodes[n];
+    const bool attends =
+        node->operation == KP_OP_ATTENTION_CACHED || node->operation == KP_OP_ATTENTION_LATENT_CACHED;
+    for (int i = 0; attends && i < node->inputs; i++)
+      if (node->input[i] == state) return true;
+  }
+  return false;
+}
+
+static double token_bytes(const kp_decoder *d) {
+  const kp_graph *graph = d->single.network->graph;
+  double elements = 0;
+  for (int i = 0; i < graph->tensor_count; i++) {
+    const kp_tensor *tensor = graph->tensors[i];
+    if (tensor->role == KP_ROLE_STATE && is_cache(graph, tensor))
+      elements += (double)kp_tensor_count(tensor) / (double)(d->model->context * d->options.batch);
+  }
+  return elements * real_size(d);
+}
 
 static kp_status allocate(kp_decoder *d, kp_error *error) {
   const size_t tokens = (size_t)(d->options.batch * d->model->context);
   const size_t logits = (size_t)(d->options.batch * d->model->vocabulary);
   d->history = calloc(tokens, sizeof *d->history);
-  d->places = calloc(2 * tokens, sizeof *d->places);
+  d->places = calloc((size_t)inputs_size(d, d->model->context), sizeof *d->places);
   d->logits = calloc(logits, sizeof *d->logits);
   if (d->history == NULL || d->places == NULL || d->logits == NULL)
     return kp_fail(error, KP_ERR_MEMORY, "no memory for the tokens and logits of %lld sequences",
                    (long long)d->options.batch);
-  return make_pass(d, 1, &d->single, error);
+  KP_TRY(make_pass(d, 1, &d->single, error));
+  d->token_bytes = token_bytes(d);
+  const size_t bytes = kp_executor_row_bytes(d->single.executor, d->single.network->logits);
+  return kp_host_memory_create(d->parameters->backend, (size_t)d->options.batch * bytes, "rows of logits",
+                               &d->rows, error);
 }
 
 kp_status kp_decoder_create(const kp_model_options *model, kp_parameters *parameters,
@@ -150,9 +217,10 @@ kp_status kp_decoder_create(const kp_model_options *model, kp_parameters *parame
 
 void kp_decoder_destroy(kp_decoder *d) {
   if (d == NULL) return;
-  clear_pass(&d->rest);
-  clear_pass(&d->chunk);
-  clear_pass(&d->single);
+  clear_pass(d, &d->rest);
+  clear_pass(d, &d->chunk);
+  clear_pass(d, &d->single);
+  kp_host_memory_destroy(d->parameters->backend, d->rows);
   free(d->history);
   free(d->places);
   free(d->logits);
@@ -211,7 +279,7 @@ kp_status kp_decoder_feed(kp_decoder *d, const int32_t *tokens, int64_t count, k
     KP_TRY(run_pass(d, p, first, error));
     first += p->length;
   }
-  take_logits(d, p);
+  KP_TRY(take_logits(d, p, error));
   d->ready = true;
   return KP_OK;
 }
@@ -225,11 +293,6 @@ const double *kp_decoder_logits(const kp_decoder *d, int64_t row) {
 
 int64_t kp_decoder_position(const kp_decoder *d) {
   return d->position;
-}
-
-/* Bytes of one element of a real tensor. */
-static double real_size(const kp_decoder *d) {
-  return (double)d->parameters->backend->real_size;
 }
 
 double kp_decoder_parameter_bytes(const kp_decoder *d) {
@@ -252,29 +315,10 @@ double kp_decoder_parameter_bytes(const kp_decoder *d) {
   return elements * real_size(d);
 }
 
-/* Whether an attention over a cache reads the state, rather than a reference point. */
-static bool is_cache(const kp_graph *graph, const kp_tensor *state) {
-  for (int n = 0; n < graph->node_count; n++) {
-    const kp_node *node = graph->nodes[n];
-    const bool attends =
-        node->operation == KP_OP_ATTENTION_CACHED || node->operation == KP_OP_ATTENTION_LATENT_CACHED;
-    for (int i = 0; attends && i < node->inputs; i++)
-      if (node->input[i] == state) return true;
-  }
-  return false;
-}
-
 double kp_decoder_token_bytes(const kp_decoder *d) {
-  const kp_graph *graph = d->single.network->graph;
-  double elements = 0;
-  for (int i = 0; i < graph->tensor_count; i++) {
-    const kp_tensor *tensor = graph->tensors[i];
-    if (tensor->role == KP_ROLE_STATE && is_cache(graph, tensor))
-      elements += (double)kp_tensor_count(tensor) / (double)(d->model->context * d->options.batch);
-  }
-  return elements * real_size(d);
+  return d->token_bytes;
 }
 
 double kp_decoder_cache_bytes(const kp_decoder *d) {
-  return kp_decoder_token_bytes(d) * (double)d->options.batch * (double)d->position;
+  return d->token_bytes * (double)d->options.batch * (double)d->position;
 }

@@ -14,7 +14,9 @@ typedef struct kp_generation {
   int64_t prompt_length;         /* > 0 */
   int64_t tokens;                /* how many to generate, > 0 */
   int32_t stop_token;            /* ends the text, and is not part of it; -1: none */
-  uint64_t sample;               /* numbers the samples of one seed */
+  uint64_t sample;               /* numbers the samples of one seed; of several sequences the first */
+  int64_t sequences;             /* side by side, each from the prompt; 0: 1 */
+  int32_t *written;              /* (B, tokens) gets the tokens; may be NULL */
   const kp_tokenizer *tokenizer; /* NULL: no text is made */
   kp_text_sink sink;             /* gets the text as it comes; false ends it.  NULL: no text is made */
   void *context;                 /* of the sink */
@@ -29,8 +31,8 @@ typedef enum kp_generation_end {
 
 typedef struct kp_generation_report {
   kp_generation_end end;
-  int64_t prompt_tokens, tokens;
-  double prompt_seconds; /* of reading the prompt */
+  int64_t sequences, prompt_tokens, tokens; /* of each sequence */
+  double prompt_seconds;                    /* of reading the prompt */
   /* Of the passes over one generated token, sampling included: the last token has none, as nothing follows
    * it.  Seconds of one are NaN when there was none. */
   int64_t steps;
@@ -41,8 +43,8 @@ typedef struct kp_generation_report {
   double token_bytes;     /* that a token takes in the caches */
 } kp_generation_report;
 
-/* Generates with a decoder of one sequence, which is reset first, and a sampler of the tokenizer's vocabulary
- * (of the model's without one). */
+/* Generates with a decoder of so many sequences, which is reset first, and a sampler of the tokenizer's
+ * vocabulary (of the model's without one).  Several sequences make no text and know no stop token. */
 kp_status kp_generate(kp_decoder *decoder, kp_token_sampler *sampler, const kp_generation *generation,
                       kp_generation_report *report, kp_error *error);
 

@@ -1,6 +1,8 @@
 /* Top-k, top-p and min-p all keep the likeliest tokens down to some bound.  Top-k keeps its k in a heap with
- * the last of them on top, against which nearly every other token fails in one comparison; top-p and min-p
- * take tokens from the top of a heap until their bound is met.  The vocabulary is never sorted. */
+ * the last of them on top, against which nearly every other token fails, a block of tokens in one
+ * comparison; top-p and min-p take tokens from the top of a heap until their bound is met.  The vocabulary
+ * is never sorted, and of the probabilities only those that are not 0 are touched: a token is picked beside
+ * a GPU that waits for it. */
 #include "infer/sampler.h"
 
 #include <math.h>
@@ -20,9 +22,17 @@ struct kp_token_sampler {
   kp_token_sampler_options options;
   int64_t vocabulary;
   candidate *heap;        /* (V) */
-  double *probabilities;  /* (V) */
+  double *penalised;      /* (V) logits after the penalty, where there is one */
+  double *probabilities;  /* (V) 0 but for the marked tokens */
+  uint64_t *marks;        /* a bit a token: those that may be drawn */
   unsigned char *counted; /* (V) tokens that were penalised; all 0 between calls */
 };
+
+enum { MARKS = 64 }; /* of a word */
+
+static int64_t mark_words(int64_t vocabulary) {
+  return (vocabulary + MARKS - 1) / MARKS;
+}
 
 kp_token_sampler_options kp_token_sampler_defaults(void) {
   return (kp_token_sampler_options){.temperature = 0.8,
@@ -61,9 +71,12 @@ kp_status kp_token_sampler_create(const kp_token_sampler_options *options, int64
   sampler->options = *options;
   sampler->vocabulary = vocabulary;
   sampler->heap = malloc((size_t)vocabulary * sizeof *sampler->heap);
-  sampler->probabilities = malloc((size_t)vocabulary * sizeof *sampler->probabilities);
+  sampler->penalised = malloc((size_t)vocabulary * sizeof *sampler->penalised);
+  sampler->probabilities = calloc((size_t)vocabulary, sizeof *sampler->probabilities);
+  sampler->marks = calloc((size_t)mark_words(vocabulary), sizeof *sampler->marks);
   sampler->counted = calloc((size_t)vocabulary, 1);
-  if (sampler->heap == NULL || sampler->probabilities == NULL || sampler->counted == NULL) {
+  if (sampler->heap == NULL || sampler->penalised == NULL || sampler->probabilities == NULL ||
+      sampler->marks == NULL || sampler->counted == NULL) {
     kp_token_sampler_destroy(sampler);
     return kp_fail(error, KP_ERR_MEMORY, "no memory to sample from a vocabulary of %lld",
                    (long long)vocabulary);
@@ -72,9 +85,15 @@ kp_status kp_token_sampler_create(const kp_token_sampler_options *options, int64
   return KP_OK;
 }
 
+kp_status kp_token_sampler_twin(const kp_token_sampler *sampler, kp_token_sampler **twin, kp_error *error) {
+  return kp_token_sampler_create(&sampler->options, sampler->vocabulary, twin, error);
+}
+
 void kp_token_sampler_destroy(kp_token_sampler *sampler) {
   if (sampler == NULL) return;
   free(sampler->heap);
+  free(sampler->penalised);
+  free(sampler->marks);
   free(sampler->probabilities);
   free(sampler->counted);
   free(sampler);
@@ -107,6 +126,51 @@ static void make_heap(candidate *heap, int64_t count, heap_order order) {
   for (int64_t at = count / 2 - 1; at >= 0; at--) sift_down(heap, at, count, order);
 }
 
+/* ---- scans ---- */
+
+/* Logits looked at together: in as many sums or maxima as there are lanes, so that they can be vectors. */
+enum { LANES = 8, BLOCK = 32 };
+
+static double highest(const double *logits, int64_t count) {
+  double lane[LANES], best = logits[0];
+  int64_t i = 0;
+  for (int j = 0; j < LANES; j++) lane[j] = best;
+  for (; i + LANES <= count; i += LANES)
+    for (int j = 0; j < LANES; j++) lane[j] = logits[i + j] > lane[j] ? logits[i + j] : lane[j];
+  for (int j = 0; j < LANES; j++) best = lane[j] > best ? lane[j] : best;
+  for (; i < count; i++) best = logits[i] > best ? logits[i] : best;
+  return best;
+}
+
+/* A number less itself is 0, unless it is not finite. */
+static bool all_finite(const double *logits, int64_t count) {
+  double lane[LANES] = {0}, sum = 0;
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int j = 0; j < LANES; j++) lane[j] += logits[i + j] - logits[i + j];
+  for (int j = 0; j < LANES; j++) sum += lane[j];
+  for (; i < count; i++) sum += logits[i] - logits[i];
+  return sum == 0;
+}
+
+static int64_t length_at(int64_t first, int64_t block, int64_t count) {
+  return first + block < count ? block : count - first;
+}
+
+/* The largest logit; of equal ones the first. */
+static candidate largest(const double *logits, int64_t count) {
+  double best = logits[0];
+  int64_t at = 0;
+  for (int64_t i = 0; i < count; i += BLOCK) {
+    const double here = highest(logits + i, length_at(i, BLOCK, count));
+    if (!(here > best)) continue;
+    best = here;
+    at = i;
+  }
+  while (logits[at] != best) at++;
+  return (candidate){best, (int32_t)at};
+}
+
 /* Brings the first `kept` of all candidates to the front, in any order. */
 static void bring_forward(candidate *candidates, int64_t count, int64_t kept) {
   make_heap(candidates, kept, LAST_ON_TOP);
@@ -117,56 +181,105 @@ static void bring_forward(candidate *candidates, int64_t count, int64_t kept) {
   }
 }
 
-/* ---- the stages ---- */
-
-static kp_status fill_candidates(kp_token_sampler *sampler, const double *logits, kp_error *error) {
-  for (int64_t i = 0; i < sampler->vocabulary; i++) {
-    if (!isfinite(logits[i]))
-      return kp_fail(error, KP_ERR_NUMERIC,
-                     "the logit of token %lld is %g: the model's numbers have left their range; try an "
-                     "earlier checkpoint, or backend ref to see whether precision is the cause",
-                     (long long)i, logits[i]);
-    sampler->heap[i] = (candidate){logits[i], (int32_t)i};
+/* Candidates whose logit is `bound` or more, of all tokens; how many there are. */
+static int64_t gather(candidate *candidates, const double *logits, int64_t count, double bound) {
+  int64_t found = 0;
+  for (int64_t first = 0; first < count; first += BLOCK) {
+    const int64_t end = first + length_at(first, BLOCK, count);
+    if (highest(logits + first, end - first) < bound) continue;
+    for (int64_t i = first; i < end; i++) {
+      candidates[found] = (candidate){logits[i], (int32_t)i};
+      found += logits[i] >= bound;
+    }
   }
-  return KP_OK;
+  return found;
 }
 
-static void penalise(kp_token_sampler *sampler, const int32_t *sequence, int64_t length) {
+/* Fills the heap with the first `kept` of all tokens, in any order.  Cut into 4 · kept blocks, the tokens are
+ * at least as large as the kept-th largest of the blocks' maxima in `kept` places, and in few more: that
+ * bound leaves little to the heap. */
+static void gather_likeliest(kp_token_sampler *sampler, const double *logits, int64_t kept) {
+  enum { LEAST_BLOCK = 2 * LANES };
+  const int64_t count = sampler->vocabulary, block = count / (4 * kept);
+  candidate *heap = sampler->heap;
+  double bound = -INFINITY;
+  if (block >= LEAST_BLOCK) {
+    int64_t blocks = 0;
+    for (int64_t first = 0; first < count; first += block, blocks++)
+      heap[blocks] = (candidate){highest(logits + first, length_at(first, block, count)), (int32_t)blocks};
+    bring_forward(heap, blocks, kept);
+    bound = heap[0].logit;
+  }
+  const int64_t found = gather(heap, logits, count, bound);
+  if (kept < found) bring_forward(heap, found, kept);
+}
+
+/* ---- the stages ---- */
+
+static kp_status check_logits(const double *logits, int64_t count, kp_error *error) {
+  if (all_finite(logits, count)) return KP_OK;
+  int64_t bad = 0;
+  while (isfinite(logits[bad])) bad++;
+  return kp_fail(error, KP_ERR_NUMERIC,
+                 "the logit of token %lld is %g: the model's numbers have left their range; try an "
+                 "earlier checkpoint, or backend ref to see whether precision is the cause",
+                 (long long)bad, logits[bad]);
+}
+
+/* The logits after the penalty: the given ones where there is none. */
+static const double *penalise(kp_token_sampler *sampler, const double *logits, const int32_t *sequence,
+                              int64_t length) {
   const double penalty = sampler->options.repetition_penalty;
   const int64_t window = sampler->options.repetition_window;
   const int64_t first = length > window ? length - window : 0;
-  if (penalty == 1) return;
+  if (penalty == 1 || first == length) return logits;
+  memcpy(sampler->penalised, logits, (size_t)sampler->vocabulary * sizeof *logits);
   for (int64_t i = first; i < length; i++) {
     const int32_t token = sequence[i];
     kp_assert(token >= 0 && token < sampler->vocabulary, "token %d of %lld", token,
               (long long)sampler->vocabulary);
-    double *logit = &sampler->heap[token].logit;
+    double *logit = &sampler->penalised[token];
     if (sampler->counted[token]) continue;
     sampler->counted[token] = 1;
     *logit = *logit > 0 ? *logit / penalty : *logit * penalty;
   }
   for (int64_t i = first; i < length; i++) sampler->counted[sequence[i]] = 0;
+  return sampler->penalised;
 }
 
-static candidate largest(const kp_token_sampler *sampler) {
-  candidate best = sampler->heap[0];
-  for (int64_t i = 1; i < sampler->vocabulary; i++)
-    if (before(sampler->heap[i], best)) best = sampler->heap[i];
-  return best;
+/* Takes every probability back. */
+static void clear_probabilities(kp_token_sampler *sampler) {
+  for (int64_t word = 0; word < mark_words(sampler->vocabulary); word++) {
+    for (uint64_t left = sampler->marks[word]; left != 0; left &= left - 1)
+      sampler->probabilities[word * MARKS + __builtin_ctzll(left)] = 0;
+    sampler->marks[word] = 0;
+  }
 }
 
-/* The probability of a candidate over that of the likeliest, whose logit is `top`. */
-static double weight_of(const kp_token_sampler *sampler, candidate c, double top) {
-  return exp((c.logit - top) / sampler->options.temperature);
+static void mark_all(kp_token_sampler *sampler) {
+  const int64_t vocabulary = sampler->vocabulary, whole = vocabulary / MARKS;
+  memset(sampler->marks, 0xff, (size_t)whole * sizeof *sampler->marks);
+  if (vocabulary % MARKS > 0) sampler->marks[whole] = ((uint64_t)1 << vocabulary % MARKS) - 1;
+}
+
+static void set_probability(kp_token_sampler *sampler, int64_t token, double probability) {
+  sampler->probabilities[token] = probability;
+  sampler->marks[token / MARKS] |= (uint64_t)1 << token % MARKS;
+}
+
+/* The probability of a token over that of the likeliest, whose logit is `top`. */
+static double weight_of(const kp_token_sampler *sampler, double logit, double top) {
+  return exp((logit - top) / sampler->options.temperature);
 }
 
 /* No bound: every token has its probability. */
-static void keep_all(kp_token_sampler *sampler) {
-  const double top = largest(sampler).logit;
+static void keep_all(kp_token_sampler *sampler, const double *logits) {
+  const double top = largest(logits, sampler->vocabulary).logit;
   double sum = 0;
   for (int64_t i = 0; i < sampler->vocabulary; i++)
-    sum += sampler->probabilities[i] = weight_of(sampler, sampler->heap[i], top);
+    sum += sampler->probabilities[i] = weight_of(sampler, logits[i], top);
   for (int64_t i = 0; i < sampler->vocabulary; i++) sampler->probabilities[i] /= sum;
+  mark_all(sampler);
 }
 
 /* Candidates in their order.  Each leaves the heap for the place that the heap gives up at its end, so
@@ -188,21 +301,21 @@ static candidate ranked(ranking *r, int64_t i) {
 }
 
 /* The `limit` first candidates, cut by top-p and min-p. */
-static void keep_likeliest(kp_token_sampler *sampler, int64_t limit) {
+static void keep_likeliest(kp_token_sampler *sampler, const double *logits, int64_t limit) {
   const kp_token_sampler_options *o = &sampler->options;
   double *probabilities = sampler->probabilities, total = 0, sum = 0;
   ranking r = {sampler->heap, limit, limit};
-  if (limit < sampler->vocabulary) bring_forward(sampler->heap, sampler->vocabulary, limit);
+  gather_likeliest(sampler, logits, limit);
   make_heap(sampler->heap, limit, FIRST_ON_TOP);
   const double top = sampler->heap[0].logit;
-  for (int64_t i = 0; i < limit; i++) total += weight_of(sampler, sampler->heap[i], top);
-  memset(probabilities, 0, (size_t)sampler->vocabulary * sizeof *probabilities);
+  for (int64_t i = 0; i < limit && o->top_p < 1; i++)
+    total += weight_of(sampler, sampler->heap[i].logit, top);
   int64_t kept = 0;
   for (; kept < limit && (o->top_p == 1 || sum < o->top_p * total); kept++) {
     const candidate c = ranked(&r, kept);
-    const double weight = weight_of(sampler, c, top);
+    const double weight = weight_of(sampler, c.logit, top);
     if (weight < o->min_p) break;
-    probabilities[c.token] = weight;
+    set_probability(sampler, c.token, weight);
     sum += weight;
   }
   for (int64_t i = 0; i < kept; i++) probabilities[ranked(&r, i).token] /= sum;
@@ -214,16 +327,15 @@ kp_status kp_token_sampler_distribution(kp_token_sampler *sampler, const double 
   const kp_token_sampler_options *o = &sampler->options;
   const int64_t vocabulary = sampler->vocabulary;
   const int64_t limit = o->top_k > 0 && o->top_k < vocabulary ? o->top_k : vocabulary;
-  KP_TRY(fill_candidates(sampler, logits, error));
-  penalise(sampler, sequence, length);
-  if (o->temperature == 0) {
-    memset(sampler->probabilities, 0, (size_t)vocabulary * sizeof *sampler->probabilities);
-    sampler->probabilities[largest(sampler).token] = 1;
-  } else if (limit == vocabulary && o->top_p == 1 && o->min_p == 0) {
-    keep_all(sampler);
-  } else {
-    keep_likeliest(sampler, limit);
-  }
+  KP_TRY(check_logits(logits, vocabulary, error));
+  logits = penalise(sampler, logits, sequence, length);
+  clear_probabilities(sampler);
+  if (o->temperature == 0)
+    set_probability(sampler, largest(logits, vocabulary).token, 1);
+  else if (limit == vocabulary && o->top_p == 1 && o->min_p == 0)
+    keep_all(sampler, logits);
+  else
+    keep_likeliest(sampler, logits, limit);
   *probabilities = sampler->probabilities;
   return KP_OK;
 }
@@ -234,11 +346,13 @@ kp_status kp_token_sampler_pick(kp_token_sampler *sampler, const double *logits,
   KP_TRY(kp_token_sampler_distribution(sampler, logits, sequence, length, &probabilities, error));
   double left = kp_random_uniform(sampler->options.seed, KP_RANDOM_SAMPLING, (uint32_t)length, sample);
   *token = -1;
-  for (int64_t i = 0; i < sampler->vocabulary; i++) {
-    if (probabilities[i] == 0) continue;
-    *token = (int32_t)i; /* the last one stands should the probabilities sum to a little less than 1 */
-    left -= probabilities[i];
-    if (left < 0) break;
-  }
+  for (int64_t word = 0; word < mark_words(sampler->vocabulary); word++)
+    for (uint64_t marks = sampler->marks[word]; marks != 0; marks &= marks - 1) {
+      const int64_t i = word * MARKS + __builtin_ctzll(marks);
+      if (probabilities[i] == 0) continue;
+      *token = (int32_t)i; /* the last one stands should the probabilities sum to a little less than 1 */
+      left -= probabilities[i];
+      if (left < 0) return KP_OK;
+    }
   return KP_OK;
 }

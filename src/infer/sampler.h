@@ -41,6 +41,8 @@ kp_token_sampler_options kp_token_sampler_defaults(void);
  * Fails on an option outside its range.  Destroy with kp_token_sampler_destroy. */
 kp_status kp_token_sampler_create(const kp_token_sampler_options *options, int64_t vocabulary,
                                   kp_token_sampler **sampler, kp_error *error);
+/* Another of the same options: a sampler works for one thread at a time. */
+kp_status kp_token_sampler_twin(const kp_token_sampler *sampler, kp_token_sampler **twin, kp_error *error);
 void kp_token_sampler_destroy(kp_token_sampler *sampler);
 
 /* The probabilities (V) with which a token is drawn, given logits (V or more) and the sequence so far, whose

@@ -74,6 +74,10 @@ void kp_network_destroy(kp_network *network) {
   free(network);
 }
 
+bool kp_network_evaluates_apart(const kp_network *network, const kp_model_options *options) {
+  return options->dropout > 0 || network->trains_in_head;
+}
+
 /* 2 multiply-adds an element of a matrix product; attention has two products a pass over half the square if
  * causal. */
 static double node_flops(const kp_node *node) {
@@ -85,6 +89,7 @@ static double node_flops(const kp_node *node) {
   case KP_OP_LINEAR_CROSS_ENTROPY:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
   case KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD:
+  case KP_OP_LINEAR_CROSS_ENTROPY_TRAINED: /* also where a kernel makes the logits twice */
     return 6.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_count(node->input[1]);
   case KP_OP_LINEAR_BACKWARD_WEIGHT:
     return 2.0 * (double)kp_tensor_rows(node->input[0]) * (double)kp_tensor_columns(node->input[0]) *

@@ -205,6 +205,7 @@ typedef struct kp_network {
   kp_tensor *documents;          /* (B, T) int32, with build.documents */
   kp_tensor *targets;            /* (B, T) int32, or (B) of a classifier, where there is a loss */
   kp_tensor *seed;               /* (1): d objective / d objective */
+  bool trains_in_head;           /* gradients are made in the forward pass already, by the loss */
   kp_tensor *start;              /* (1) int32: position of the first new token, in decoding */
   kp_tensor *logits;             /* (B, T, V), in decoding (B, V); of labels (B, K) or (B, T, K) */
   kp_tensor *loss;               /* the mean cross-entropy */
@@ -283,6 +284,9 @@ bool kp_model_reads_documents(const kp_model_options *options);
 kp_status kp_network_create(const kp_model_options *options, kp_parameters *parameters, kp_build build,
                             kp_network **network, kp_error *error);
 void kp_network_destroy(kp_network *network);
+
+/* Whether the forward pass of a training graph does what an evaluation must not: drop, or make gradients. */
+bool kp_network_evaluates_apart(const kp_network *network, const kp_model_options *options);
 
 /* Floating-point operations of one pass over the graph's nodes [first, last): multiplications and additions
  * of matrix products and attention, as is usual for model FLOPs. */

@@ -6,20 +6,25 @@
 #include "core/assert.h"
 #include "ops/rules.h"
 
+void kp_check_logit_head(const kp_logit_head *head, const kp_tensor *targets) {
+  const kp_tensor *x = head->x.space;
+  const int64_t rows = kp_tensor_rows(x), vocabulary = head->weight->shape[0];
+  kp_assert(kp_tensor_columns(x) == head->weight->shape[1], "%s has %lld columns, the matrix %s takes %lld",
+            x->name, (long long)kp_tensor_columns(x), head->weight->name, (long long)head->weight->shape[1]);
+  kp_assert(rows == kp_tensor_count(targets), "one target for each row of %s", x->name);
+  kp_assert((head->x.time == NULL) == (head->time_weight == NULL), "time comes with its weight");
+  kp_assert(head->x.time == NULL || kp_tensor_count(head->x.time) == rows, "one time for each row of %s",
+            x->name);
+  kp_assert(head->time_weight == NULL || kp_tensor_count(head->time_weight) == vocabulary,
+            "one time weight for each row of %s", head->weight->name);
+  kp_assert(head->scale == NULL || kp_tensor_count(head->scale) == vocabulary, "one scale for each row of %s",
+            head->weight->name);
+}
+
 kp_tensor *kp_linear_cross_entropy(kp_graph *graph, kp_logit_head head, kp_tensor *targets,
                                    kp_linear_cross_entropy_arguments arguments) {
-  const kp_tensor *x = head.x.space;
-  const int64_t rows = kp_tensor_rows(x), vocabulary = head.weight->shape[0];
-  kp_assert(kp_tensor_columns(x) == head.weight->shape[1], "%s has %lld columns, the matrix %s takes %lld",
-            x->name, (long long)kp_tensor_columns(x), head.weight->name, (long long)head.weight->shape[1]);
-  kp_assert(rows == kp_tensor_count(targets), "one target for each row of %s", x->name);
-  kp_assert((head.x.time == NULL) == (head.time_weight == NULL), "time comes with its weight");
-  kp_assert(head.x.time == NULL || kp_tensor_count(head.x.time) == rows, "one time for each row of %s",
-            x->name);
-  kp_assert(head.time_weight == NULL || kp_tensor_count(head.time_weight) == vocabulary,
-            "one time weight for each row of %s", head.weight->name);
-  kp_assert(head.scale == NULL || kp_tensor_count(head.scale) == vocabulary, "one scale for each row of %s",
-            head.weight->name);
+  const int64_t rows = kp_tensor_rows(head.x.space);
+  kp_check_logit_head(&head, targets);
   if (arguments.factor == 0) arguments.factor = 1;
   kp_tensor *input[] = {head.x.space, head.weight, targets, head.x.time, head.time_weight, head.scale};
   kp_tensor *output[] = {kp_graph_activation(graph, "loss", KP_TYPE_STATISTIC, 1, (int64_t[]){1}),
@@ -28,7 +33,7 @@ kp_tensor *kp_linear_cross_entropy(kp_graph *graph, kp_logit_head head, kp_tenso
   return output[0];
 }
 
-static kp_tensor *fresh_gradient(kp_graph *graph, const char *name, const kp_tensor *of) {
+kp_tensor *kp_fresh_gradient(kp_graph *graph, const char *name, const kp_tensor *of) {
   if (of == NULL || !of->needs_gradient) return NULL;
   return kp_graph_activation(graph, name, of->type, of->dimensions, of->shape);
 }
@@ -40,7 +45,7 @@ void kp_backward_linear_cross_entropy(kp_graph *graph, kp_node *node) {
   for (int i = 0; i < 6; i++) input[i] = kp_saved(graph, node->input[i]);
   input[6] = node->output[1];
   input[7] = kp_gradient(node->output[0]);
-  kp_tensor *output[] = {fresh_gradient(graph, "g head", x), fresh_gradient(graph, "g head time", time),
+  kp_tensor *output[] = {kp_fresh_gradient(graph, "g head", x), kp_fresh_gradient(graph, "g head time", time),
                          kp_gradient_accumulator(graph, weight), kp_gradient_accumulator(graph, time_weight),
                          kp_gradient_accumulator(graph, scale)};
   kp_graph_node(graph, KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD, node->arguments, node->arguments_size, 8, input,

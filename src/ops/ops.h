@@ -133,6 +133,11 @@ typedef struct kp_logit_head {
 kp_tensor *kp_linear_cross_entropy(kp_graph *graph, kp_logit_head head, kp_tensor *targets,
                                    kp_linear_cross_entropy_arguments arguments);
 
+/* The same for training: also makes the gradients, for a loss whose gradient will be `seed` (1).  The graph
+ * must then be differentiated from the loss, or from a sum that it is part of, with that very tensor. */
+kp_tensor *kp_linear_cross_entropy_trained(kp_graph *graph, kp_logit_head head, kp_tensor *targets,
+                                           kp_tensor *seed, kp_linear_cross_entropy_arguments arguments);
+
 /* Logits (…, V) of the points x by their distances to hyperplanes: normals (V, C), offsets (V), c (1) or NULL
  * (1); see LORENTZ_MLR. */
 kp_tensor *kp_lorentz_mlr(kp_graph *graph, kp_point x, kp_tensor *normals, kp_tensor *offsets, kp_tensor *c);

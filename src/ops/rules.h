@@ -14,6 +14,11 @@
 #undef GRADIENT
 #undef NO_GRADIENT
 
+/* What the two builders of a head that never holds its logits share. */
+void kp_check_logit_head(const kp_logit_head *head, const kp_tensor *targets);
+/* An activation shaped like `of`; NULL where no gradient flows to that. */
+kp_tensor *kp_fresh_gradient(kp_graph *graph, const char *name, const kp_tensor *of);
+
 size_t kp_ref_scratch_linear_cross_entropy(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention_latent(const kp_node *node, int threads);

@@ -27,6 +27,7 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_ATTENTION_CACHED] = kp_ref_scratch_attention,
     [KP_OP_LINEAR_CROSS_ENTROPY] = kp_ref_scratch_linear_cross_entropy,
     [KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD] = kp_ref_scratch_linear_cross_entropy,
+    [KP_OP_LINEAR_CROSS_ENTROPY_TRAINED] = kp_ref_scratch_linear_cross_entropy,
     [KP_OP_ATTENTION_LATENT_CACHED] = kp_ref_scratch_attention_latent,
     [KP_OP_RESIDUAL_NORM] = kp_ref_scratch_residual_norm,
     [KP_OP_RESIDUAL_NORM_BACKWARD] = kp_ref_scratch_residual_norm,

@@ -10,8 +10,9 @@ struct kp_engine {
   kp_parameters *parameters;
   kp_network *network; /* of a training step */
   kp_executor *executor;
-  kp_network *evaluation; /* without dropout; NULL when the training graph has none either */
-  kp_executor *evaluator;
+  kp_network *evaluation;     /* NULL where the forward part of the training graph is as good */
+  kp_executor *evaluator;     /* in the arena of the other, where it fits into that */
+  const kp_executor *written; /* whose constants and positions are in place; NULL: neither's */
   kp_expert_load load;
   int threads;
   size_t process_bytes; /* resident before the large buffers were made */
@@ -37,6 +38,17 @@ static kp_status refuse_too_large(const kp_engine *engine, const kp_backend *bac
                  (double)memory.activations / mib, (double)available / mib);
 }
 
+/* For evaluation, without dropout and without gradients. */
+static kp_status build_evaluation(kp_engine *engine, const kp_model_options *options, kp_build shape,
+                                  kp_executor_options executor, const kp_backend *backend, kp_error *error) {
+  shape.mode = KP_BUILD_EVALUATE;
+  executor.arena = kp_executor_arena(engine->executor);
+  executor.arena_bytes = kp_executor_plan(engine->executor)->arena_bytes;
+  KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
+  return kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
+                            &engine->evaluator, error);
+}
+
 static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
                        const kp_backend *backend, int threads, kp_error *error) {
   kp_build shape = {.mode = KP_BUILD_TRAIN,
@@ -52,15 +64,9 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
-  kp_network_write_positions(engine->network, engine->executor);
   kp_expert_load_init(&engine->load, options, engine->network);
-  if (options->dropout == 0) return KP_OK;
-  shape.mode = KP_BUILD_EVALUATE;
-  KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->evaluation, error));
-  KP_TRY(kp_executor_create(engine->evaluation->graph, backend, engine->parameters, executor,
-                            &engine->evaluator, error));
-  kp_network_write_positions(engine->evaluation, engine->evaluator);
-  return KP_OK;
+  if (!kp_network_evaluates_apart(engine->network, options)) return KP_OK;
+  return build_evaluation(engine, options, shape, executor, backend, error);
 }
 
 kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
@@ -81,8 +87,8 @@ kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint6
 void kp_engine_destroy(kp_engine *engine) {
   if (engine == NULL) return;
   kp_expert_load_destroy(&engine->load);
-  kp_executor_destroy(engine->executor);
   kp_executor_destroy(engine->evaluator);
+  kp_executor_destroy(engine->executor);
   kp_network_destroy(engine->network);
   kp_network_destroy(engine->evaluation);
   kp_parameters_destroy(engine->parameters);
@@ -115,9 +121,18 @@ void kp_network_write_batch(const kp_network *network, kp_executor *executor, co
   if (network->documents != NULL) kp_executor_write_int32(executor, network->documents, batch->documents);
 }
 
+/* Before a batch: what a run of the other graph may have overwritten. */
+static void take_arena(kp_engine *engine, const kp_network *network, kp_executor *executor) {
+  if (engine->written == executor) return;
+  kp_executor_write_constants(executor);
+  kp_network_write_positions(network, executor);
+  engine->written = executor;
+}
+
 kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double scale, uint64_t micro_step,
                                kp_error *error) {
   const kp_network *network = engine->network;
+  take_arena(engine, network, engine->executor);
   kp_network_write_batch(network, engine->executor, batch);
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
@@ -140,6 +155,7 @@ void kp_engine_end_step(kp_engine *engine, bool taken) {
 kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error) {
   const kp_network *network = kp_engine_evaluation_network(engine);
   kp_executor *executor = kp_engine_evaluator(engine);
+  take_arena(engine, network, executor);
   kp_network_write_batch(network, executor, batch);
   KP_TRY(kp_executor_run(executor, 0, network->graph->forward_count, error));
   kp_executor_read(executor, network->loss, loss);
@@ -148,7 +164,9 @@ kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *l
 
 kp_memory_plan kp_engine_memory(const kp_engine *engine, const kp_optimizer_options *optimizer) {
   size_t arenas = kp_executor_plan(engine->executor)->arena_bytes;
-  if (engine->evaluator != NULL) arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
+  if (engine->evaluator != NULL &&
+      kp_executor_arena(engine->evaluator) != kp_executor_arena(engine->executor))
+    arenas += kp_executor_plan(engine->evaluator)->arena_bytes;
   const kp_backend *backend = engine->parameters->backend;
   const size_t scratch = kp_stepper_scratch_bytes(engine->parameters, optimizer, backend, engine->threads);
   return kp_memory_plan_of(engine->parameters, backend, arenas, scratch, engine->process_bytes);

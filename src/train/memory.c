@@ -42,12 +42,17 @@ static int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+static bool is_product(const kp_node *node) {
+  return node->operation == KP_OP_LINEAR || node->operation == KP_OP_LINEAR_CROSS_ENTROPY ||
+         node->operation == KP_OP_LINEAR_CROSS_ENTROPY_TRAINED;
+}
+
 /* The linear map with the largest weight, or NULL. */
 static const kp_node *largest_product(const kp_network *network) {
   const kp_node *largest = NULL;
   for (int n = 0; n < network->graph->forward_count; n++) {
     const kp_node *node = network->graph->nodes[n];
-    if (node->operation != KP_OP_LINEAR && node->operation != KP_OP_LINEAR_CROSS_ENTROPY) continue;
+    if (!is_product(node)) continue;
     if (largest == NULL || kp_tensor_count(node->input[1]) > kp_tensor_count(largest->input[1]))
       largest = node;
   }

@@ -80,10 +80,10 @@ static kp_status read_data(kp_plan_report *r, const kp_config *config, kp_error 
   return status;
 }
 
-/* Models with dropout are evaluated by a second graph with an arena of its own. */
+/* What a second graph for evaluation adds: nothing where it fits into the arena of the first. */
 static kp_status evaluation_arena(kp_plan_report *r, size_t *bytes, kp_error *error) {
   *bytes = 0;
-  if (r->model.dropout == 0) return KP_OK;
+  if (!kp_network_evaluates_apart(r->network, &r->model)) return KP_OK;
   const kp_build shape = {.mode = KP_BUILD_EVALUATE,
                           .batch = r->settings.batch,
                           .length = r->model.context,
@@ -91,7 +91,7 @@ static kp_status evaluation_arena(kp_plan_report *r, size_t *bytes, kp_error *er
   kp_network *network;
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &network, error));
   kp_plan *plan = kp_plan_create(network->graph, r->backend, r->threads);
-  *bytes = plan->arena_bytes;
+  if (plan->arena_bytes > r->plan->arena_bytes) *bytes = plan->arena_bytes;
   kp_plan_destroy(plan);
   kp_network_destroy(network);
   return KP_OK;

@@ -31,7 +31,8 @@ typedef struct kp_plan_report {
   int live_count;          /* of them */
   uint64_t data_bytes;     /* of the mapped token files */
   int64_t training_tokens; /* of the data */
-  double forward_flops, backward_flops; /* of an optimizer step, all micro-batches */
+  /* Of an optimizer step, all micro-batches.  A loss that is trained in the forward pass counts there. */
+  double forward_flops, backward_flops;
   int64_t tokens_per_step;
 } kp_plan_report;
 

@@ -53,7 +53,8 @@ kp_parameters *kp_engine_parameters(kp_engine *engine);
 const kp_network *kp_engine_network(const kp_engine *engine);
 kp_executor *kp_engine_executor(kp_engine *engine);
 
-/* What kp_engine_evaluate runs: the same two without dropout, a graph of its own with it. */
+/* What kp_engine_evaluate runs: the same two, or a graph of its own (kp_network_evaluates_apart).  What is
+ * kept of a step is then readable until the next evaluation, and the other way round. */
 const kp_network *kp_engine_evaluation_network(const kp_engine *engine);
 kp_executor *kp_engine_evaluator(kp_engine *engine);
 

@@ -292,7 +292,8 @@ static void test_bound_input(void **state) {
   kp_graph_destroy(graph);
 }
 
-/* A caller's arena is used and left alone afterwards; scratch spoils nothing that lives. */
+/* A caller's arena is used, if it is large enough, and left alone afterwards; scratch spoils nothing that
+ * lives. */
 static void test_given_arena_and_scratch(void **state) {
   (void)state;
   void *arena;
@@ -308,7 +309,8 @@ static void test_given_arena_and_scratch(void **state) {
   const size_t bytes = plan->arena_bytes;
   kp_plan_destroy(plan);
   check_ok(kp_buffer_create(bytes, "an arena", &arena, &error), &error);
-  kp_executor *executor = executor_of(graph, (kp_executor_options){.threads = 3, .arena = arena});
+  kp_executor *executor =
+      executor_of(graph, (kp_executor_options){.threads = 3, .arena = arena, .arena_bytes = bytes});
   assert_int_equal(kp_executor_plan(executor)->arena_bytes, bytes);
   kp_executor_write(executor, x, (double[]){1, 2, 3, 4, 5, 6});
   check_ok(kp_executor_run(executor, 0, 2, &error), &error);
@@ -316,6 +318,11 @@ static void test_given_arena_and_scratch(void **state) {
   for (int i = 0; i < 6; i++) assert_true(values[i] == i + 1);
   const char *place = kp_executor_memory(executor, out);
   assert_true(place >= (char *)arena && place < (char *)arena + bytes);
+  assert_ptr_equal(kp_executor_arena(executor), arena);
+  kp_executor_destroy(executor);
+  executor =
+      executor_of(graph, (kp_executor_options){.threads = 3, .arena = arena, .arena_bytes = bytes - 1});
+  assert_ptr_not_equal(kp_executor_arena(executor), arena);
   kp_executor_destroy(executor);
   kp_buffer_destroy(arena);
   kp_graph_destroy(graph);

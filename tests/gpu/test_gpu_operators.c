@@ -12,8 +12,11 @@
 #include "support/check.h"
 #include "support/operator_compare.h"
 
-/* Of outputs and of gradients. */
-static const double FLOAT32[2] = {1e-5, 2e-5}, BFLOAT16[2] = {1e-2, 2e-2};
+/* Of outputs and of gradients.  In bfloat16 the curved seams, curved attention and hyperplanes read their own
+ * results back with 8 bits: the gradients of curvatures and temperatures, sums that cancel, keep one digit.
+ */
+static const double FLOAT32[2] = {1e-5, 2e-5};
+static const double BFLOAT16[2] = {1e-2, 2e-2}, BFLOAT16_CURVED[2] = {1e-2, 0.1};
 
 static const kp_backend *backend;
 static bool narrow;
@@ -32,12 +35,24 @@ static bool wanted_differentiable(const operator_case *c) {
   return wanted(c) && !c->decoding;
 }
 
+static const double *tolerances(const operator_case *c) {
+  switch (c->operation) {
+  case KP_OP_RESIDUAL_NORM:
+  case KP_OP_LORENTZ_MLR: return narrow ? BFLOAT16_CURVED : FLOAT32;
+  case KP_OP_ATTENTION: {
+    const bool curved = c->score != KP_SCORE_DOT || c->values != KP_VALUES_MEAN;
+    return !narrow ? FLOAT32 : curved ? BFLOAT16_CURVED : BFLOAT16;
+  }
+  default: return narrow ? BFLOAT16 : FLOAT32;
+  }
+}
+
 static void test_case(void **state) {
   const operator_case *c = *state;
   bench *want = operator_case_run(c, kp_backend_ref(), 1, false, narrow);
   for (int wrap = 0; wrap < 2; wrap++) {
     bench *got = operator_case_run(c, backend, 1, wrap, narrow);
-    operator_case_compare(c, got, want, narrow ? BFLOAT16 : FLOAT32, worst);
+    operator_case_compare(c, got, want, tolerances(c), worst);
     operator_case_run_again(c, got);
     bench_destroy(got);
   }

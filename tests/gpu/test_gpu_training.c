@@ -114,13 +114,13 @@ static void test_bad_token_is_reported(void **state) {
   kp_graph *graph = kp_graph_create(kp_operator_table);
   kp_parameters *parameters = kp_parameters_create();
   kp_executor *executor;
-  const int table =
-      kp_parameters_add(parameters, "table", 2, shape, (kp_initial){0}, KP_GROUP_TABLE, true);
+  const int table = kp_parameters_add(parameters, "table", 2, shape, (kp_initial){0}, KP_GROUP_TABLE, true);
   kp_tensor *tokens = kp_graph_input(graph, "tokens", KP_TYPE_INT32, 1, &rows);
   kp_embedding(graph, tokens, kp_graph_parameter(graph, "table", table, KP_TYPE_REAL, false, 2, shape), NULL,
                NULL);
   check_ok(kp_parameters_allocate(parameters, backend, false, &error), &error);
-  check_ok(kp_executor_create(graph, backend, parameters, (kp_executor_options){0}, &executor, &error), &error);
+  check_ok(kp_executor_create(graph, backend, parameters, (kp_executor_options){0}, &executor, &error),
+           &error);
   kp_executor_write_int32(executor, tokens, (int32_t[]){0, 4, 7});
   check_ok(kp_executor_run(executor, 0, graph->node_count, &error), &error);
   assert_int_equal(kp_executor_wait(executor, &error), KP_ERR_INPUT);

@@ -188,6 +188,40 @@ static void test_samples_repeat_and_differ(void **state) {
   close_fixture(&f);
 }
 
+/* Sequences that are decoded together are the samples that are decoded in turn. */
+static void test_sequences_side_by_side(void **state) {
+  (void)state;
+  enum { SEQUENCES = 5, TOKENS = 50 };
+  int32_t alone[SEQUENCES][TOKENS], together[SEQUENCES][TOKENS];
+  fixture f;
+  kp_generation_report report;
+  kp_error error = {0};
+  open_fixture(&f);
+  f.generation.tokenizer = NULL;
+  for (int b = 0; b < SEQUENCES; b++) {
+    f.generation.sample = 2 + (uint64_t)b;
+    f.generation.written = alone[b];
+    generate(&f, &report);
+  }
+  assert_memory_not_equal(alone[0], alone[1], sizeof alone[0]);
+  kp_decoder_destroy(f.decoder);
+  check_ok(kp_decoder_create(&f.trained.options, f.trained.parameters,
+                             &(kp_decoder_options){.batch = SEQUENCES, .threads = 1}, &f.decoder, &error),
+           &error);
+  f.generation.sample = 2;
+  f.generation.sequences = SEQUENCES;
+  f.generation.written = together[0];
+  generate(&f, &report);
+  assert_int_equal(report.sequences, SEQUENCES);
+  assert_int_equal(report.tokens, TOKENS);
+  assert_memory_equal(alone, together, sizeof alone);
+  double *values = f.trained.parameters->values;
+  for (int64_t i = 0; i < f.trained.parameters->total; i++) values[i] = NAN;
+  check_fails(kp_generate(f.decoder, f.sampler, &f.generation, &report, &error), &error, KP_ERR_NUMERIC,
+              "the logit of token 0");
+  close_fixture(&f);
+}
+
 static void test_stop_token_ends_the_text(void **state) {
   (void)state;
   fixture f;
@@ -287,6 +321,7 @@ static void test_program_refuses(void **state) {
   check_program(KP_PROGRAM " sample $RUN/nothing", 1, "is no run");
   check_program(KP_PROGRAM " sample", 2, "which run?");
   check_program(SAMPLE "--random", 2, "--random and --config go together");
+  check_program(SAMPLE "--batch 2", 2, "--batch is for --random");
   check_program(SAMPLE "--top-p 1.5", 2, "--top-p");
   check_program(SAMPLE "--tokens 0", 2, "--tokens");
   check_program("mv $RUN/tokenizer.json $RUN/away; " SAMPLE "; code=$?; mv $RUN/away "
@@ -398,6 +433,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_length_and_figures),
       cmocka_unit_test(test_samples_repeat_and_differ),
+      cmocka_unit_test(test_sequences_side_by_side),
       cmocka_unit_test(test_stop_token_ends_the_text),
       cmocka_unit_test(test_interruptions),
       cmocka_unit_test(test_broken_weights_are_an_error),

@@ -179,24 +179,49 @@ static void test_seed_and_sample_decide(void **state) {
   assert_memory_not_equal(first, other_sample, sizeof first);
 }
 
-static void test_large_vocabulary_against_sorting(void **state) {
-  (void)state;
-  enum { MANY = 1000, KEPT = 37 };
+/* Many kept go through a heap alone, few through the bound that blocks give first. */
+static void check_large_vocabulary(int kept) {
+  enum { MANY = 1000 };
   double logits[MANY], sum = 0;
   const double *p;
   kp_error error = {0};
   kp_token_sampler *sampler;
   kp_token_sampler_options options = plain();
-  options.top_k = KEPT;
+  options.top_k = kept;
   for (int i = 0; i < MANY; i++) logits[i] = (i * 389 % MANY) * 0.01; /* a permutation: rank is known */
-  for (int rank = 0; rank < KEPT; rank++) sum += exp(-0.01 * rank);
+  for (int rank = 0; rank < kept; rank++) sum += exp(-0.01 * rank);
   check_ok(kp_token_sampler_create(&options, MANY, &sampler, &error), &error);
   check_ok(kp_token_sampler_distribution(sampler, logits, NULL, 0, &p, &error), &error);
   for (int i = 0; i < MANY; i++) {
     const int rank = MANY - 1 - i * 389 % MANY;
-    const double expected = rank < KEPT ? exp(-0.01 * rank) / sum : 0;
+    const double expected = rank < kept ? exp(-0.01 * rank) / sum : 0;
     if (!(fabs(p[i] - expected) < 1e-14)) fail_msg("token %d: %.17g, not %.17g", i, p[i], expected);
   }
+  kp_token_sampler_destroy(sampler);
+}
+
+static void test_large_vocabulary_against_sorting(void **state) {
+  (void)state;
+  check_large_vocabulary(37);
+  check_large_vocabulary(7);
+  check_large_vocabulary(1);
+}
+
+/* Equal logits beyond the largest, some of which are among the k: those of the smaller ids. */
+static void test_equal_logits_of_a_large_vocabulary(void **state) {
+  (void)state;
+  enum { MANY = 1003, KEPT = 6 };
+  double logits[MANY];
+  const double *p;
+  kp_error error = {0};
+  kp_token_sampler *sampler;
+  kp_token_sampler_options options = plain();
+  options.top_k = KEPT;
+  for (int i = 0; i < MANY; i++) logits[i] = i >= MANY - 2 ? 3 : i >= 500 ? 2 : 1;
+  check_ok(kp_token_sampler_create(&options, MANY, &sampler, &error), &error);
+  check_ok(kp_token_sampler_distribution(sampler, logits, NULL, 0, &p, &error), &error);
+  for (int i = 0; i < MANY; i++)
+    assert_int_equal(p[i] > 0, i >= MANY - 2 || (i >= 500 && i < 500 + KEPT - 2));
   kp_token_sampler_destroy(sampler);
 }
 
@@ -250,6 +275,7 @@ int main(void) {
       cmocka_unit_test(test_draws_follow_the_distribution),
       cmocka_unit_test(test_seed_and_sample_decide),
       cmocka_unit_test(test_large_vocabulary_against_sorting),
+      cmocka_unit_test(test_equal_logits_of_a_large_vocabulary),
       cmocka_unit_test(test_logits_that_are_not_finite),
       cmocka_unit_test(test_options_out_of_range),
   };

@@ -1,4 +1,5 @@
-/* Models whose logits are never held whole give the loss and the gradients of those that hold them. */
+/* Models whose logits are never held whole give the loss and the gradients of those that hold them: in
+ * training both from one operator, in evaluation the loss alone. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@
 static const char *const models[] = {
     "model.family=gpt",
     "model.family=gpt model.head=untied",
+    "model.family=helm_mice model.experts.balance_loss=0.1",
     "model.family=mixed",
     "model.family=ngpt",
     HYPERBOLOID,
@@ -22,11 +24,11 @@ static const char *const models[] = {
 enum { MODELS = sizeof models / sizeof *models };
 
 /* A run whose logits may take `bytes`. */
-static model_run run_with(const kp_model_options *options, const kp_backend *backend, int64_t bytes) {
+static model_run run_with(const kp_model_options *options, const kp_backend *backend, kp_build_mode mode,
+                          int64_t bytes) {
   kp_error error = {0};
   const kp_executor_options how = {.threads = 2, .seed = 5, .poison = true};
-  const kp_build build = {
-      .mode = KP_BUILD_TRAIN, .batch = MODEL_BATCH, .length = MODEL_LENGTH, .logit_bytes = bytes};
+  const kp_build build = {.mode = mode, .batch = MODEL_BATCH, .length = MODEL_LENGTH, .logit_bytes = bytes};
   model_run run = {.parameters = kp_parameters_create()};
   check_ok(kp_network_create(options, run.parameters, build, &run.network, &error), &error);
   check_ok(kp_parameters_allocate(run.parameters, backend, true, &error), &error);
@@ -44,11 +46,17 @@ static double gradient(const model_run *run, int64_t i) {
              : (double)((const float *)run->parameters->gradients)[i];
 }
 
-static void compare(const char *name, const model_run *chunked, const model_run *whole, double tolerance) {
-  double loss, expected, largest = 0, worst = 0;
+static void compare_losses(const char *name, const model_run *chunked, const model_run *whole,
+                           double tolerance) {
+  double loss, expected;
   kp_executor_read(chunked->executor, chunked->network->loss, &loss);
   kp_executor_read(whole->executor, whole->network->loss, &expected);
   if (!(fabs(loss - expected) <= tolerance * expected)) fail_msg("%s: loss %g, not %g", name, loss, expected);
+}
+
+static void compare_gradients(const char *name, const model_run *chunked, const model_run *whole,
+                              double tolerance) {
+  double largest = 0, worst = 0;
   for (int64_t i = 0; i < whole->parameters->total; i++) {
     largest = fmax(largest, fabs(gradient(whole, i)));
     const double error = fabs(gradient(chunked, i) - gradient(whole, i));
@@ -61,13 +69,19 @@ static void check_backend(const kp_backend *backend, double tolerance) {
   for (int m = 0; m < MODELS; m++) {
     kp_model_options options;
     if (!model_options_of(models[m], &options)) fail_msg("%s is refused", models[m]);
-    model_run chunked = run_with(&options, backend, 1), whole = run_with(&options, backend, INT64_MAX);
     const bool fused = options.head != KP_HEAD_LORENTZ_MLR;
-    assert_int_equal(chunked.network->logits == NULL, fused);
-    assert_non_null(whole.network->logits);
-    compare(models[m], &chunked, &whole, tolerance);
-    model_run_destroy(&chunked);
-    model_run_destroy(&whole);
+    for (kp_build_mode mode = KP_BUILD_TRAIN; mode <= KP_BUILD_EVALUATE; mode++) {
+      model_run chunked = run_with(&options, backend, mode, 1),
+                whole = run_with(&options, backend, mode, INT64_MAX);
+      assert_int_equal(chunked.network->logits == NULL, fused);
+      assert_int_equal(chunked.network->trains_in_head, fused && mode == KP_BUILD_TRAIN);
+      assert_non_null(whole.network->logits);
+      assert_false(whole.network->trains_in_head);
+      compare_losses(models[m], &chunked, &whole, tolerance);
+      if (mode == KP_BUILD_TRAIN) compare_gradients(models[m], &chunked, &whole, tolerance);
+      model_run_destroy(&chunked);
+      model_run_destroy(&whole);
+    }
     kp_model_options_destroy(&options);
   }
 }

@@ -90,6 +90,11 @@ kp_tensor *bench_state(bench *b, const char *name, double deviation, int dimensi
   return tensor;
 }
 
+kp_tensor *bench_next_seed(bench *b) {
+  assert_true(b->outputs < BENCH_OUTPUTS);
+  return b->seed[b->outputs] = kp_graph_input(b->graph, "seed", KP_TYPE_STATISTIC, 1, (int64_t[]){1});
+}
+
 void bench_output(bench *b, kp_tensor *tensor) {
   if (tensor == NULL) return;
   assert_true(b->outputs < BENCH_OUTPUTS);
@@ -97,7 +102,9 @@ void bench_output(bench *b, kp_tensor *tensor) {
   const int i = b->outputs++;
   kp_graph_keep(tensor);
   b->output[i] = tensor;
-  b->seed[i] = kp_graph_input(b->graph, "seed", tensor->type, tensor->dimensions, tensor->shape);
+  if (b->seed[i] == NULL)
+    b->seed[i] = kp_graph_input(b->graph, "seed", tensor->type, tensor->dimensions, tensor->shape);
+  assert_true(b->seed[i]->type == tensor->type && kp_tensor_same_shape(b->seed[i], tensor));
   b->seed_value[i] = normal_values(kp_tensor_count(tensor), SEED_STREAM + i, 0, 1);
 }
 

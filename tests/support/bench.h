@@ -46,6 +46,9 @@ kp_tensor *bench_index(bench *b, const char *name, int dimensions, const int64_t
                        const int32_t *values);
 /* A state with random normal numbers. */
 kp_tensor *bench_state(bench *b, const char *name, double deviation, int dimensions, const int64_t *shape);
+/* The gradient that the functional will have by its next output, a statistic of one number: for operators
+ * that read it in the forward pass. */
+kp_tensor *bench_next_seed(bench *b);
 /* Takes `tensor`, which may be NULL, into the functional. */
 void bench_output(bench *b, kp_tensor *tensor);
 

@@ -31,17 +31,21 @@ static void build_linear_cross_entropy(bench *b, const operator_case *c) {
   if (c->kind & WITH_SCALE) head.scale = bench_operand(b, "scale", 1, 0.3, 1, &c->inner);
   const kp_linear_cross_entropy_arguments arguments = {
       .ignore = IGNORED, .factor = c->parameter, .chunk_rows = c->heads, .chunk_vocabulary = c->head_size};
-  bench_output(b, kp_linear_cross_entropy(b->graph, head, targets_of(b, c), arguments));
+  kp_tensor *targets = targets_of(b, c);
+  bench_output(b,
+               c->operation == KP_OP_LINEAR_CROSS_ENTROPY
+                   ? kp_linear_cross_entropy(b->graph, head, targets, arguments)
+                   : kp_linear_cross_entropy_trained(b->graph, head, targets, bench_next_seed(b), arguments));
 }
 
 /* Shapes with the rows and entries of a chunk; 0: chosen. */
-static void add_linear_cross_entropy(operator_cases *cases) {
+static void add_linear_cross_entropy(operator_cases *cases, kp_operation operation) {
   static const int shapes[][6] = {{1, 1, 1, 2, 0, 0},     {2, 3, 5, 7, 0, 0},    {2, 3, 5, 70, 4, 32},
                                   {1, 13, 17, 90, 5, 19}, {3, 5, 33, 67, 2, 67}, {2, 31, 24, 129, 62, 50}};
   for (int s = 0; s < 6; s++)
     for (int kind = 0; kind < 4; kind++)
       for (int ignored = 0; ignored < 3; ignored++) {
-        operator_case c = {.operation = KP_OP_LINEAR_CROSS_ENTROPY,
+        operator_case c = {.operation = operation,
                            .build = build_linear_cross_entropy,
                            .batch = shapes[s][0],
                            .length = shapes[s][1],
@@ -99,6 +103,7 @@ static void add_lorentz_mlr(operator_cases *cases) {
 }
 
 void operator_cases_head(operator_cases *cases) {
-  add_linear_cross_entropy(cases);
+  add_linear_cross_entropy(cases, KP_OP_LINEAR_CROSS_ENTROPY);
+  add_linear_cross_entropy(cases, KP_OP_LINEAR_CROSS_ENTROPY_TRAINED);
   add_lorentz_mlr(cases);
 }

@@ -1,15 +1,6 @@
 /* The attention operators: reads a call's arguments, and chooses the kernels. */
+#include "backend/cuda/attention_hopper.h"
 #include "backend/cuda/attention_tensor.cuh"
-
-/* Kernels of one architecture, which a program may have been built without. */
-extern "C" {
-bool kp_hopper_attention_fits(const kp_call *call) __attribute__((weak));
-bool kp_hopper_attention_backward_fits(const kp_call *call) __attribute__((weak));
-size_t kp_hopper_attention_scratch(const kp_node *node) __attribute__((weak));
-size_t kp_hopper_attention_backward_scratch(const kp_node *node) __attribute__((weak));
-kp_status kp_hopper_attention(const kp_call *call, kp_error *error) __attribute__((weak));
-kp_status kp_hopper_attention_backward(const kp_call *call, kp_error *error) __attribute__((weak));
-}
 
 static kp_head_rows head_rows(void *base, const kp_tensor *tensor, int step) {
   return kp_head_rows{base, tensor == NULL ? 0 : kp_pitch(tensor), step};
@@ -89,13 +80,13 @@ extern "C" size_t kp_cuda_scratch_attention(const kp_node *node, int threads) {
   const size_t own =
       larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, false),
              kp_attention_tensor_prepare(&work, NULL, false, NULL));
-  return kp_hopper_attention_scratch == NULL ? own : larger(own, kp_hopper_attention_scratch(node));
+  return larger(own, kp_hopper_attention_scratch(node));
 }
 
 extern "C" kp_status kp_cuda_attention(const kp_call *call, kp_error *error) {
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
-  if (kp_hopper_attention_fits != NULL && kp_hopper_attention_fits(call))
+  if (kp_hopper_attention_fits(call))
     return kp_hopper_attention(call, error);
   p.o = head_rows(call->output[0], call->node->output[0], p.value_size);
   p.logsumexp = (float *)call->output[1];
@@ -108,9 +99,7 @@ extern "C" size_t kp_cuda_scratch_attention_backward(const kp_node *node, int th
   (void)threads;
   const size_t own = larger(kp_attention_plain_scratch((const kp_attention_arguments *)node->arguments, true),
                             kp_attention_tensor_backward_scratch(sizes_of(node)));
-  return kp_hopper_attention_backward_scratch == NULL
-             ? own
-             : larger(own, kp_hopper_attention_backward_scratch(node));
+  return larger(own, kp_hopper_attention_backward_scratch(node));
 }
 
 /* Inputs after those of the forward pass: o, logsumexp, norms, g o, g o_time. */
@@ -119,7 +108,7 @@ extern "C" kp_status kp_cuda_attention_backward(const kp_call *call, kp_error *e
   const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
-  if (kp_hopper_attention_backward_fits != NULL && kp_hopper_attention_backward_fits(call))
+  if (kp_hopper_attention_backward_fits(call))
     return kp_hopper_attention_backward(call, error);
   p.o = head_rows(call->input[6], node->input[6], p.value_size);
   p.logsumexp = (float *)call->input[7], p.norms = (float *)call->input[8];

@@ -1,11 +1,11 @@
 /* What the attention kernels share: where the heads lie in memory, their scalars, and the small kernels
  * before and after the tiles.  attention.cu chooses between the kernels:
  *
- *   attention_plain.cu     every score and kind of values at every size, float32 or bfloat16 in memory
- *   attention_forward.cu   bfloat16 on the tensor cores, forward
- *   attention_backward.cu  bfloat16 on the tensor cores, backward
- *   attention_rows.cu      what belongs to one row alone: sines, cosines and times before the tiles,
- * gradients of rows and scalars after them */
+ *   attention_plain.cu       every score and kind of values at every size, float32 or bfloat16 in memory
+ *   attention_forward_*.cu   bfloat16 on the tensor cores, forward: a file a family of scores
+ *   attention_backward_*.cu  and backward
+ *   attention_tensor.cu      what these read beside the rows, and which of them is launched
+ *   attention_rows.cu        before and after the plain tiles: what belongs to one row alone, scalars */
 #ifndef KAPPA_BACKEND_CUDA_ATTENTION_CUH
 #define KAPPA_BACKEND_CUDA_ATTENTION_CUH
 

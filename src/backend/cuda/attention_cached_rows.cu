@@ -221,8 +221,9 @@ __device__ static void leave_row(shared_rows<T, LANES, ROWS, CURVED> *s, const k
 }
 
 template <typename T, int LANES, int ROWS, bool CURVED>
-static __global__ void __launch_bounds__(THREADS, CURVED ? 3 : ROWS == 1 ? 5 : 4)
-    rows_kernel(kp_cached_heads a) {
+static __global__ void __launch_bounds__(THREADS, CURVED      ? 3
+                                                  : ROWS == 1 ? 5
+                                                              : 4) rows_kernel(kp_cached_heads a) {
   using Shared = shared_rows<T, LANES, ROWS, CURVED>;
   constexpr int SIZE = Shared::SIZE;
   __shared__ Shared s;

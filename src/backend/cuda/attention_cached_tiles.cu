@@ -142,6 +142,7 @@ __device__ static float4 weigh(const tile<Sum> &s, const kp_cached_heads &a, int
   const float4 *q = (const float4 *)s.q + warp * a.size;
   const float *k = s.k + lane * (a.size + 1);
   Product product[OWN] = {};
+#pragma unroll 8
   for (int d = 0; d < a.size; d++) {
     const float4 qs = q[d];
     const Product x = (Product)k[d];
@@ -175,27 +176,43 @@ __device__ static float4 weigh(const tile<Sum> &s, const kp_cached_heads &a, int
   return make_float4(shrink[0], shrink[1], shrink[2], shrink[3]);
 }
 
-/* What is not a number in a value that has no weight stays out. */
-template <typename Sum> __device__ static inline Sum weighted(float weight, Sum value) {
-  return weight == 0 ? Sum(0) : (Sum)weight * value;
+/* Four rows' sums of one channel over a tile, added to `o`.  With CAREFUL what is not a number in a value
+ * that has no weight stays out. */
+template <bool CAREFUL, typename Sum>
+__device__ static inline void sum_channel(const tile<Sum> &s, const kp_cached_heads &a, const float4 *weights,
+                                          int d, int count, Sum (&o)[OWN]) {
+#pragma unroll 8
+  for (int j = 0; j < count; j++) {
+    const float4 four = weights[j];
+    const float p[OWN] = {four.x, four.y, four.z, four.w};
+    Sum value = (Sum)s.v[j * a.value_size + d];
+    if (sizeof(Sum) > sizeof(float)) value *= (Sum)s.value[j].scale;
+#pragma unroll
+    for (int r = 0; r < OWN; r++)
+      if (!CAREFUL || p[r] != 0) o[r] += (Sum)p[r] * value;
+  }
 }
 
+/* Care is taken only where its lack shows. */
 template <typename Sum>
 __device__ static void add_values(const tile<Sum> &s, const kp_cached_heads &a, int count, float4 shrink) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const float4 *weights = (const float4 *)s.weights + warp * KEYS;
+  const Sum by[OWN] = {(Sum)shrink.x, (Sum)shrink.y, (Sum)shrink.z, (Sum)shrink.w};
   for (int d = lane; d < a.value_size; d += 32) {
-    Sum *o = s.o + (warp * a.value_size + d) * OWN;
-    Sum x = o[0] * (Sum)shrink.x, y = o[1] * (Sum)shrink.y, z = o[2] * (Sum)shrink.z,
-        w = o[3] * (Sum)shrink.w;
-    for (int j = 0; j < count; j++) {
-      const float4 p = weights[j];
-      Sum value = (Sum)s.v[j * a.value_size + d];
-      if (a.values == KP_VALUES_MIDPOINT) value *= (Sum)s.value[j].scale;
-      x += weighted(p.x, value), y += weighted(p.y, value);
-      z += weighted(p.z, value), w += weighted(p.w, value);
+    Sum *o = s.o + (warp * a.value_size + d) * OWN, sum[OWN], all = 0;
+#pragma unroll
+    for (int r = 0; r < OWN; r++) sum[r] = o[r] * by[r];
+    sum_channel<false>(s, a, weights, d, count, sum);
+#pragma unroll
+    for (int r = 0; r < OWN; r++) all += sum[r];
+    if (!(all - all == 0)) {
+#pragma unroll
+      for (int r = 0; r < OWN; r++) sum[r] = o[r] * by[r];
+      sum_channel<true>(s, a, weights, d, count, sum);
     }
-    o[0] = x, o[1] = y, o[2] = z, o[3] = w;
+#pragma unroll
+    for (int r = 0; r < OWN; r++) o[r] = sum[r];
   }
   __syncwarp();
 }

@@ -1,4 +1,4 @@
-/* Attention on the tensor cores, forward: one block of four warps a tile of queries of one head, over tiles
+/* Attention on the tensor cores, forward: one block a tile of queries of one head, over tiles
  * of keys and values that arrive in shared memory while the tile before is computed (Dao 2023).
  *
  * 2 T² (D + D') multiplications a head, half of them when causal; q, k, v are read and o written once from
@@ -12,9 +12,11 @@
 #include "backend/attention_values.h"
 #include "backend/cuda/attention_tensor.cuh"
 
-/* D and D' rounded up; BLOCKS of 16 query rows a warp; KEYS a tile. */
+/* D and D' rounded up; BLOCKS of 16 query rows a warp; KEYS a tile.  A warp of 32 rows reads half as much
+ * shared memory a product as one of 16; small heads gain more from twice as many warps. */
 template <int D, int DV> struct kp_forward_shape {
-  static constexpr int warps = 4, threads = 128, blocks = D <= 128 ? 2 : 1, queries = 16 * blocks * warps;
+  static constexpr int warps = D <= 64 ? 8 : 4, threads = 32 * warps;
+  static constexpr int blocks = D <= 64 || D > 128 ? 1 : 2, queries = 16 * blocks * warps;
   static constexpr int keys = D <= 128 ? 64 : 32;
   static constexpr int stride = D + KP_LINE_PAD, value_stride = DV + KP_LINE_PAD;
 };
@@ -302,7 +304,7 @@ __device__ static void kp_forward_rows(const kp_tensor_work &work, kp_query_rows
 }
 
 template <int D, int DV, kp_score_family FAMILY>
-__global__ static void __launch_bounds__(128, 2)
+__global__ static void __launch_bounds__(kp_forward_shape<D, DV>::threads, 2)
     kp_forward_kernel(const __grid_constant__ kp_tensor_work work) {
   using shape = kp_forward_shape<D, DV>;
   using memory = kp_forward_memory<D, DV>;

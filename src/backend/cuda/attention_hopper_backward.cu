@@ -2,10 +2,13 @@
  *
  * A block owns 128 rows of one side (keys: gk, gv; queries: gq) and walks over blocks of 64 rows of the
  * other, in a fixed order, so that every sum has one order: no atomics.  Scores are recomputed with the owned
- * rows as rows of the tile, so weights and slopes leave the registers only into the matrix unit: keys:    S =
- * K Qᵀ, D = V gᵀ, gv += P g, gk += S' Q     queries: S = Q Kᵀ, D = g Vᵀ, gq += S' K Seven products instead of
- * the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of the 4 B H T² D / 64 bytes
- * that such sums move through the second-level cache in a fixed order.
+ * rows as rows of the tile, so weights and slopes leave the registers only into the matrix unit:
+ *
+ *   keys:     S = K Qᵀ, D = V gᵀ, gv += P g, gk += S' Q
+ *   queries:  S = Q Kᵀ, D = g Vᵀ, gq += S' K
+ *
+ * Seven products instead of the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of
+ * the 4 B H T² D / 64 bytes that such sums move through the second-level cache in a fixed order.
  *
  * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the
  * dot product, 30 for distances). */
@@ -143,11 +146,11 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
                                   head.level * 1e-12f};
     for (int block = walk.first; block < walk.end; block++, step++) {
       const int stage = step % shared.stages, other = block * OTHER_ROWS;
+      kp_barrier_wait(&shared.full[stage], step / shared.stages % 2);
       if (p.causal && (KEYS ? other + OTHER_ROWS - 1 < first_own : other > first_own + 63)) {
         if (lane == 0) kp_barrier_arrive(&shared.empty[stage]); /* all hidden */
         continue;
       }
-      kp_barrier_wait(&shared.full[stage], step / shared.stages % 2);
       kp_wgmma_begin();
       kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[0], group * 64, shared.other[stage][0]);
       kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(d, shared.own[1], group * 64, shared.other[stage][1]);
@@ -190,11 +193,9 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
     const bool counts = (inside || (!KEYS && r == 0)) && lane % 4 == 0;
     if (counts) bars.kappa += given.kappa;
     if (counts) bars.beta += given.beta;
-    if (to.side[0].at != NULL || to.side[1].at != NULL) {
-      if (to.side[0].at != NULL)
-        kp_store_row<D>(first_sum, r, 1.0f,
-                        to.side[0].at + row * to.side[0].pitch + to.side[0].column + column, inside);
-    }
+    if (to.side[0].at != NULL)
+      kp_store_row<D>(first_sum, r, 1.0f, to.side[0].at + row * to.side[0].pitch + to.side[0].column + column,
+                      inside);
     if (KEYS) {
       if (CENTROID) {
         const float sum = kp_quad_sum(rows.time_sum[r]), along = inside ? sum / rows.time[r] : 0.0f;
@@ -405,9 +406,9 @@ extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error 
   plan.k_parts = plan.q_parts + sizes.parts;
   float *mean_parts = plan.k_parts + sizes.parts;
   kp_hopper_rows rows = {};
-  rows.q = plan.q;
-  rows.k = plan.k;
-  rows.v = plan.v;
+  if (p.score != KP_SCORE_DOT) rows.q = plan.q;
+  if (p.score != KP_SCORE_DOT) rows.k = plan.k;
+  if (p.centroid) rows.v = plan.v;
   rows.o = input_matrix(call, 6, 0);
   rows.g = plan.g;
   rows.logsumexp = (const float *)call->input[7];

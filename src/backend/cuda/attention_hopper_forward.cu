@@ -391,8 +391,8 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
   if (rows) {
     kp_hopper_rows inputs = {};
-    inputs.q = sides[0];
-    inputs.k = sides[1];
+    if (p.score != KP_SCORE_DOT) inputs.q = sides[0];
+    if (p.score != KP_SCORE_DOT) inputs.k = sides[1];
     if (p.centroid) inputs.v = sides[2];
     kp_hopper_rows_run(p, inputs, kp_cuda_of(call)->stream);
   }

@@ -3,10 +3,10 @@
  *
  * Expanding takes 2 r H (p + D') operations a position, attending 2 H (D + D') a query row and position: for
  * few query rows the expansion is what takes the time.  How many positions there are is known on the device
- * alone, so the product is this file's own: blocks beyond the last position return at once. */
+ * alone, so its kernels are of this backend's own making: blocks beyond the last position return at once. */
 #include "backend/cuda/attention_latent_cached.cuh"
 
-enum { WARPS = 4, TILE = 64, DEPTH = 16, THREADS = 256, OWN = 4, PART_ALIGNMENT = 64 };
+enum { WARPS = 4, THREADS = 256, PART_ALIGNMENT = 64 };
 static const int64_t EXPANDED_BYTES = (int64_t)1 << 30;
 
 /* ---- scratch ---- */

@@ -77,7 +77,7 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) expand_k
 
 enum { WIDE = 128, STEP = 32, STEP_PITCH = STEP + 8, MOST_LATENT = 2048, PACK = 8, STAGE_PITCH = 20 };
 
-struct half_tile {
+struct alignas(32) half_tile { /* as loading fragments asks for */
   kp_half latent[WIDE][STEP_PITCH], up[WIDE][STEP_PITCH];
 };
 
@@ -144,7 +144,7 @@ static __global__ void __launch_bounds__(THREADS) expand_half_kernel(kp_latent_c
   using products = wmma::fragment<wmma::accumulator, 16, 16, 16, float>;
   __shared__ union {
     half_tile tile;
-    float stage[THREADS / 32][16][STAGE_PITCH];
+    alignas(32) float stage[THREADS / 32][16][STAGE_PITCH];
   } s;
   __shared__ float weight[MOST_LATENT];
   const int64_t b = blockIdx.z, j = (int64_t)blockIdx.y * WIDE;

@@ -27,14 +27,6 @@ struct kp_plain_work {
 
 enum kp_role_of_pass { KP_PASS_QUERIES, KP_PASS_KEYS, KP_PASS_VALUES };
 
-struct kp_head_scalars {
-  double kappa, beta, scale;
-};
-
-__device__ static kp_head_scalars scalars_of(const kp_attention_problem &p, int h) {
-  return kp_head_scalars{(double)kp_head_kappa(p, h), (double)kp_head_beta(p, h), (double)p.scale};
-}
-
 /* ---- Lines of a head ---- */
 
 template <typename R>
@@ -69,54 +61,6 @@ template <typename R> __device__ static kp_head_lines<R> head_lines(const kp_pla
   lines.means.second = kp_row_at<R>(p.o, (int64_t)b * p.length, h);
   lines.means.second_stride = p.o.stride;
   return lines;
-}
-
-/* ---- Scores ---- */
-
-__device__ static bool sees(const kp_attention_problem &p, int b, int i, int j) {
-  if (i >= p.length || j >= p.length || (p.causal && j > i)) return false;
-  if (p.documents == NULL) return true;
-  const int32_t *documents = p.documents + (int64_t)b * p.length;
-  return documents[i] == documents[j];
-}
-
-/* The score divided by β, from the product of lines. */
-__device__ static float score_of(int, float product, const kp_head_scalars &s) {
-  return (float)s.scale * product;
-}
-
-__device__ static double score_of(int score, double product, const kp_head_scalars &s) {
-  if (score == KP_SCORE_DOT) return s.scale * product;
-  if (score == KP_SCORE_LORENTZ) return 2 * (kp_lorentz_radius(s.kappa) + product);
-  return -kp_geodesic_pair_at(product, s.kappa, score == KP_SCORE_DISTANCE ? 1 : 2).distance;
-}
-
-/* The gradient of the product of lines, given that of the score; adds κ's.  `times` is for Lorentz scores:
- * the product of what depends on c. */
-__device__ static float product_bar_of(int, float, const kp_head_scalars &s, float bar, double, double,
-                                       double *) {
-  return (float)(s.scale * s.beta) * bar;
-}
-
-__device__ static double product_bar_of(int score, double product, const kp_head_scalars &s, double bar,
-                                        double query_time, double key_time, double *kappa) {
-  bar *= s.beta;
-  if (score == KP_SCORE_DOT) return s.scale * bar;
-  if (score == KP_SCORE_LORENTZ) {
-    const double c = kp_lorentz_radius(s.kappa);
-    *kappa += bar * c * c * kp_lorentz_score_by_radius(query_time, key_time);
-    return 2 * bar;
-  }
-  const kp_geodesic_pair pair = kp_geodesic_pair_at(product, s.kappa, score == KP_SCORE_DISTANCE ? 1 : 2);
-  *kappa -= bar * pair.by_kappa;
-  return -bar * pair.by_sine_square;
-}
-
-__device__ static float exponential(float x) {
-  return expf(x);
-}
-__device__ static double exponential(double x) {
-  return exp(x);
 }
 
 /* ---- Forward ---- */

@@ -9,7 +9,7 @@
 
 enum { LANES = 8, ROWS = 16 };
 
-/* |u|² over the eight lanes of a row. */
+/* A lane's part of |u|², of the eight that a row has. */
 __device__ static float row_square(const kp_half_rows &rows, int position) {
   const kp_half *row = rows.base + position * rows.stride;
   float sum = 0;
@@ -28,8 +28,12 @@ __device__ static float row_square(const kp_half_rows &rows, int position) {
       sum = fmaf(x, x, sum);
     }
   }
-  for (int offset = LANES / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
   return sum;
+}
+
+__device__ static float lane_sum(float x) {
+  for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
 }
 
 /* g = √2 c S σ multiplies the products; it is never 0, since sums are divided by it again. */
@@ -76,17 +80,16 @@ __global__ static void numbers_kernel(kp_attention_problem p, kp_row_numbers *q,
   const int position = blockIdx.x * ROWS + threadIdx.y, at = min(position, p.length - 1);
   const int64_t n = (int64_t)b * p.length, to = (int64_t)blockIdx.y * p.length + position;
   const kp_score_head head = kp_score_head_of(p, h, backward ? 1.0f : kp_head_beta(p, h));
-  const bool writes = threadIdx.x == 0 && position < p.length;
-  if (q != NULL) {
-    const kp_row_numbers of_query =
-        row_numbers(p, head, row_square(kp_half_rows_of(p.q, n, h, p.size), at), true);
-    const kp_row_numbers of_key =
-        row_numbers(p, head, row_square(kp_half_rows_of(p.k, n, kv, p.size), at), false);
-    if (writes) q[to] = of_query, k[to] = of_key;
-  }
-  if (v == NULL) return;
-  const float square = row_square(kp_half_rows_of(p.v, n, kv, p.value_size), at);
-  if (writes) v[to] = value_numbers(p, kp_head_kappa(p, h), square);
+  /* The rows' loads first, then their geometry, a lane each. */
+  const float of_query = q == NULL ? 0 : row_square(kp_half_rows_of(p.q, n, h, p.size), at);
+  const float of_key = q == NULL ? 0 : row_square(kp_half_rows_of(p.k, n, kv, p.size), at);
+  const float of_value = v == NULL ? 0 : row_square(kp_half_rows_of(p.v, n, kv, p.value_size), at);
+  const float query_square = lane_sum(of_query), key_square = lane_sum(of_key), square = lane_sum(of_value);
+  const int lane = threadIdx.x;
+  if (position >= p.length) return;
+  if (q != NULL && lane < 2)
+    (lane == 0 ? q : k)[to] = row_numbers(p, head, lane == 0 ? query_square : key_square, lane == 0);
+  if (v != NULL && lane == 2) v[to] = value_numbers(p, kp_head_kappa(p, h), square);
 }
 
 /* <x, y> over the eight lanes of a row. */
@@ -96,15 +99,6 @@ __device__ static float row_product(const kp_half *x, const kp_half *y, int size
     sum = fmaf(__bfloat162float(x[d]), __bfloat162float(y[d]), sum);
   for (int offset = LANES / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
   return sum;
-}
-
-/* M̄'s extra coordinate for which M̄ is orthogonal to M, from <M̄, o> with M̄ as it was rounded: otherwise the
- * difference of both terms would be the rounding's.  On a sphere nothing cancels. */
-__device__ static float tangent_extra(int values, float kappa, float square, float along, float extra) {
-  if (values == KP_VALUES_LORENTZ) return -along / kp_lorentz_time(square, kp_lorentz_radius(kappa));
-  if (kappa >= 0) return extra;
-  const kp_ambient_row row = kp_ambient_row_of(square, kappa);
-  return -along * row.scale / row.cosine;
 }
 
 /* What a query has for the backward pass, and M̄ of curved values. */
@@ -123,19 +117,14 @@ __global__ static void bars_kernel(kp_tensor_work work, kp_query_bars *bars) {
     const kp_value_mean_slopes slopes =
         kp_value_mean_backward((kp_values)p.values, square, norm, product, time, kp_head_kappa(p, h));
     result = kp_query_bars{result.level, 0, slopes.extra, slopes.kappa};
-    kp_half *to = work.mean_bars + row * work.mean_pitch;
-    float along = 0;
-    for (int d = threadIdx.x; d < work.mean_pitch; d += LANES) {
+    for (int d = threadIdx.x; d < work.mean_pitch && position < p.length; d += LANES) {
       const bool inside = d < p.value_size;
-      const float of_o = inside ? __bfloat162float(o[d]) : 0;
       const float across = g == NULL || !inside ? 0 : slopes.gradient * __bfloat162float(g[d]);
-      const kp_half bar = __float2bfloat16_rn(fmaf(slopes.along, of_o, across));
-      along = fmaf(__bfloat162float(bar), of_o, along);
-      if (position < p.length) to[d] = bar;
+      const float bar = inside ? fmaf(slopes.along, __bfloat162float(o[d]), across) : 0;
+      const kp_half high = __float2bfloat16_rn(bar);
+      work.mean_bars[row * work.mean_pitch + d] = high;
+      work.mean_lows[row * work.mean_pitch + d] = __float2bfloat16_rn(bar - __bfloat162float(high));
     }
-    for (int offset = LANES / 2; offset > 0; offset /= 2)
-      along += __shfl_xor_sync(0xffffffffu, along, offset);
-    result.extra = tangent_extra(p.values, kp_head_kappa(p, h), square, along, slopes.extra);
   }
   if (threadIdx.x == 0 && position < p.length) bars[row] = result;
 }
@@ -187,8 +176,8 @@ size_t kp_attention_tensor_prepare(kp_tensor_work *work, char *scratch, bool bac
 /* The most shared memory that a block takes, forward or backward. */
 static size_t most_shared(int size, int value_size) {
   if (size <= 64 && value_size <= 64) return 80 << 10;
-  if (size <= 128 && value_size <= 128) return 112 << 10;
-  return 140 << 10;
+  if (size <= 192 && value_size <= 128) return 112 << 10;
+  return 176 << 10;
 }
 
 bool kp_attention_tensor_fits(const kp_attention_problem &p, size_t shared) {
@@ -223,8 +212,10 @@ static size_t prepare_backward(kp_tensor_work *work, char *scratch, cudaStream_t
   /* At most three passes over tiles of 64 rows. */
   work->sums = (kp_scalar_sums *)take(heads * 3 * (size_t)((p.length + 63) / 64) * sizeof(kp_scalar_sums));
   work->mean_pitch = (p.value_size + 7) / 8 * 8;
-  if (p.values != KP_VALUES_MEAN)
+  if (p.values != KP_VALUES_MEAN) {
     work->mean_bars = (kp_half *)take(rows * (size_t)work->mean_pitch * sizeof(kp_half));
+    work->mean_lows = (kp_half *)take(rows * (size_t)work->mean_pitch * sizeof(kp_half));
+  }
   work->bars = bars;
   if (scratch == NULL) return used;
   const dim3 grid((unsigned)((p.length + ROWS - 1) / ROWS), (unsigned)heads);

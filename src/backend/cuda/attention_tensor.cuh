@@ -33,7 +33,8 @@ struct kp_tensor_work {
   /* Backward. */
   kp_attention_gradients g;
   kp_query_bars *bars; /* (B, H, T); the queries' pass corrects their means */
-  kp_half *mean_bars;  /* M̄ of curved values (B, H, T, mean_pitch); NULL: ō itself */
+  kp_half *mean_bars,
+      *mean_lows; /* M̄ of curved values as a sum of two (B, H, T, mean_pitch); NULL: ō itself */
   int64_t mean_pitch;
   kp_scalar_sums *sums; /* (H, B, parts); NULL: not wanted */
   int parts, first_part;

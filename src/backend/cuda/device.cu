@@ -63,6 +63,21 @@ static void release(kp_device *device, void *memory) {
   cudaFree(memory);
 }
 
+static kp_status host_allocate(kp_device *device, size_t bytes, const char *what, void **memory,
+                               kp_error *error) {
+  (void)device;
+  *memory = NULL;
+  if (cudaMallocHost(memory, bytes == 0 ? 1 : bytes) == cudaSuccess) return KP_OK;
+  cudaGetLastError();
+  return kp_fail(error, KP_ERR_MEMORY, "no page-locked memory for %s: %.1f MiB asked for", what,
+                 (double)bytes / 1048576.0);
+}
+
+static void host_release(kp_device *device, void *memory) {
+  (void)device;
+  cudaFreeHost(memory);
+}
+
 static kp_stages *stages_of(kp_cuda *cuda) {
   return &((kp_cuda_backend *)((char *)cuda - offsetof(kp_cuda_backend, cuda)))->stages;
 }
@@ -275,8 +290,8 @@ static kp_status open_device(kp_cuda *cuda, int index, kp_error *error) {
     return kp_fail(error, KP_ERR_UNSUPPORTED,
                    "GPU %d (%s) has compute capability %d.%d; kappa needs 8.0 or later", index,
                    properties.name, properties.major, properties.minor);
-  cuda->base = {allocate, release, write,    read,         fill,       narrow, wait,
-                free_bytes, timer_start, timer_stop, set_step, record_begin, record_end, replay, forget};
+  cuda->base = {allocate,   release,     write,      read,     host_allocate, host_release, fill,   narrow, wait,
+                free_bytes, timer_start, timer_stop, set_step, record_begin,  record_end,   replay, forget};
   cuda->index = index;
   cuda->processors = properties.multiProcessorCount;
   cuda->major = properties.major;

@@ -200,7 +200,6 @@ static split_rows split_rows_of(const kp_call *call, const kp_tensor *x, const k
           kp_pitch(x),       pitch_of(left), pitch_of(right)};
 }
 
-/* The row's own end need not be at a boundary: all three rows end in padding then. */
 static bool split_packs(const kp_call *call, const split_rows *s) {
   const int64_t sizes[] = {s->left, s->columns, s->pitch, s->left_pitch, s->right_pitch};
   return whole_packs(call, sizes, 5);

@@ -4,20 +4,26 @@
  * Backward, a chunk: the product again; one pass that turns it in place into its own gradient; and the
  * products of that with the matrix and with x.  6NVC operations bound it; the passes move 3 · 2 bytes a logit
  * in bfloat16 and the products about as many again, a quarter of the time at C = 768.
+ * Trained, a chunk: both, with one product for the two, since a chunk has whole rows.
  *
- * Chunks are as large as LOGIT_BYTES allows: about 5000 rows at V = 50304 in bfloat16.  The gradient of the
- * matrix is read and written once a chunk, which wants few of them. */
-#include "backend/cuda/cross_entropy.cuh"
+ * Chunks span the vocabulary, whatever the arguments say, and are as large as LOGIT_BYTES allows: about 5000
+ * rows at V = 50304 in bfloat16.  The gradient of the matrix is read and written once a chunk, which wants
+ * few of them. */
+#include "backend/cuda/linear_cross_entropy.cuh"
 #include "backend/cuda/products.h"
+#include "backend/trained_head.h"
 
-enum { GROUP_ROWS = 64, STRIP_THREADS = 256, ROW_UNIT = 128, PART_ALIGNMENT = 64 };
+enum { ROW_UNIT = 128, PART_ALIGNMENT = 64 };
 static const int64_t LOGIT_BYTES = (int64_t)512 << 20;
+
+/* What a kernel does with its chunks. */
+enum chunk_pass { FORWARD = 1, BACKWARD = 2, TRAINED = FORWARD | BACKWARD };
 
 /* A node's chunks for logits of `size` bytes, and where scratch memory has what. */
 struct chunk_plan {
   int64_t rows, vocabulary, pitch; /* of a chunk's logits */
   int64_t groups, strips;          /* of rows and columns, of the pass backward */
-  size_t loss, logits, by_column, by_row, bytes;
+  size_t loss, share, logits, by_column, by_row, bytes;
 };
 
 static size_t place(size_t *used, size_t bytes) {
@@ -40,7 +46,7 @@ static int64_t chunk_rows(const kp_node *node, int64_t pitch, int size) {
 
 /* Forward one number a row; backward the sums of groups of rows for the time weight and the scale, and of
  * strips of columns for the time. */
-static chunk_plan plan_of(const kp_node *node, bool backward, int size) {
+static chunk_plan plan_of(const kp_node *node, chunk_pass pass, int size) {
   chunk_plan p = {};
   size_t used = 0;
   p.vocabulary = node->input[1]->shape[0];
@@ -48,9 +54,10 @@ static chunk_plan plan_of(const kp_node *node, bool backward, int size) {
   p.rows = chunk_rows(node, p.pitch, size);
   p.groups = (p.rows + GROUP_ROWS - 1) / GROUP_ROWS;
   p.strips = (p.pitch * size + STRIP_THREADS * 16 - 1) / (STRIP_THREADS * 16);
-  p.loss = place(&used, backward ? sizeof(float) : (size_t)kp_tensor_rows(node->input[0]) * sizeof(float));
+  if (pass & FORWARD) p.loss = place(&used, (size_t)kp_tensor_rows(node->input[0]) * sizeof(float));
+  if (pass & BACKWARD) p.share = place(&used, sizeof(float));
   p.logits = place(&used, (size_t)(p.rows * p.pitch * size));
-  if (backward && (node->input[3] != NULL || node->input[5] != NULL)) {
+  if (pass & BACKWARD && (node->input[3] != NULL || node->input[5] != NULL)) {
     p.by_column = place(&used, (size_t)(2 * p.groups * p.pitch) * sizeof(float));
     p.by_row = place(&used, (size_t)(p.rows * p.strips) * sizeof(float));
   }
@@ -58,23 +65,28 @@ static chunk_plan plan_of(const kp_node *node, bool backward, int size) {
   return p;
 }
 
-static size_t scratch_of(const kp_node *node, bool backward) {
-  const size_t wide = plan_of(node, backward, sizeof(float)).bytes;
-  const size_t half = plan_of(node, backward, sizeof(kp_half)).bytes;
+static size_t scratch_of(const kp_node *node, chunk_pass pass) {
+  const size_t wide = plan_of(node, pass, sizeof(float)).bytes;
+  const size_t half = plan_of(node, pass, sizeof(kp_half)).bytes;
   return wide > half ? wide : half;
 }
 
 extern "C" size_t kp_cuda_scratch_linear_cross_entropy(const kp_node *node, int threads) {
   (void)threads;
-  return scratch_of(node, false);
+  return scratch_of(node, FORWARD);
 }
 
 extern "C" size_t kp_cuda_scratch_linear_cross_entropy_backward(const kp_node *node, int threads) {
   (void)threads;
-  return scratch_of(node, true);
+  return scratch_of(node, BACKWARD);
 }
 
-/* ---- what both passes need ---- */
+extern "C" size_t kp_cuda_scratch_linear_cross_entropy_trained(const kp_node *node, int threads) {
+  (void)threads;
+  return scratch_of(node, TRAINED);
+}
+
+/* ---- what all passes need ---- */
 
 static int real_size(const kp_call *call) {
   return kp_is_half(call) ? sizeof(kp_half) : sizeof(float);
@@ -163,62 +175,10 @@ static kp_status multiply_chunk(const kp_call *call, const chunk_plan &p, const 
 
 /* ---- forward ---- */
 
-enum { LOSS_THREADS = 256, LOSS_ROWS = 4 };
-
-/* With a time or a scale: a block takes four rows, so that what belongs to the columns is read once for them;
- * they come from the cache at twice to four times the bytes of a row. */
 template <typename T>
-static __global__ void __launch_bounds__(LOSS_THREADS)
-    scaled_loss_kernel(const T *products, kp_loss_rows r, kp_scaled_head head) {
-  constexpr int SIZE = kp_pack<T>::size;
-  __shared__ kp_exponentials parts[LOSS_ROWS][LOSS_THREADS / 32];
-  const int64_t first = (int64_t)blockIdx.x * LOSS_ROWS, packs = r.pitch / SIZE;
-  const int count = r.rows - first < LOSS_ROWS ? (int)(r.rows - first) : LOSS_ROWS;
-  kp_exponentials e[LOSS_ROWS];
-  float time[LOSS_ROWS];
-#pragma unroll
-  for (int k = 0; k < LOSS_ROWS; k++) {
-    e[k] = {-FLT_MAX, 0};
-    time[k] = k < count ? head.time_of(r.first + first + k) : 0;
-  }
-  for (int64_t i = threadIdx.x; i < packs; i += LOSS_THREADS) {
-    kp_pack<T> pack[LOSS_ROWS];
-    float scale[SIZE], weight[SIZE];
-#pragma unroll
-    for (int k = 0; k < LOSS_ROWS; k++)
-      if (k < count) pack[k] = kp_load(products + (first + k) * r.pitch + i * SIZE);
-#pragma unroll
-    for (int j = 0; j < SIZE; j++) {
-      const bool inside = i * SIZE + j < r.columns;
-      scale[j] = inside ? head.scale_of(i * SIZE + j) : 0;
-      weight[j] = inside ? head.weight_of(i * SIZE + j) : 0;
-    }
-#pragma unroll
-    for (int k = 0; k < LOSS_ROWS; k++) {
-      float x[SIZE];
-#pragma unroll
-      for (int j = 0; j < SIZE; j++)
-        x[j] = i * SIZE + j < r.columns ? scale[j] * (kp_to_float(pack[k].value[j]) + time[k] * weight[j])
-                                        : -INFINITY;
-      if (k < count) kp_take_exponentials<T>(&e[k], x);
-    }
-  }
-#pragma unroll
-  for (int k = 0; k < LOSS_ROWS; k++) {
-    const kp_exponentials all = kp_warp_exponentials(e[k]);
-    if (threadIdx.x % 32 == 0) parts[k][threadIdx.x / 32] = all;
-  }
-  __syncthreads();
-  if (threadIdx.x >= count) return;
-  const int64_t n = first + threadIdx.x;
-  kp_exponentials all = parts[threadIdx.x][0];
-  for (int w = 1; w < LOSS_THREADS / 32; w++) all = kp_merge_exponentials(all, parts[threadIdx.x][w]);
-  kp_leave_loss(r, n, all, head, products + n * r.pitch);
-}
-
-template <typename T>
-static void losses_of_chunk(cudaStream_t stream, const void *logits, const kp_loss_rows &r,
-                            const kp_scaled_head &head) {
+static void losses_of_rows(const kp_call *call, const void *logits, const kp_loss_rows &r,
+                           const kp_scaled_head &head) {
+  cudaStream_t stream = kp_cuda_of(call)->stream;
   if (is_plain(head))
     kp_row_losses<T>(stream, logits, r, kp_plain_head{});
   else
@@ -226,152 +186,43 @@ static void losses_of_chunk(cudaStream_t stream, const void *logits, const kp_lo
         <<<kp_blocks(r.rows, LOSS_ROWS), LOSS_THREADS, 0, stream>>>((const T *)logits, r, head);
 }
 
+/* Losses and logsumexp of a chunk whose products are made. */
+static void losses_of_chunk(const kp_call *call, const chunk_plan &p, kp_loss_rows r,
+                            const kp_scaled_head &head) {
+  r.loss = (float *)scratch_at(call, p.loss);
+  r.logsumexp = (float *)call->output[1];
+  if (kp_is_half(call))
+    losses_of_rows<kp_half>(call, scratch_at(call, p.logits), r, head);
+  else
+    losses_of_rows<float>(call, scratch_at(call, p.logits), r, head);
+}
+
+/* From the losses of all rows. */
+static void mean_loss(const kp_call *call, const chunk_plan &p) {
+  const kp_loss_rows r = rows_of(call, p, 0);
+  kp_mean_loss_kernel<<<1, KP_MEAN_THREADS, 0, kp_cuda_of(call)->stream>>>(
+      (float *)call->output[0], (const float *)scratch_at(call, p.loss), r.targets,
+      kp_tensor_rows(call->node->input[0]), r.ignore);
+}
+
 extern "C" kp_status kp_cuda_linear_cross_entropy(const kp_call *call, kp_error *error) {
-  cudaStream_t stream = kp_cuda_of(call)->stream;
-  const chunk_plan p = plan_of(call->node, false, real_size(call));
+  const chunk_plan p = plan_of(call->node, FORWARD, real_size(call));
   const kp_scaled_head head = head_of(call);
   const int64_t rows = kp_tensor_rows(call->node->input[0]);
-  float *loss = (float *)scratch_at(call, p.loss);
   for (int64_t first = 0; first < rows; first += p.rows) {
-    kp_loss_rows r = rows_of(call, p, first);
-    r.loss = loss;
-    r.logsumexp = (float *)call->output[1];
+    const kp_loss_rows r = rows_of(call, p, first);
     KP_TRY(multiply_chunk(call, p, r, error));
-    if (kp_is_half(call))
-      losses_of_chunk<kp_half>(stream, scratch_at(call, p.logits), r, head);
-    else
-      losses_of_chunk<float>(stream, scratch_at(call, p.logits), r, head);
+    losses_of_chunk(call, p, r, head);
   }
-  const kp_loss_rows all = rows_of(call, p, 0);
-  kp_mean_loss_kernel<<<1, KP_MEAN_THREADS, 0, stream>>>((float *)call->output[0], loss, all.targets, rows,
-                                                         all.ignore);
+  mean_loss(call, p);
   return kp_launched(call, error);
 }
 
-/* ---- backward: from products to their gradients ---- */
-
-struct gradient_parts {
-  const float *logsumexp, *share;
-  float *by_weight, *by_scale; /* (groups, pitch): sums over a group's rows */
-  float *by_time;              /* (rows, strips) */
-};
-
-/* What a block knows of its rows, and each warp's part of their gradients of time. */
-struct group_rows {
-  float logsumexp[GROUP_ROWS], time[GROUP_ROWS];
-  int target[GROUP_ROWS]; /* -1: ignored */
-  float by_time[GROUP_ROWS][STRIP_THREADS / 32];
-};
-
-static __device__ void read_group(group_rows *g, const kp_loss_rows &r, const kp_scaled_head &head,
-                                  const float *logsumexp) {
-  const int i = threadIdx.x;
-  const int64_t n = (int64_t)blockIdx.y * GROUP_ROWS + i;
-  if (i < GROUP_ROWS && n < r.rows) {
-    g->logsumexp[i] = logsumexp[r.first + n];
-    g->target[i] = (int)kp_target_of(r, n, false);
-    g->time[i] = head.time_of(r.first + n);
-  }
-  __syncthreads();
-}
-
-/* A block's sums over its rows, and over its columns. */
-template <int SIZE>
-static __device__ void leave_sums(const group_rows *group, const kp_loss_rows &r, const gradient_parts &to,
-                                  int64_t v, int count, const float (&by_scale)[SIZE],
-                                  const float (&by_weight)[SIZE]) {
-#pragma unroll
-  for (int j = 0; j < SIZE; j++)
-    if (v + j < r.columns) {
-      to.by_scale[blockIdx.y * r.pitch + v + j] = by_scale[j];
-      to.by_weight[blockIdx.y * r.pitch + v + j] = by_weight[j];
-    }
-  __syncthreads();
-  if (threadIdx.x >= count) return;
-  float sum = 0;
-  for (int w = 0; w < STRIP_THREADS / 32; w++) sum += group->by_time[threadIdx.x][w];
-  const int64_t n = (int64_t)blockIdx.y * GROUP_ROWS + threadIdx.x;
-  to.by_time[n * gridDim.x + blockIdx.x] = sum;
-}
-
-/* One pass over the chunk, in place: each block a strip of columns of a group of rows.  A thread keeps what
- * belongs to its columns in registers, and reads four rows before it overwrites them.  2 bytes read and 2
- * written a logit bound it. */
-template <typename T, bool SCALED>
-static __global__ void __launch_bounds__(STRIP_THREADS)
-    gradient_kernel(T *products, kp_loss_rows r, kp_scaled_head head, gradient_parts to) {
-  constexpr int SIZE = kp_pack<T>::size, ROWS = 4;
-  __shared__ group_rows group;
-  const int64_t v = ((int64_t)blockIdx.x * STRIP_THREADS + threadIdx.x) * SIZE;
-  const int64_t first = (int64_t)blockIdx.y * GROUP_ROWS;
-  const int count = r.rows - first < GROUP_ROWS ? (int)(r.rows - first) : GROUP_ROWS;
-  const float share = *to.share;
-  float scale[SIZE], weight[SIZE], by_scale[SIZE], by_weight[SIZE];
-  read_group(&group, r, head, to.logsumexp);
-#pragma unroll
-  for (int j = 0; j < SIZE; j++) {
-    scale[j] = SCALED && v + j < r.columns ? head.scale_of(v + j) : 1;
-    weight[j] = SCALED && v + j < r.columns ? head.weight_of(v + j) : 0;
-    by_scale[j] = by_weight[j] = 0;
-  }
-  for (int i = 0; i < count; i += ROWS) {
-    kp_pack<T> pack[ROWS];
-#pragma unroll
-    for (int k = 0; k < ROWS; k++)
-      if (i + k < count && v < r.pitch) pack[k] = kp_load(products + (first + i + k) * r.pitch + v);
-#pragma unroll
-    for (int k = 0; k < ROWS; k++) {
-      if (i + k >= count) break;
-      const int target = group.target[i + k];
-      const float logsumexp = group.logsumexp[i + k], time = SCALED ? group.time[i + k] : 0;
-      float by_time = 0;
-#pragma unroll
-      for (int j = 0; j < SIZE; j++) {
-        float product = kp_to_float(pack[k].value[j]);
-        if (SCALED) product += time * weight[j];
-        const float p = kp_row_exp<T>(scale[j] * product - logsumexp);
-        float g = share * (p - (v + j == target ? 1.0f : 0.0f));
-        if (target < 0 || v + j >= r.columns) g = 0;
-        if (SCALED) {
-          if (g != 0) by_scale[j] += g * head.factor * product;
-          g *= scale[j];
-          by_weight[j] += g * time;
-          by_time += g * weight[j];
-        }
-        pack[k].value[j] = kp_from_float<T>(g);
-      }
-      if (v < r.pitch) kp_store(products + (first + i + k) * r.pitch + v, pack[k]);
-      if (!SCALED) continue;
-      by_time = kp_warp_sum(by_time);
-      if (threadIdx.x % 32 == 0) group.by_time[i + k][threadIdx.x / 32] = by_time;
-    }
-  }
-  if constexpr (SCALED)
-    if (to.by_time != NULL) leave_sums<SIZE>(&group, r, to, v, count, by_scale, by_weight);
-}
-
-/* Adds the groups' sums of each column. */
-static __global__ void add_groups_kernel(kp_results g, const float *parts, int64_t groups, int64_t pitch,
-                                         int64_t columns) {
-  const int64_t v = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (v >= columns) return;
-  float sum = 0;
-  for (int64_t i = 0; i < groups; i++) sum += parts[i * pitch + v];
-  g.add(v, sum);
-}
-
-static __global__ void sum_strips_kernel(kp_results g, const float *parts, int64_t first, int64_t rows,
-                                         int64_t strips) {
-  const int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (n >= rows) return;
-  float sum = 0;
-  for (int64_t i = 0; i < strips; i++) sum += parts[n * strips + i];
-  g.set(first + n, sum);
-}
+/* ---- backward ---- */
 
 template <typename T>
-static void gradients_of_chunk(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
-                               const kp_scaled_head &head, const gradient_parts &to) {
+static void gradients_of_rows(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
+                              const kp_scaled_head &head, const gradient_parts &to) {
   const dim3 grid((unsigned)p.strips, (unsigned)((r.rows + GROUP_ROWS - 1) / GROUP_ROWS));
   cudaStream_t stream = kp_cuda_of(call)->stream;
   T *products = (T *)scratch_at(call, p.logits);
@@ -444,7 +295,7 @@ static kp_status multiply_to_weight(const kp_call *call, const chunk_plan &p, co
 static gradient_parts parts_of(const kp_call *call, const chunk_plan &p) {
   gradient_parts to = {};
   to.logsumexp = (const float *)call->input[6];
-  to.share = (const float *)scratch_at(call, p.loss);
+  to.share = (const float *)scratch_at(call, p.share);
   if (p.by_row == 0) return to;
   to.by_weight = (float *)scratch_at(call, p.by_column);
   to.by_scale = to.by_weight + p.groups * p.pitch;
@@ -452,24 +303,55 @@ static gradient_parts parts_of(const kp_call *call, const chunk_plan &p) {
   return to;
 }
 
-extern "C" kp_status kp_cuda_linear_cross_entropy_backward(const kp_call *call, kp_error *error) {
-  const chunk_plan p = plan_of(call->node, true, real_size(call));
-  const kp_scaled_head head = head_of(call);
-  const gradient_parts to = parts_of(call, p);
-  const int64_t rows = kp_tensor_rows(call->node->input[0]);
-  const kp_loss_rows all = rows_of(call, p, 0);
+/* What each row that counts gets of the loss's gradient: known from the targets alone. */
+static void find_share(const kp_call *call, const chunk_plan &p) {
+  const kp_loss_rows r = rows_of(call, p, 0);
   kp_share_kernel<<<1, KP_MEAN_THREADS, 0, kp_cuda_of(call)->stream>>>(
-      (float *)scratch_at(call, p.loss), kp_input_numbers(call, 7), all.targets, rows, all.ignore);
+      (float *)scratch_at(call, p.share), kp_input_numbers(call, 7), r.targets,
+      kp_tensor_rows(call->node->input[0]), r.ignore);
+}
+
+/* All gradients that come through a chunk whose products are made. */
+static kp_status gradients_of_chunk(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
+                                    const kp_scaled_head &head, kp_error *error) {
+  const gradient_parts to = parts_of(call, p);
+  if (kp_is_half(call))
+    gradients_of_rows<kp_half>(call, p, r, head, to);
+  else
+    gradients_of_rows<float>(call, p, r, head, to);
+  if (to.by_time != NULL) add_small_gradients(call, p, r, to);
+  KP_TRY(multiply_to_x(call, p, r, error));
+  return multiply_to_weight(call, p, r, error);
+}
+
+extern "C" kp_status kp_cuda_linear_cross_entropy_backward(const kp_call *call, kp_error *error) {
+  const chunk_plan p = plan_of(call->node, BACKWARD, real_size(call));
+  const kp_scaled_head head = head_of(call);
+  const int64_t rows = kp_tensor_rows(call->node->input[0]);
+  find_share(call, p);
   for (int64_t first = 0; first < rows; first += p.rows) {
     const kp_loss_rows r = rows_of(call, p, first);
     KP_TRY(multiply_chunk(call, p, r, error));
-    if (kp_is_half(call))
-      gradients_of_chunk<kp_half>(call, p, r, head, to);
-    else
-      gradients_of_chunk<float>(call, p, r, head, to);
-    if (to.by_time != NULL) add_small_gradients(call, p, r, to);
-    KP_TRY(multiply_to_x(call, p, r, error));
-    KP_TRY(multiply_to_weight(call, p, r, error));
+    KP_TRY(gradients_of_chunk(call, p, r, head, error));
   }
+  return kp_launched(call, error);
+}
+
+/* ---- both at once ---- */
+
+extern "C" kp_status kp_cuda_linear_cross_entropy_trained(const kp_call *call, kp_error *error) {
+  const chunk_plan p = plan_of(call->node, TRAINED, real_size(call));
+  const kp_scaled_head head = head_of(call);
+  const int64_t rows = kp_tensor_rows(call->node->input[0]);
+  kp_trained_head backward;
+  kp_trained_head_backward(call, &backward);
+  find_share(&backward.call, p);
+  for (int64_t first = 0; first < rows; first += p.rows) {
+    const kp_loss_rows r = rows_of(call, p, first);
+    KP_TRY(multiply_chunk(call, p, r, error));
+    losses_of_chunk(call, p, r, head);
+    KP_TRY(gradients_of_chunk(&backward.call, p, r, head, error));
+  }
+  mean_loss(call, p);
   return kp_launched(call, error);
 }

@@ -305,9 +305,8 @@ static __global__ void entry_gradient_kernel(float *gz, int64_t gz_pitch, kp_res
                                    group_sum(from.time, v, s)};
   const kp_hyperplane_gradient to = kp_hyperplane_backward(norm, (double)offset[v], radius_of(c), sums);
   const float along = (float)(to.norm / norm);
-  for (int64_t i = threadIdx.x % 32; i < s.depth && gz != NULL && norm > 0; i += 32) {
+  for (int64_t i = threadIdx.x % 32; i < s.depth && gz != NULL && norm > 0; i += 32)
     gz[v * gz_pitch + i] += along * kp_to_float(z[v * s.depth_pitch + i]);
-  }
   if (threadIdx.x % 32 != 0) return;
   if (ga.at != NULL) ga.add(v, (float)to.offset);
   by_radius[v] = to.radius;

@@ -178,64 +178,55 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
                                                   KP_SEAM_TANGENT_SUMS * i + q);
   }
 
-  /* The coefficients of z, and each group's part of the means. */
-  __device__ void tangent_forward() {
+  /* Each group's part of the means, where there is more than one. */
+  __device__ void tangent_means() {
     const int groups = s.tangent_groups.count;
     for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
-      const S mean = g.statistics[2 * n], scale = g.statistics[2 * n + 1];
       kp_real gram[3], z[3];
       for (int q = 0; q < 3; q++) gram[q] = (kp_real)tangent_sum(i, group, q);
       kp_program_forward(s.tangent_program, gram, (kp_real)s.tangent_kappa.at(n, group), 0, z);
       const S gw = tangent_sum(i, group, 5);
       memory.terms[2 * e] = gw;
       memory.terms[2 * e + 1] =
-          scale * ((S)z[0] * tangent_sum(i, group, 3) + (S)z[1] * tangent_sum(i, group, 4) - mean * gw);
-      memory.combinations[KP_SEAM_COMBINATIONS * e] = (S)z[0];
-      memory.combinations[KP_SEAM_COMBINATIONS * e + 1] = (S)z[1];
+          g.statistics[2 * n + 1] * ((S)z[0] * tangent_sum(i, group, 3) + (S)z[1] * tangent_sum(i, group, 4) -
+                                     (S)g.statistics[2 * n] * gw);
     }
+    __syncthreads();
   }
 
-  __device__ void tangent_backward() {
+  __device__ void tangent_programs() {
     const int groups = s.tangent_groups.count;
     for (int e = first_task(0); e < tile.high * groups; e += blockDim.x) {
       const int i = e / groups, group = e - i * groups;
       if (!tile.has(i)) continue;
       const int64_t n = tile.first + i;
-      const S mean = g.statistics[2 * n], scale = g.statistics[2 * n + 1];
-      S mean_g = 0, mean_gn = 0;
-      for (int other = 0; other < groups; other++) {
-        mean_g += memory.terms[2 * (i * groups + other)];
-        mean_gn += memory.terms[2 * (i * groups + other) + 1];
+      kp_seam_bars<S> bars = {};
+      bars.mean = g.statistics[2 * n], bars.scale = g.statistics[2 * n + 1];
+      bars.channels = (S)s.C, bars.layer = s.layer, bars.whole = groups == 1;
+      for (int other = 0; other < groups && groups > 1; other++) {
+        bars.mean_g += memory.terms[2 * (i * groups + other)];
+        bars.mean_gn += memory.terms[2 * (i * groups + other) + 1];
       }
-      mean_g = s.layer ? mean_g / s.C : S(0), mean_gn = mean_gn / s.C;
-      const S first = memory.combinations[KP_SEAM_COMBINATIONS * e],
-              second = memory.combinations[KP_SEAM_COMBINATIONS * e + 1];
-      S sum[KP_SEAM_TANGENT_SUMS];
-      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) sum[q] = tangent_sum(i, group, q);
-      const S n_r = scale * (first * sum[0] + second * sum[1] - mean * sum[6]);
-      const S n_d = scale * (first * sum[1] + second * sum[2] - mean * sum[7]);
-      const kp_real gram[3] = {(kp_real)sum[0], (kp_real)sum[1], (kp_real)sum[2]};
-      const kp_real bar[3] = {(kp_real)(scale * (sum[3] - mean_g * sum[6] - mean_gn * n_r)),
-                              (kp_real)(scale * (sum[4] - mean_g * sum[7] - mean_gn * n_d)), 0};
-      kp_real gram_bar[6], kappa_bar;
-      kp_program_backward(s.tangent_program, gram, (kp_real)s.tangent_kappa.at(n, group), 0, bar, gram_bar,
-                          &kappa_bar);
+      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = tangent_sum(i, group, q);
+      kp_real gram[6] = {(kp_real)bars.sum[0], (kp_real)bars.sum[1], (kp_real)bars.sum[2]};
+      kp_real z[3], gram_bar[6], kappa_bar;
+      kp_program_both(s.tangent_program, gram, (kp_real)s.tangent_kappa.at(n, group), 0, bars, z, gram_bar,
+                      &kappa_bar);
       if (g.tangent_bars != NULL && writes(i)) g.tangent_bars[n * groups + group] = kappa_bar;
-      combine(e, i, mean_g, mean_gn, first, second, gram_bar);
+      combine(e, i, bars.mean_g, bars.mean_gn, (S)z[0], (S)z[1], gram_bar);
     }
+    __syncthreads();
   }
 
   template <bool CURVED> __device__ void programs() {
     if (CURVED && s.tangent == KP_SEAM_CURVED) {
       curved_sums();
       __syncthreads();
-      tangent_forward();
-      __syncthreads();
-      tangent_backward();
-      __syncthreads();
+      if (s.tangent_groups.count > 1) tangent_means();
+      tangent_programs();
     } else {
       flat_sums();
     }
@@ -358,13 +349,16 @@ template <typename T, int V, int P, int R> struct kp_seam_backward {
       const int i = e / groups, group = e - i * groups;
       if (!writes(i)) continue;
       const int64_t n = tile.first + i;
-      kp_real sum[GRAM + M], coefficients[3], bar[6], kappa_bar;
+      kp_real sum[GRAM + M], gram[6] = {}, coefficients[3], bar[6], kappa_bar;
       for (int q = 0; q < GRAM + M; q++)
         sum[q] =
             (kp_real)kp_group_sum<(GRAM + M) * R>(memory.chunks, s.update_groups, group, (GRAM + M) * i + q);
       const kp_real kappa = (kp_real)s.update_kappa.at(n, group);
-      kp_program_forward(s.update_program, sum, kappa, 0, coefficients);
-      kp_program_backward(s.update_program, sum, kappa, 0, sum + GRAM, bar, &kappa_bar);
+      kp_seam_bars<S> bars = {};
+      bars.ready = true;
+      for (int q = 0; q < GRAM; q++) gram[q] = sum[q];
+      for (int m = 0; m < M; m++) bars.sum[m] = (S)sum[GRAM + m];
+      kp_program_both(s.update_program, gram, kappa, 0, bars, coefficients, bar, &kappa_bar);
       if (g.update_bars != NULL) g.update_bars[n * groups + group] = kappa_bar;
       S *f = memory.factors + KP_SEAM_UPDATE_FACTORS * e;
       if (M == 2) {

@@ -205,9 +205,10 @@ __device__ static inline void kp_row_backward_program(const kp_row_call &call, c
   for (int m = 0; m < M; m++) bar[m] = sum[Q - M + m];
   if (call.scalar) bar[0] = (kp_real)kp_to_float(((const T *)call.g)[n * call.width_pitch + group]);
   const kp_real kappa = (kp_real)call.kappa.at(n, group), p = (kp_real)call.parameter;
-  for (int q = 0; q < 6; q++) gram_bar[q] = 0;
-  kp_program_forward(call.program, gram, kappa, p, coefficients);
-  kp_program_backward(call.program, gram, kappa, p, bar, gram_bar, &kappa_bar);
+  auto bars = [bar](const kp_real *, kp_real *to) {
+    for (int m = 0; m < 3; m++) to[m] = bar[m];
+  };
+  kp_program_both(call.program, gram, kappa, p, bars, coefficients, gram_bar, &kappa_bar);
   if (call.bars != NULL) call.bars[n * call.groups.count + group] = kappa_bar;
   kp_row_factors<M>(call, coefficients, gram_bar, factors);
 }

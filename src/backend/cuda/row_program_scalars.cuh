@@ -23,17 +23,28 @@ static __device__ __noinline__ int kp_program_forward(int program, const kp_real
   } /* clang-format on */
 }
 
-/* The gradients of the Gram matrix and of kappa. */
-static __device__ __noinline__ void kp_program_backward(int program, const kp_real *gram, kp_real kappa,
-                                                        kp_real p, const kp_real *coefficients_bar,
-                                                        kp_real *gram_bar, kp_real *kappa_bar) {
-  kp_real p_bar;
+/* A program with its backward: the coefficients, their gradients from `bars`, a function of the coefficients,
+ * and with these the gradients of the Gram matrix and of kappa.  In one piece, so that what both compute is
+ * computed once; the arguments are copied, so that no store can change them. */
+template <typename Bars>
+static __device__ __noinline__ void kp_program_both(int program, const kp_real *gram, kp_real kappa,
+                                                    kp_real p, Bars &bars, kp_real *coefficients,
+                                                    kp_real *gram_bar, kp_real *kappa_bar) {
+  kp_real p_bar, of_kappa = 0, c[3] = {0, 0, 0}, bar[3] = {0, 0, 0}, of_gram[6] = {0, 0, 0, 0, 0, 0};
+  const kp_real g[6] = {gram[0], gram[1], gram[2], gram[3], gram[4], gram[5]};
   switch (program) { /* clang-format off */
 #define KP_ROW_PROGRAM(id, name, inputs, difference, scalar, forward, backward, reference)                   \
-  case id: backward(gram, kappa, p, coefficients_bar, gram_bar, kappa_bar, &p_bar); return;
+  case id:                                                                                                   \
+    forward(g, kappa, p, c);                                                                                 \
+    bars(c, bar);                                                                                            \
+    backward(g, kappa, p, bar, of_gram, &of_kappa, &p_bar);                                                  \
+    break;
 #include "geometry/programs.def"
-  default: return;
+  default: break;
   } /* clang-format on */
+  for (int i = 0; i < 3; i++) coefficients[i] = c[i];
+  for (int i = 0; i < 6; i++) gram_bar[i] = of_gram[i];
+  *kappa_bar = of_kappa;
 }
 
 #endif

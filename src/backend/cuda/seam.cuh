@@ -92,6 +92,11 @@ kp_status kp_seam_forward_half(const kp_call *call, const kp_seam &s, kp_error *
 kp_status kp_seam_backward_float(const kp_call *call, const kp_seam &s, kp_error *error);
 kp_status kp_seam_backward_half(const kp_call *call, const kp_seam &s, kp_error *error);
 
+/* The plain seam, without a tangent map and curvature, has kernels of its own (residual_norm_flat.cu). */
+bool kp_seam_is_plain(const kp_call *call, const kp_seam &s);
+kp_status kp_seam_plain_forward(const kp_call *call, const kp_seam &s, kp_error *error);
+kp_status kp_seam_plain_backward(const kp_call *call, const kp_seam &s, kp_error *error);
+
 static inline void kp_seam_set_groups(kp_seam *s, int vector, int threads, int packs) {
   s->update_groups = kp_groups_of(s->update_kappa.groups, s->C, vector, threads, packs);
   s->tangent_groups = kp_groups_of(s->tangent_kappa.groups, s->C, vector, threads, packs);

@@ -27,6 +27,29 @@ enum {
   KP_SEAM_UPDATE_FACTORS = 12
 };
 
+/* The gradients of a program's coefficients, for kp_program_both: those of an update are there; those of a
+ * tangent map follow from its sums and from the means of the row, for which z must be known. */
+template <typename S> struct kp_seam_bars {
+  bool ready, layer, whole; /* whole: this group is the row, and the means are found here */
+  S mean, scale, channels;
+  S sum[KP_SEAM_TANGENT_SUMS];
+  S mean_g, mean_gn; /* sums over the row's channels at first */
+  __device__ void operator()(const kp_real *z, kp_real *bar) {
+    if (ready) {
+      for (int m = 0; m < 3; m++) bar[m] = (kp_real)sum[m];
+      return;
+    }
+    const S first = (S)z[0], second = (S)z[1];
+    if (whole) mean_g = sum[5], mean_gn = scale * (first * sum[3] + second * sum[4] - mean * sum[5]);
+    mean_g = layer ? mean_g / channels : S(0), mean_gn = mean_gn / channels;
+    const S n_r = scale * (first * sum[0] + second * sum[1] - mean * sum[6]);
+    const S n_d = scale * (first * sum[1] + second * sum[2] - mean * sum[7]);
+    bar[0] = (kp_real)(scale * (sum[3] - mean_g * sum[6] - mean_gn * n_r));
+    bar[1] = (kp_real)(scale * (sum[4] - mean_g * sum[7] - mean_gn * n_d));
+    bar[2] = 0;
+  }
+};
+
 template <typename S> struct kp_seam_backward_memory {
   S *combinations; /* (R, G, KP_SEAM_COMBINATIONS) */
   S *terms;        /* (R, G, 2): each group's part of mean(gw) and mean(gw n) */

@@ -56,12 +56,16 @@ static bool never_holds_logits(const kp_builder *b, const head *h, kp_point y) {
   return kp_tensor_rows(y.space) * b->options->vocabulary * (int64_t)sizeof(float) > limit;
 }
 
+/* Where the loss is trained its gradients are made with it, from the same logits. */
 static kp_tensor *loss_of(kp_builder *b, const head *h, kp_point y) {
+  kp_network *network = b->network;
   if (h->time_weight == NULL) y.time = NULL;
   const kp_logit_head whole = {.x = y, .weight = h->weight, .time_weight = h->time_weight, .scale = h->scale};
-  return kp_linear_cross_entropy(
-      b->graph, whole, b->network->targets,
-      (kp_linear_cross_entropy_arguments){.ignore = KP_IGNORE, .factor = h->factor});
+  const kp_linear_cross_entropy_arguments arguments = {.ignore = KP_IGNORE, .factor = h->factor};
+  network->trains_in_head = network->seed != NULL;
+  return network->trains_in_head
+             ? kp_linear_cross_entropy_trained(b->graph, whole, network->targets, network->seed, arguments)
+             : kp_linear_cross_entropy(b->graph, whole, network->targets, arguments);
 }
 
 void kp_part_objective(kp_builder *b, kp_tensor *loss) {

@@ -21,6 +21,7 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_CROSS_ENTROPY] = KP_SCRATCH(cross_entropy),
     [KP_OP_LINEAR_CROSS_ENTROPY] = KP_SCRATCH(linear_cross_entropy),
     [KP_OP_LINEAR_CROSS_ENTROPY_BACKWARD] = KP_SCRATCH(linear_cross_entropy_backward),
+    [KP_OP_LINEAR_CROSS_ENTROPY_TRAINED] = KP_SCRATCH(linear_cross_entropy_trained),
     [KP_OP_LORENTZ_MLR] = KP_SCRATCH(lorentz_mlr),
     [KP_OP_LORENTZ_MLR_BACKWARD] = KP_SCRATCH(lorentz_mlr_backward),
     [KP_OP_RESIDUAL_NORM] = KP_SCRATCH(residual_norm),

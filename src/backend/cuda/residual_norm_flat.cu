@@ -1,0 +1,228 @@
+/* The plain seam on rows of bfloat16, x' = x [+ u] and y = norm(x'), which needs no more than one warp a row
+ * and no shared memory: forward and backward.
+ *
+ * A warp holds a row in registers and fetches its next one meanwhile.  Forward moves 4 C elements a row with
+ * a branch, backward 4 C (g x', x' and g y in, g x out); both take 10 operations an element, so memory bounds
+ * them. */
+#include "backend/cuda/seam.cuh"
+#include "backend/cuda/seam_sums.cuh"
+
+enum { V = 8, WARPS = 4 };
+using vector = kp_vector<kp_half, V>;
+
+/* The channels of a lane: P packs, a warp apart. */
+template <int P> __device__ static int channel_of(int p) {
+  return (p * 32 + (int)threadIdx.x % 32) * V;
+}
+
+template <int P>
+__device__ static void fetch(const void *rows, const kp_seam &s, int64_t n, bool there, vector to[P]) {
+#pragma unroll
+  for (int p = 0; p < P; p++)
+    to[p] =
+        kp_load_vector<kp_half, V>(rows, n * s.pitch + channel_of<P>(p), there && channel_of<P>(p) < s.pitch);
+}
+
+template <int P>
+__device__ static void store(void *rows, const kp_seam &s, int64_t n, int p, const vector &value) {
+  if (channel_of<P>(p) < s.pitch) *(vector *)((kp_half *)rows + n * s.pitch + channel_of<P>(p)) = value;
+}
+
+/* A vector of C numbers as the lanes hold it: `absent` where there is no tensor, 0 in padding. */
+template <int P> __device__ static void spread(const kp_numbers &from, int C, float absent, float to[P][V]) {
+#pragma unroll
+  for (int p = 0; p < P; p++)
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const int c = channel_of<P>(p) + k;
+      to[p][k] = c >= C ? 0.0f : from.at == NULL ? absent : from[c];
+    }
+}
+
+__device__ static int64_t first_row() {
+  return (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+}
+
+/* Mean and reciprocal deviation of a row. */
+template <int P> __device__ static float2 moments(const kp_seam &s, const vector h[P]) {
+  float mean = 0, squares = 0;
+  if (s.layer) {
+#pragma unroll
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++) mean += h[p][k];
+    mean = kp_warp_sum(mean) / (float)s.C;
+  }
+#pragma unroll
+  for (int p = 0; p < P; p++)
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+      const float z = channel_of<P>(p) + k < s.C ? h[p][k] - mean : 0.0f;
+      squares += z * z;
+    }
+  return make_float2(mean, 1 / sqrtf(kp_warp_sum(squares) / (float)s.C + (float)s.epsilon));
+}
+
+template <int P>
+__global__ static void __launch_bounds__(32 * WARPS)
+    forward_kernel(const kp_seam s, void *stream, void *y, float2 *statistics) {
+  const int64_t stride = (int64_t)gridDim.x * WARPS;
+  float weight[P][V], bias[P][V];
+  vector x[P], u[P], h[P];
+  spread<P>(s.weight, s.C, 1, weight), spread<P>(s.bias, s.C, 0, bias);
+  fetch<P>(s.x, s, first_row(), first_row() < s.rows, x);
+  fetch<P>(s.u, s, first_row(), first_row() < s.rows && stream != NULL, u);
+  for (int64_t n = first_row(); n < s.rows; n += stride) {
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      float sum[V];
+#pragma unroll
+      for (int k = 0; k < V; k++) sum[k] = x[p][k] + u[p][k];
+      h[p] = kp_to_vector<kp_half, V>(sum);
+      if (stream != NULL) store<P>(stream, s, n, p, h[p]);
+    }
+    fetch<P>(s.x, s, n + stride, n + stride < s.rows, x);
+    fetch<P>(s.u, s, n + stride, n + stride < s.rows && stream != NULL, u);
+    const float2 moment = moments<P>(s, h);
+    if (threadIdx.x % 32 == 0) statistics[n] = moment;
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      float out[V];
+#pragma unroll
+      for (int k = 0; k < V; k++) out[k] = (h[p][k] - moment.x) * moment.y * weight[p][k] + bias[p][k];
+      store<P>(y, s, n, p, kp_to_vector<kp_half, V>(out));
+    }
+  }
+}
+
+/* ---- backward ---- */
+
+/* What the backward kernel reads and writes beside the seam. */
+struct plain_gradients {
+  const void *h, *direct, *gy; /* direct: NULL where nothing else arrives at x' */
+  const float2 *statistics;
+  void *gx, *gu;
+  float *columns; /* (blocks, 2, C), or NULL */
+};
+
+/* The block's sums of weight's and bias's gradients, warp after warp. */
+template <int P>
+__device__ static void store_columns(const kp_seam &s, float *columns, const float gweight[P][V],
+                                     const float gbias[P][V]) {
+  extern __shared__ float sums[];
+  for (int warp = 0; warp < WARPS; warp++) {
+    __syncthreads();
+    if ((int)threadIdx.x / 32 != warp) continue;
+#pragma unroll
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const int c = channel_of<P>(p) + k;
+        if (c >= s.C) continue;
+        sums[c] = gweight[p][k] + (warp == 0 ? 0.0f : sums[c]);
+        sums[s.C + c] = gbias[p][k] + (warp == 0 ? 0.0f : sums[s.C + c]);
+      }
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < 2 * s.C; c += 32 * WARPS)
+    columns[(int64_t)blockIdx.x * 2 * s.C + c] = sums[c];
+}
+
+template <int P>
+__global__ static void __launch_bounds__(32 * WARPS)
+    backward_kernel(const kp_seam s, const plain_gradients g) {
+  const int64_t stride = (int64_t)gridDim.x * WARPS;
+  float weight[P][V], gweight[P][V] = {}, gbias[P][V] = {};
+  vector h[P], gy[P], direct[P];
+  spread<P>(s.weight, s.C, 1, weight);
+  for (int64_t n = first_row(); n < s.rows; n += stride) {
+    fetch<P>(g.h, s, n, true, h), fetch<P>(g.gy, s, n, true, gy),
+        fetch<P>(g.direct, s, n, g.direct != NULL, direct);
+    const float2 moment = g.statistics[n];
+    float mean_g = 0, mean_gn = 0;
+#pragma unroll
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const float gv = gy[p][k], normal = (h[p][k] - moment.x) * moment.y, gw = gv * weight[p][k];
+        gweight[p][k] += gv * normal, gbias[p][k] += gv;
+        mean_g += gw, mean_gn += gw * normal;
+      }
+    mean_g = s.layer ? kp_warp_sum(mean_g) / (float)s.C : 0.0f;
+    mean_gn = kp_warp_sum(mean_gn) / (float)s.C;
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      float gx[V];
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const float normal = (h[p][k] - moment.x) * moment.y;
+        const float gz = moment.y * (gy[p][k] * weight[p][k] - mean_g - normal * mean_gn);
+        gx[k] = channel_of<P>(p) + k < s.C ? direct[p][k] + gz : 0.0f;
+      }
+      const vector out = kp_to_vector<kp_half, V>(gx);
+      if (g.gu != NULL) store<P>(g.gu, s, n, p, out);
+      store<P>(g.gx, s, n, p, out);
+    }
+  }
+  if (g.columns != NULL) store_columns<P>(s, g.columns, gweight, gbias);
+}
+
+/* ---- launching ---- */
+
+/* Blocks that are on the device at once. */
+template <typename F> static int blocks_of(const kp_seam &s, const kp_cuda *cuda, F kernel, size_t shared) {
+  int resident = 1;
+  if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, 32 * WARPS, shared) != cudaSuccess ||
+      resident < 1)
+    resident = 1;
+  return kp_blocks(s.rows, WARPS, kp_blocks((int64_t)resident * cuda->processors, 1, KP_SEAM_MOST_PARTIALS));
+}
+
+template <int P> static kp_status forward(const kp_call *call, const kp_seam &s, kp_error *error) {
+  const kp_cuda *cuda = kp_cuda_of(call);
+  const int blocks = blocks_of(s, cuda, forward_kernel<P>, 0);
+  forward_kernel<P><<<blocks, 32 * WARPS, 0, cuda->stream>>>(s, call->output[0], call->output[1],
+                                                             (float2 *)call->output[2]);
+  return kp_launched(call, error);
+}
+
+template <int P> static kp_status backward(const kp_call *call, const kp_seam &s, kp_error *error) {
+  const kp_cuda *cuda = kp_cuda_of(call);
+  const size_t shared = 2 * (size_t)s.C * sizeof(float);
+  const int blocks = blocks_of(s, cuda, backward_kernel<P>, shared);
+  plain_gradients g = {call->input[9],
+                       call->input[10],
+                       call->input[11],
+                       (const float2 *)call->input[12],
+                       call->output[0],
+                       call->output[1],
+                       NULL};
+  if (call->output[5] != NULL || call->output[6] != NULL) g.columns = (float *)call->scratch;
+  backward_kernel<P><<<blocks, 32 * WARPS, shared, cuda->stream>>>(s, g);
+  kp_seam_totals totals = {g.columns, blocks, s.C, (float *)call->output[5], (float *)call->output[6]};
+  kp_seam_add_totals<float>(cuda->stream, totals, {}, {});
+  return kp_launched(call, error);
+}
+
+bool kp_seam_is_plain(const kp_call *call, const kp_seam &s) {
+  return kp_is_half(call) && !kp_seam_is_curved(s) && s.tangent == KP_SEAM_NONE && s.pitch % V == 0 &&
+         s.pitch <= 4 * 32 * V;
+}
+
+kp_status kp_seam_plain_forward(const kp_call *call, const kp_seam &s, kp_error *error) {
+  switch ((s.pitch + 32 * V - 1) / (32 * V)) {
+  case 1: return forward<1>(call, s, error);
+  case 2: return forward<2>(call, s, error);
+  case 3: return forward<3>(call, s, error);
+  default: return forward<4>(call, s, error);
+  }
+}
+
+kp_status kp_seam_plain_backward(const kp_call *call, const kp_seam &s, kp_error *error) {
+  switch ((s.pitch + 32 * V - 1) / (32 * V)) {
+  case 1: return backward<1>(call, s, error);
+  case 2: return backward<2>(call, s, error);
+  case 3: return backward<3>(call, s, error);
+  default: return backward<4>(call, s, error);
+  }
+}
