@@ -19,8 +19,8 @@ static kp_tensor *branch_operand(bench *b, const operator_case *c) {
   kp_tensor *u = rows_operand(b, c, "u");
   const double *h = b->value[b->operands - 2];
   double *values = b->value[b->operands - 1];
-  const double of_h = c->kind == SAME ? 3 : c->kind == CLOSE ? 1 : -2;
-  const double of_u = c->kind == SAME ? 0 : c->kind == CLOSE ? 1e-2 : 0.3;
+  const double of_h = c->kind == SAME ? 2 : c->kind == CLOSE ? 1 : -2;
+  const double of_u = c->kind == SAME ? 0 : c->kind == CLOSE ? 1e-2 : 0.5;
   if (c->kind == ANYWHERE) return u;
   for (int64_t i = 0; i < kp_tensor_count(u); i++)
     values[i] = (double)(float)(of_h * h[i] + of_u * values[i]);
