@@ -1,7 +1,7 @@
 # The cuda backend, where the CUDA toolkit is: an object library of its own.
 #   KAPPA_CUDA                OFF leaves it out
-#   CMAKE_CUDA_ARCHITECTURES  which GPUs to compile for; by default this machine's, or, where there is none,
-#                             a Hopper's and code that later drivers compile themselves
+#   CMAKE_CUDA_ARCHITECTURES  which GPUs to compile for; by default this machine's first, or, where there is
+#                             none, Hopper's (90a).  90 would leave out Hopper's own instructions.
 option(KAPPA_CUDA "The cuda backend, when the CUDA toolkit is found" ON)
 set(KAPPA_HAS_CUDA OFF)
 if(KAPPA_CUDA)
@@ -21,7 +21,14 @@ endif()
 file(GLOB KAPPA_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/*.cu)
 if(KAPPA_HAS_CUDA)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 90a)
+    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader --id=0
+      OUTPUT_VARIABLE capability RESULT_VARIABLE failed OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    if(NOT failed AND capability MATCHES "^([0-9]+)\\.([0-9]+)$")
+      set(CMAKE_CUDA_ARCHITECTURES ${CMAKE_MATCH_1}${CMAKE_MATCH_2})
+    else()
+      set(CMAKE_CUDA_ARCHITECTURES 90)
+    endif()
+    string(REGEX REPLACE "^90$" "90a" CMAKE_CUDA_ARCHITECTURES ${CMAKE_CUDA_ARCHITECTURES})
   endif()
   set(CMAKE_CUDA_STANDARD 17)
   enable_language(CUDA CXX)

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 
 #include "core/assert.h"
-#include "train/expert_load.h"
 #include "optim/stepper.h"
+#include "train/expert_load.h"
 #include "train/trainer.h"
 
 struct kp_engine {
