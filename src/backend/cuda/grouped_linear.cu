@@ -12,11 +12,12 @@ static int64_t stride_of(const kp_tensor *tensor) {
   return tensor == NULL ? 0 : kp_padded_count(tensor) / tensor->shape[0];
 }
 
-extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error) {
+/* Rows, input 0, times the matrices, input 2, of their experts, or times their transposes. */
+static kp_grouped rows_times_matrices(const kp_call *call, kp_grouped_kind kind) {
   const kp_node *node = call->node;
   const int64_t *shape = node->input[2]->shape;
   kp_grouped g = {};
-  g.kind = KP_GROUPED_FORWARD;
+  g.kind = kind;
   g.offsets = (const int32_t *)call->input[1];
   g.experts = (int)shape[0];
   g.rows = kp_tensor_rows(node->input[0]);
@@ -27,6 +28,12 @@ extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error
   g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
   g.expert_stride = g.M * g.b_pitch;
   g.factor = 1;
+  return g;
+}
+
+extern "C" kp_status kp_cuda_grouped_linear(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  kp_grouped g = rows_times_matrices(call, KP_GROUPED_FORWARD);
   g.bias = kp_input_numbers(call, 3);
   g.time = kp_input_numbers(call, 4);
   g.time_weight = kp_input_numbers(call, 5);
@@ -56,19 +63,7 @@ static kp_status time_gradient(const kp_call *call, kp_error *error) {
 
 extern "C" kp_status kp_cuda_grouped_linear_backward_input(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
-  const int64_t *shape = node->input[2]->shape;
-  kp_grouped g = {};
-  g.kind = KP_GROUPED_INPUT;
-  g.offsets = (const int32_t *)call->input[1];
-  g.experts = (int)shape[0];
-  g.rows = kp_tensor_rows(node->input[0]);
-  g.M = shape[1], g.K = shape[2];
-  g.a = call->input[0], g.b = call->input[2], g.c = call->output[0];
-  g.a_pitch = kp_pitch(node->input[0]);
-  g.b_pitch = kp_pitch(node->input[2]);
-  g.c_pitch = g.c_columns = kp_pitch(node->output[0]);
-  g.expert_stride = g.M * g.b_pitch;
-  g.factor = 1;
+  kp_grouped g = rows_times_matrices(call, KP_GROUPED_INPUT);
   g.in = kp_input_numbers(call, 4);
   g.out = kp_input_numbers(call, 5);
   KP_TRY(multiply(call, &g, error));
