@@ -123,6 +123,7 @@ static kp_product product_of(const iteration &it, int64_t m, int64_t n, int64_t 
   p.type = p.result = it.half ? CUDA_R_16BF : CUDA_R_32F;
   p.alpha = 1;
   p.batch = it.together;
+  p.pads_undefined = true;
   return p;
 }
 

@@ -13,8 +13,8 @@ void kp_products_destroy(kp_products *products);
  * C is of `result` (CUDA_R_32F or CUDA_R_16BF).  bias (n) is added to every row, or NULL; where C is bfloat16
  * it is rounded to bfloat16 first.
  *
- * A row of a bfloat16 operand is read up to a multiple of 8 elements where its leading dimension has room for
- * them: what stands there is finite.
+ * A row of a bfloat16 operand may be read up to a multiple of 8 elements where its leading dimension has room
+ * for them: what stands there is finite, unless `pads_undefined`.
  *
  * Float32 products are in float32, never in TF32.  Every algorithm gives the same bits on every run.  The
  * first product of a shape is measured, unless work is being recorded: nothing of C but the result shows it.
@@ -30,6 +30,7 @@ struct kp_product {
   const void *bias;
   int64_t batch, stride_a, stride_b, stride_c; /* batch 0 or 1: one product */
   bool bias_half;                              /* bias is bfloat16; float otherwise */
+  bool pads_undefined;                         /* behind the rows of A and B may stand anything, NaN too */
 };
 
 kp_status kp_multiply(kp_cuda *cuda, const kp_product *product, kp_error *error);

@@ -34,8 +34,9 @@ bool kp_tiles_fit(const kp_product *p) {
     return !p->b_transposed && p->result == CUDA_R_32F && p->beta == 1 && p->bias == NULL &&
            p->lda >= to_8(p->m) && p->ldb >= to_8(p->n);
   if (p->result != CUDA_R_16BF || p->beta != 0) return false;
-  if (g.kind == KP_GROUPED_FORWARD) return p->k % 8 == 0;
-  return p->bias == NULL && p->lda >= to_8(p->k) && p->ldb >= to_8(p->n);
+  const bool forward = g.kind == KP_GROUPED_FORWARD;
+  if (p->k % 8 != 0 && (forward || p->pads_undefined)) return false;
+  return forward || (p->bias == NULL && p->lda >= to_8(p->k) && p->ldb >= to_8(p->n));
 }
 
 kp_status kp_multiply_tiles(kp_cuda *cuda, const kp_product *p, kp_error *error) {
