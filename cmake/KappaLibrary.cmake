@@ -19,7 +19,7 @@ target_include_directories(kappa
   PRIVATE ${CMAKE_SOURCE_DIR}/src)
 target_link_libraries(kappa
   PRIVATE $<BUILD_INTERFACE:kappa_flags> kappa::blas OpenMP::OpenMP_C PkgConfig::JANSSON
-          PkgConfig::YAML PkgConfig::CURL PkgConfig::NETTLE Threads::Threads m)
+          PkgConfig::YAML PkgConfig::CURL PkgConfig::NETTLE PkgConfig::PCRE2 PkgConfig::ARCHIVE Threads::Threads m)
 
 # The same kernel sources are compiled once per instruction set; the processor's best is picked at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

@@ -130,6 +130,7 @@ static kp_status create_from_set(const character_set *set, kp_tokenizer **result
   if (tokenizer == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a tokenizer");
   tokenizer->base.kind = &character_kind;
   tokenizer->base.vocabulary = set->count;
+  tokenizer->base.begin = tokenizer->base.end = -1;
   tokenizer->last = set->last;
   tokenizer->characters = calloc((size_t)set->count, sizeof *tokenizer->characters);
   tokenizer->ids = calloc((size_t)set->last + 1, sizeof *tokenizer->ids);

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memmem */
 #include "data/tokenizer.h"
 
 #include <inttypes.h>
@@ -53,6 +54,92 @@ kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *te
                                    kp_error *error) {
   kp_assert(*offset <= size && capacity > 0, "offset %zu of a text of %zu bytes", *offset, size);
   return tokenizer->kind->encode_part(tokenizer, text, size, offset, ids, capacity, count, error);
+}
+
+void kp_ids_clear(kp_ids *ids) {
+  free(ids->list);
+  *ids = (kp_ids){0};
+}
+
+kp_status kp_ids_reserve(kp_ids *ids, size_t more, kp_error *error) {
+  if (more <= ids->capacity - ids->count) return KP_OK;
+  size_t capacity = ids->capacity + ids->capacity / 2 + 1024;
+  if (capacity - ids->count < more) capacity = ids->count + more;
+  int32_t *grown = capacity > SIZE_MAX / sizeof *grown ? NULL : realloc(ids->list, capacity * sizeof *grown);
+  if (grown == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %zu tokens", capacity);
+  ids->list = grown;
+  ids->capacity = capacity;
+  return KP_OK;
+}
+
+kp_status kp_ids_append(kp_ids *ids, const int32_t *list, size_t count, kp_error *error) {
+  KP_TRY(kp_ids_reserve(ids, count, error));
+  if (count > 0) memcpy(ids->list + ids->count, list, count * sizeof *list);
+  ids->count += count;
+  return KP_OK;
+}
+
+int32_t kp_tokenizer_special(const kp_tokenizer *tokenizer, const char *text) {
+  for (size_t i = 0; i < tokenizer->special_count; i++)
+    if (strcmp(tokenizer->specials[i].text, text) == 0) return tokenizer->specials[i].id;
+  return -1;
+}
+
+/* The first special token in the text from `begin` on, the longest where several begin; NULL: none. */
+static const kp_special_token *next_special(const kp_tokenizer *tokenizer, kp_text_view text, size_t begin,
+                                            size_t *at) {
+  const kp_special_token *found = NULL;
+  size_t first = text.size;
+  for (size_t i = 0; i < tokenizer->special_count; i++) {
+    const kp_special_token *special = &tokenizer->specials[i];
+    const size_t length = strlen(special->text);
+    const char *where = memmem(text.data + begin, text.size - begin, special->text, length);
+    if (where == NULL) continue;
+    const size_t place = (size_t)(where - text.data);
+    if (found != NULL && (place > first || (place == first && length <= strlen(found->text)))) continue;
+    found = special;
+    first = place;
+  }
+  *at = first;
+  return found;
+}
+
+static kp_status append_plain(const kp_tokenizer *tokenizer, const char *text, size_t size, kp_ids *ids,
+                              kp_error *error) {
+  size_t offset = 0, count;
+  while (offset < size) {
+    KP_TRY(kp_ids_reserve(ids, (size - offset) / 4 + 2 * KP_TOKENIZER_PIECE, error));
+    KP_TRY(kp_tokenizer_encode_part(tokenizer, text, size, &offset, ids->list + ids->count,
+                                    ids->capacity - ids->count, &count, error));
+    ids->count += count;
+  }
+  return KP_OK;
+}
+
+kp_status kp_tokenizer_append(const kp_tokenizer *tokenizer, kp_text_view text, bool with_specials,
+                              kp_ids *ids, kp_error *error) {
+  size_t begin = 0;
+  while (with_specials && begin < text.size) {
+    size_t at;
+    const kp_special_token *special = next_special(tokenizer, text, begin, &at);
+    if (special == NULL) break;
+    KP_TRY(append_plain(tokenizer, text.data + begin, at - begin, ids, error));
+    KP_TRY(kp_ids_append(ids, &special->id, 1, error));
+    begin = at + strlen(special->text);
+  }
+  return append_plain(tokenizer, text.data + begin, text.size - begin, ids, error);
+}
+
+kp_status kp_tokenizer_append_all(const kp_tokenizer *tokenizer, const kp_text_view *texts, size_t count,
+                                  bool with_specials, int threads, kp_ids *ids, size_t *offsets,
+                                  kp_error *error) {
+  (void)threads;
+  for (size_t i = 0; i < count; i++) {
+    offsets[i] = ids->count;
+    KP_TRY(kp_tokenizer_append(tokenizer, texts[i], with_specials, ids, error));
+  }
+  offsets[count] = ids->count;
+  return KP_OK;
 }
 
 kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, size_t size, int32_t **ids,

@@ -9,6 +9,7 @@
 #ifndef KAPPA_DATA_TOKENIZER_H
 #define KAPPA_DATA_TOKENIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,28 @@ enum { KP_TOKENIZER_PIECE = 64 };
 
 typedef struct kp_tokenizer kp_tokenizer;
 
+/* A growing list of ids.  Zero-initialise; kp_ids_clear frees it. */
+typedef struct kp_ids {
+  int32_t *list;
+  size_t count, capacity;
+} kp_ids;
+void kp_ids_clear(kp_ids *ids);
+/* Makes room for `more` ids behind the last. */
+kp_status kp_ids_reserve(kp_ids *ids, size_t more, kp_error *error);
+kp_status kp_ids_append(kp_ids *ids, const int32_t *list, size_t count, kp_error *error);
+
+/* A view of text that somebody else holds. */
+typedef struct kp_text_view {
+  const char *data;
+  size_t size;
+} kp_text_view;
+
+/* A token that plain text never becomes: its text is encoded like any other, unless it is asked for. */
+typedef struct kp_special_token {
+  const char *text; /* "<|endoftext|>" */
+  int32_t id;
+} kp_special_token;
+
 /* The functions of one kind. */
 typedef struct kp_tokenizer_kind {
   const char *name; /* the "type" of its file: "character" or "word" */
@@ -36,8 +59,11 @@ typedef struct kp_tokenizer_kind {
 
 struct kp_tokenizer {
   const kp_tokenizer_kind *kind;
-  int32_t vocabulary;   /* ids are 0 .. vocabulary - 1 */
-  uint64_t fingerprint; /* never 0: 0 means "unknown" in token files */
+  int32_t vocabulary;               /* ids are 0 .. vocabulary - 1 */
+  uint64_t fingerprint;             /* never 0: 0 means "unknown" in token files */
+  const kp_special_token *specials; /* the kind's */
+  size_t special_count;
+  int32_t begin, end; /* specials in front of a document and behind it; -1: none */
 };
 
 /* Opens a tokenizer file, or tokenizer.json of a folder.  The caller destroys the tokenizer. */
@@ -63,6 +89,19 @@ kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, s
 kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *text, size_t size,
                                    size_t *offset, int32_t *ids, size_t capacity, size_t *count,
                                    kp_error *error);
+
+/* Appends the ids of `text`, in which the text of a special token becomes that token when `with_specials`. */
+kp_status kp_tokenizer_append(const kp_tokenizer *tokenizer, kp_text_view text, bool with_specials,
+                              kp_ids *ids, kp_error *error);
+
+/* Appends the ids of many texts, with `threads` threads (0: all): those of text i begin at offsets[i] of the
+ * list, and offsets[count] is its new end.  The ids are those of kp_tokenizer_append, text by text. */
+kp_status kp_tokenizer_append_all(const kp_tokenizer *tokenizer, const kp_text_view *texts, size_t count,
+                                  bool with_specials, int threads, kp_ids *ids, size_t *offsets,
+                                  kp_error *error);
+
+/* The id of the special token of that text, or -1. */
+int32_t kp_tokenizer_special(const kp_tokenizer *tokenizer, const char *text);
 
 /* The bytes of the ids, closed by a zero that *size does not count.  The caller frees *bytes.  The bytes of
  * a single id need not be whole characters in every tokenizer. */

@@ -102,7 +102,9 @@ static kp_status create(kp_tokenizer *alphabet, kp_word_table *words, kp_tokeniz
   }
   *tokenizer = (word_tokenizer){.base = {.kind = &word_kind,
                                          .vocabulary = alphabet->vocabulary + words->count,
-                                         .fingerprint = fingerprint == 0 ? 1 : fingerprint},
+                                         .fingerprint = fingerprint == 0 ? 1 : fingerprint,
+                                         .begin = -1,
+                                         .end = -1},
                                 .alphabet = alphabet,
                                 .words = *words};
   *result = &tokenizer->base;
