@@ -30,7 +30,7 @@ template <int P, bool GROUPED> struct kp_warp_groups {
   }
   __device__ static constexpr int slot(int p) { return GROUPED ? p : 0; }
   __device__ bool there(int slot) const { return !GROUPED || group_of(slot) < count; }
-  __device__ int group(int slot) const { return there(slot) ? group_of(slot) : 0; }
+  __device__ int group(int slot) const { return GROUPED && there(slot) ? group_of(slot) : 0; }
   /* One lane of each group, for what is written or counted once. */
   __device__ bool leads(int slot) const {
     return there(slot) && (int)threadIdx.x % (GROUPED ? lanes : 32) == 0;
