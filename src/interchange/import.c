@@ -34,15 +34,16 @@ void kp_import_set(kp_import_settings *settings, const char *format, ...) {
 
 kp_status kp_import_configure(const kp_import_settings *settings, const kp_import_options *options,
                               kp_config **config, kp_error *error) {
+  static const char bare[] = "data: {path: \"\"}\n";
   const size_t count = settings->count + options->set_count;
   const char **all = calloc(count + 1, sizeof *all);
   if (all == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a list of settings");
   for (size_t i = 0; i < settings->count; i++) all[i] = settings->list[i];
   for (size_t i = 0; i < options->set_count; i++) all[settings->count + i] = options->sets[i];
-  kp_status status =
-      options->config != NULL
-          ? kp_config_load(options->config, kp_training_schema(), all, count, config, error)
-          : kp_config_parse("{}", 2, "the imported model", kp_training_schema(), all, count, config, error);
+  kp_status status = options->config != NULL
+                         ? kp_config_load(options->config, kp_training_schema(), all, count, config, error)
+                         : kp_config_parse(bare, sizeof bare - 1, "the imported model", kp_training_schema(),
+                                           all, count, config, error);
   free(all);
   return status;
 }
