@@ -93,18 +93,21 @@ static kp_status build_model(import *m, kp_error *error) {
   m->parameters = kp_parameters_create();
   KP_TRY(kp_network_create(&m->model, m->parameters, build, &network, error));
   kp_network_destroy(network);
-  return kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error);
+  KP_TRY(kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error));
+  kp_parameters_initialise(m->parameters, 0);
+  return KP_OK;
 }
 
 static kp_status read_parameter(import *m, int index, double *values, kp_error *error) {
   kp_parameter *p = &m->parameters->list[index];
+  p->moments = 0;             /* no optimizer has been here */
+  if (!p->used) return KP_OK; /* keeps its initial value, which nothing reads */
   KP_TRY(m->importer->read(&m->source, p->name, p->dimensions, p->shape, values, error));
   for (int64_t i = 0; i < p->count; i++)
     if (!isfinite(values[i]))
       return kp_fail(error, KP_ERR_INPUT, "number %lld of what becomes %s is not finite", (long long)i,
                      p->name);
   kp_parameters_write(m->parameters, m->parameters->values, index, values);
-  p->moments = 0; /* no optimizer has been here */
   return KP_OK;
 }
 
