@@ -67,9 +67,9 @@ void kp_tensors_mark(kp_tensors *tensors, const kp_tensors_entry *entry);
 /* The first entry that was neither read nor marked; NULL: none. */
 const char *kp_tensors_unused(const kp_tensors *tensors);
 
-/* What the file says beside its tensors: the numbers, texts and lists of a PyTorch checkpoint outside of its
- * model's part ("model_args", "iter_num"; the optimizer's are left out), or the metadata of a safetensors
- * file.  An object, perhaps empty; it belongs to `tensors`. */
+/* What a PyTorch checkpoint says beside its tensors: its numbers, texts and lists outside of the model's part
+ * ("model_args", "iter_num"; the optimizer's are left out).  An object, empty for other files; it belongs to
+ * `tensors`. */
 const json_t *kp_tensors_settings(const kp_tensors *tensors);
 
 /* The path that was opened, for messages. */
