@@ -10,6 +10,9 @@
 static kp_status find_folder(const kp_config *config, char out[KP_PATH_SIZE], kp_error *error) {
   const char *name = kp_config_string(config, "data.path");
   char base[KP_PATH_SIZE];
+  if (name[0] == 0)
+    return kp_config_fail(config, "data.path", error,
+                          "no data is named: give a prepared folder, or the name of a data set");
   KP_TRY(kp_path_check(name, error));
   snprintf(out, KP_PATH_SIZE, "%s", name);
   if (kp_path_kind_of(name) == KP_PATH_FOLDER) return KP_OK;

@@ -52,7 +52,7 @@ static const kp_config_row train_rows[] = {
 
 static const kp_config_row data_rows[] = {
     {"data.path", KP_CONFIG_STRING, "kjv_char", NULL,
-     "prepared folder, or the name of a data set of `kappa data list`"},
+     "prepared folder, or the name of a data set of `kappa data list`; of an imported model empty"},
     {"data.train", KP_CONFIG_STRING, "", NULL,
      "training tokens: a file, pattern or folder, instead of data.path's"},
     {"data.validation", KP_CONFIG_STRING, "", NULL, "validation tokens, instead of data.path's"},
