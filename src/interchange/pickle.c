@@ -442,8 +442,10 @@ kp_status kp_pickle_parse(const void *data, size_t size, const char *label, kp_p
                    size, KP_PICKLE_MAX_SIZE);
   machine m = {.data = data, .size = size, .label = label, .names = names, .error = error};
   m.pickle = calloc(1, sizeof *m.pickle);
-  if (m.pickle == NULL) return out_of_memory(&m);
-  kp_status status = run(&m);
+  /* The stack is there from the first, so that its places are never counted from NULL. */
+  const bool ready =
+      m.pickle != NULL && kp_pickle_room((void **)&m.stack, &m.stack_capacity, m.depth, sizeof *m.stack);
+  kp_status status = ready ? run(&m) : out_of_memory(&m);
   free(m.stack);
   free(m.marks);
   free(m.memo);
