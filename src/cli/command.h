@@ -31,6 +31,7 @@ int kp_command_eval(int argc, char **argv);
 int kp_command_sample(int argc, char **argv);
 int kp_command_train(int argc, char **argv);
 int kp_command_import(int argc, char **argv);
+int kp_command_export(int argc, char **argv);
 int kp_command_logits(int argc, char **argv);
 int kp_command_compare(int argc, char **argv);
 int kp_command_plot(int argc, char **argv);

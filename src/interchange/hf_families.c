@@ -42,6 +42,15 @@ kp_status kp_hf_activation(kp_hf_config *config, const char *key, const char *ot
   return kp_hf_refuse(config, key, error, "kappa has gelu, gelu_new and silu");
 }
 
+typedef kp_status translation(kp_hf_config *config, kp_import_settings *settings, kp_error *error);
+
+static kp_status configure(kp_hf_config *config, translation *translate, const kp_import_options *options,
+                           kp_config **result, kp_error *error) {
+  kp_import_settings settings = {.count = 0};
+  KP_TRY(translate(config, &settings, error));
+  return kp_import_configure(&settings, options, result, error);
+}
+
 /* ---- GPT-2 ---- */
 
 static kp_status refuse_variants(kp_hf_config *config, kp_error *error) {
@@ -68,7 +77,7 @@ static const char *const gpt2_ignored[] = {"n_ctx",
                                            "summary_use_proj",
                                            NULL};
 
-static kp_status configure_gpt2(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
+static kp_status translate_gpt2(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
   int64_t vocabulary, context, width, layers, heads, hidden;
   double epsilon;
   bool tied;
@@ -99,6 +108,11 @@ static kp_status configure_gpt2(kp_hf_config *config, kp_import_settings *settin
 
 /* The causal mask was saved with the parameters once. */
 static const char *const gpt2_buffers[] = {".attn.bias", ".attn.masked_bias", NULL};
+
+static kp_status configure_gpt2(kp_hf_config *config, const kp_import_options *options, kp_config **result,
+                                kp_error *error) {
+  return configure(config, translate_gpt2, options, result, error);
+}
 
 const kp_hf_family kp_hf_gpt2 = {.model_type = "gpt2",
                                  .base = "transformer.",
@@ -179,7 +193,7 @@ static kp_status configure_common(kp_hf_config *config, bool biased, kp_import_s
 }
 
 /* With biases anywhere, all maps get them; those that the file lacks are zero. */
-static kp_status configure_llama(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
+static kp_status translate_llama(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
   bool attention, feed_forward;
   KP_TRY(kp_hf_boolean(config, "attention_bias", false, &attention, error));
   KP_TRY(kp_hf_boolean(config, "mlp_bias", false, &feed_forward, error));
@@ -199,7 +213,7 @@ static kp_status refuse_window(kp_hf_config *config, kp_error *error) {
       (long long)window);
 }
 
-static kp_status configure_mistral(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
+static kp_status translate_mistral(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
   KP_TRY(refuse_window(config, error));
   return configure_common(config, false, settings, error);
 }
@@ -216,7 +230,7 @@ static kp_status refuse_layer_types(kp_hf_config *config, kp_error *error) {
   return KP_OK;
 }
 
-static kp_status configure_qwen2(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
+static kp_status translate_qwen2(kp_hf_config *config, kp_import_settings *settings, kp_error *error) {
   static const char *const ignored[] = {"sliding_window", "max_window_layers", NULL};
   bool windowed;
   KP_TRY(kp_hf_boolean(config, "use_sliding_window", false, &windowed, error));
@@ -228,17 +242,32 @@ static kp_status configure_qwen2(kp_hf_config *config, kp_import_settings *setti
 
 static const char *const llama_buffers[] = {".rotary_emb.inv_freq", NULL};
 
+static kp_status configure_llama(kp_hf_config *config, const kp_import_options *options, kp_config **result,
+                                 kp_error *error) {
+  return configure(config, translate_llama, options, result, error);
+}
+
 const kp_hf_family kp_hf_llama = {.model_type = "llama",
                                   .base = "model.",
                                   .buffers = llama_buffers,
                                   .parts = kp_hf_llama_parts,
                                   .configure = configure_llama};
 
+static kp_status configure_mistral(kp_hf_config *config, const kp_import_options *options, kp_config **result,
+                                   kp_error *error) {
+  return configure(config, translate_mistral, options, result, error);
+}
+
 const kp_hf_family kp_hf_mistral = {.model_type = "mistral",
                                     .base = "model.",
                                     .buffers = llama_buffers,
                                     .parts = kp_hf_llama_parts,
                                     .configure = configure_mistral};
+
+static kp_status configure_qwen2(kp_hf_config *config, const kp_import_options *options, kp_config **result,
+                                 kp_error *error) {
+  return configure(config, translate_qwen2, options, result, error);
+}
 
 const kp_hf_family kp_hf_qwen2 = {.model_type = "qwen2",
                                   .base = "model.",

@@ -8,7 +8,8 @@
 #include "core/json_text.h"
 #include "interchange/hf_weights.h"
 
-static const kp_hf_family *const families[] = {&kp_hf_gpt2, &kp_hf_llama, &kp_hf_mistral, &kp_hf_qwen2};
+static const kp_hf_family *const families[] = {&kp_hf_gpt2, &kp_hf_llama, &kp_hf_mistral, &kp_hf_qwen2,
+                                               &kp_hf_kappa};
 enum { FAMILY_COUNT = sizeof families / sizeof *families };
 
 typedef struct source {
@@ -34,7 +35,8 @@ static kp_status find_family(kp_hf_config *config, const kp_hf_family **family, 
       *family = families[i];
       return KP_OK;
     }
-  return kp_hf_refuse(config, "model_type", error, "kappa reads gpt2, llama, mistral and qwen2");
+  return kp_hf_refuse(config, "model_type", error,
+                      "kappa reads gpt2, llama, mistral, qwen2 and its own kappa");
 }
 
 static void describe(kp_imported *imported, kp_hf_config *config, const kp_hf_family *family) {
@@ -51,12 +53,11 @@ static void describe(kp_imported *imported, kp_hf_config *config, const kp_hf_fa
 static kp_status translate(const json_t *document, const char *label, source *s,
                            const kp_import_options *options, kp_imported *imported, kp_error *error) {
   kp_hf_config config;
-  kp_import_settings settings = {.count = 0};
   KP_TRY(kp_hf_config_begin(&config, document, label, error));
   KP_TRY(find_family(&config, &s->family, error));
-  KP_TRY(s->family->configure(&config, &settings, error));
+  KP_TRY(s->family->configure(&config, options, &imported->config, error));
   describe(imported, &config, s->family);
-  return kp_import_configure(&settings, options, &imported->config, error);
+  return KP_OK;
 }
 
 static kp_status read_config(const char *folder, source *s, const kp_import_options *options,
@@ -82,6 +83,7 @@ static kp_status read_layout(source *s, const kp_config *config, kp_error *error
 /* Files of a base model lack the prefix. */
 static void find_base(source *s) {
   const size_t size = strlen(s->family->base);
+  if (size == 0) return;
   for (size_t i = 0; i < s->weights.count; i++)
     if (strncmp(s->weights.tensors[i].entry->name, s->family->base, size) == 0) {
       snprintf(s->base, sizeof s->base, "%s", s->family->base);
@@ -164,6 +166,8 @@ static kp_status read_positions(source *s, const int64_t *shape, double *values,
 static kp_status read_parameter(kp_imported *imported, const char *name, int dimensions, const int64_t *shape,
                                 double *values, kp_error *error) {
   source *s = imported->weights;
+  if (s->family->parts == NULL)
+    return kp_hf_weights_read(&s->weights, name, dimensions, shape, values, error);
   kp_hf_part parts[KP_HF_MAX_PARTS];
   const int64_t columns = dimensions == 2 ? shape[1] : 1;
   if (strcmp(name, "transformer.wpe.weight") == 0) return read_positions(s, shape, values, error);

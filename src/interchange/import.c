@@ -8,9 +8,9 @@
 
 #include "backend/cpu/cpu.h"
 #include "core/atomic_file.h"
-#include "core/directory.h"
 #include "core/json_text.h"
 #include "interchange/hf_import.h"
+#include "interchange/whole_folder.h"
 #include "train/run.h"
 #include "train/settings.h"
 
@@ -93,18 +93,21 @@ static kp_status build_model(import *m, kp_error *error) {
   m->parameters = kp_parameters_create();
   KP_TRY(kp_network_create(&m->model, m->parameters, build, &network, error));
   kp_network_destroy(network);
-  return kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error);
+  KP_TRY(kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error));
+  kp_parameters_initialise(m->parameters, 0);
+  return KP_OK;
 }
 
 static kp_status read_parameter(import *m, int index, double *values, kp_error *error) {
   kp_parameter *p = &m->parameters->list[index];
+  p->moments = 0;             /* no optimizer has been here */
+  if (!p->used) return KP_OK; /* keeps its initial value, which nothing reads */
   KP_TRY(m->importer->read(&m->source, p->name, p->dimensions, p->shape, values, error));
   for (int64_t i = 0; i < p->count; i++)
     if (!isfinite(values[i]))
       return kp_fail(error, KP_ERR_INPUT, "number %lld of what becomes %s is not finite", (long long)i,
                      p->name);
   kp_parameters_write(m->parameters, m->parameters->values, index, values);
-  p->moments = 0; /* no optimizer has been here */
   return KP_OK;
 }
 
@@ -173,7 +176,8 @@ static kp_status write_config(const import *m, const char *run, kp_error *error)
   return status;
 }
 
-static kp_status fill_run(const import *m, const char *run, kp_error *error) {
+static kp_status fill_run(const void *context, const char *run, kp_error *error) {
+  const import *m = context;
   char path[KP_PATH_SIZE];
   const kp_run_state state = {
       .step = m->source.step, .best_loss = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
@@ -184,19 +188,6 @@ static kp_status fill_run(const import *m, const char *run, kp_error *error) {
   }
   KP_TRY(write_description(m, run, error));
   return write_config(m, run, error);
-}
-
-/* The folder appears with all that is in it, or not at all. */
-static kp_status write_run(const import *m, const char *run, kp_error *error) {
-  char temporary[KP_PATH_SIZE], parent[KP_PATH_SIZE];
-  const char *name;
-  KP_TRY(kp_path_split(run, parent, &name, error));
-  KP_TRY(kp_directory_create(parent, error));
-  KP_TRY(kp_directory_create_temporary(run, temporary, error));
-  kp_status status = fill_run(m, temporary, error);
-  if (status == KP_OK) status = kp_directory_rename_atomic(temporary, run, error);
-  if (status != KP_OK) kp_directory_remove_tree(temporary, NULL);
-  return status;
 }
 
 static void write_report(const import *m, kp_import_report *report) {
@@ -213,15 +204,13 @@ kp_status kp_import(const char *path, const kp_import_options *options, const ch
                     kp_import_report *report, kp_error *error) {
 import m = {0 };
   KP_TRY(kp_path_check(path, error));
-  KP_TRY(kp_path_check(run, error));
-  if (kp_path_kind_of(run) != KP_PATH_MISSING)
-    return kp_fail(error, KP_ERR_INPUT, "%s is there already: name a new folder", run);
+  KP_TRY(kp_whole_folder_check(run, error));
   KP_TRY(choose(path, options->format, &m.importer, error));
   KP_TRY(m.importer->open(path, options, &m.source, error));
   kp_status status = build_model(&m, error);
   if (status == KP_OK) status = read_parameters(&m, error);
   if (status == KP_OK) status = open_tokenizer(&m, options->tokenizer, error);
-  if (status == KP_OK) status = write_run(&m, run, error);
+  if (status == KP_OK) status = kp_whole_folder_create(run, fill_run, &m, error);
   if (status == KP_OK && report != NULL) write_report(&m, report);
   m.importer->close(&m.source);
   kp_config_destroy(m.source.config);
