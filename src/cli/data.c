@@ -90,6 +90,7 @@ static const kp_command commands[] = {
     {"get", "fetch and prepare a known data set", kp_data_get},
     {"prepare", "prepare texts of your own", kp_data_prepare},
     {"show", "what is in a prepared folder or token file", kp_data_show},
+    {"convert", "token files between the layouts of nanoGPT, llm.c and kappa", kp_data_convert},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 

@@ -10,8 +10,8 @@ typedef struct kp_batch_reader kp_batch_reader;
 /* Begins to read.  Nothing else may use the feed until kp_batch_reader_destroy. */
 kp_status kp_batch_reader_create(kp_document_feed *feed, kp_batch_reader **reader, kp_error *error);
 
-/* The next batch, which stays until the next call; *batch is NULL behind the last.  Errors come where the
- * documents before them have been given. */
+/* The next batch, which stays until the next call; *batch is NULL behind the last.  An error comes in
+ * place of the batch that it was met in. */
 kp_status kp_batch_reader_next(kp_batch_reader *reader, const kp_document_batch **batch, kp_error *error);
 
 /* Stops reading, at the latest when the batch at hand is full.  NULL is allowed. */
