@@ -1,6 +1,4 @@
 /* kappa tokenizer decode: token ids to text. */
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/tokenizer.h"
+#include "data/id_text.h"
 #include "data/token_file.h"
 
 typedef struct arguments {
@@ -54,29 +53,6 @@ static const struct argp argp = {
     0,
     0};
 
-/* Appends the ids of a text such as "15496 995" or "[15496, 995]". */
-static kp_status read_ids(const char *text, size_t size, kp_ids *ids, kp_error *error) {
-  for (size_t at = 0; at < size;) {
-    char digits[16];
-    size_t length = 0;
-    if (text[at] != 0 && (isspace((unsigned char)text[at]) || strchr(",[]", text[at]) != NULL)) {
-      at++;
-      continue;
-    }
-    const size_t begin = at;
-    while (at < size && length + 1 < sizeof digits && isdigit((unsigned char)text[at]))
-      digits[length++] = text[at++];
-    digits[length] = 0;
-    const long long value = length > 0 ? strtoll(digits, NULL, 10) : -1;
-    if (value < 0 || value > INT32_MAX)
-      return kp_fail(error, KP_ERR_INPUT, "'%.*s' at byte %zu is no token id: a whole number from 0 on",
-                     (int)(size - begin < 16 ? size - begin : 16), text + begin, begin);
-    const int32_t id = (int32_t)value;
-    KP_TRY(kp_ids_append(ids, &id, 1, error));
-  }
-  return KP_OK;
-}
-
 static kp_status read_token_file(const char *path, const kp_tokenizer *tokenizer, kp_ids *ids,
                                  kp_error *error) {
   kp_tokens *tokens;
@@ -98,13 +74,13 @@ static bool is_token_file(const char *path) {
 
 static kp_status collect(const arguments *a, const kp_tokenizer *tokenizer, kp_ids *ids, kp_error *error) {
   for (size_t i = 0; i < a->ids.count; i++)
-    KP_TRY(read_ids(a->ids.list[i], strlen(a->ids.list[i]), ids, error));
+    KP_TRY(kp_ids_read_text(a->ids.list[i], strlen(a->ids.list[i]), ids, error));
   if (a->ids.count > 0) return KP_OK;
   if (a->file != NULL && is_token_file(a->file)) return read_token_file(a->file, tokenizer, ids, error);
   char *text;
   size_t size;
   KP_TRY(kp_read_text(a->file, &text, &size, error));
-  const kp_status status = read_ids(text, size, ids, error);
+  const kp_status status = kp_ids_read_text(text, size, ids, error);
   free(text);
   if (status == KP_OK) return KP_OK;
   return kp_context(error, "%s", a->file == NULL ? "standard input" : a->file);
