@@ -43,6 +43,14 @@ static kp_status open_prepared(const kp_config *config, kp_data_source *source, 
   return KP_OK;
 }
 
+/* Token files of one's own need not have the separator of the set. */
+static void find_separator(const kp_config *config, kp_data_source *source) {
+  kp_prepared prepared;
+  if (source->folder[0] == 0 || kp_config_string(config, "data.train")[0] != 0) return;
+  if (kp_prepared_read(source->folder, &prepared, NULL) == KP_OK && prepared.separated)
+    source->separator = prepared.separator;
+}
+
 static kp_status open_text(const kp_config *config, kp_data_source *source, kp_error *error) {
   KP_TRY(open_split(config, "data.train", "train", source, &source->train, error));
   KP_TRY(open_split(config, "data.validation", "val", source, &source->validation, error));
@@ -50,6 +58,7 @@ static kp_status open_text(const kp_config *config, kp_data_source *source, kp_e
       source->tokenizer != NULL ? source->tokenizer->vocabulary : kp_tokens_vocabulary(source->train);
   const uint64_t bytes = kp_tokens_text_bytes(source->validation);
   if (bytes > 0) source->bytes_per_token = (double)bytes / (double)kp_tokens_count(source->validation);
+  find_separator(config, source);
   return KP_OK;
 }
 
@@ -83,7 +92,7 @@ static kp_status open_all(const kp_config *config, kp_data_source *source, kp_er
 }
 
 kp_status kp_data_source_open(const kp_config *config, kp_data_source *source, kp_error *error) {
-  *source = (kp_data_source){0};
+  *source = (kp_data_source){.separator = -1};
   kp_status status = open_all(config, source, error);
   if (status != KP_OK) kp_data_source_close(source);
   return status;

@@ -45,6 +45,10 @@ const kp_schema *kp_training_schema(void);
 /* A warm-up that was not asked for and does not fit into the steps becomes a tenth of them. */
 kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *settings, kp_error *error);
 
+/* Completes the settings by the separator of the data, -1 where it has none.  Packing cannot do without. */
+kp_status kp_train_settings_separate(const kp_config *config, int32_t separator, kp_train_settings *settings,
+                                     kp_error *error);
+
 /* kp_model_unused_keys, and those of the train section. */
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);
 

@@ -88,6 +88,7 @@ static kp_status read_config(trainer *t, kp_error *error) {
   }
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
+  KP_TRY(kp_train_settings_separate(t->config, t->data.separator, &t->settings, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
   t->model.packed = t->settings.packing != KP_PACKING_NONE;
@@ -108,6 +109,10 @@ static kp_status resolve_config(trainer *t, kp_error *error) {
   char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
+  if (t->feed.packed) {
+    snprintf(assignment, sizeof assignment, "data.separator=%d", t->settings.separator);
+    KP_TRY(kp_config_set(t->config, assignment, error));
+  }
   if (t->feed.labelled) {
     snprintf(assignment, sizeof assignment, "model.classes=%lld", (long long)t->model.classes);
     KP_TRY(kp_config_set(t->config, assignment, error));
