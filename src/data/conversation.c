@@ -9,18 +9,19 @@
 /* ---- roles ---- */
 
 /* The words of messages, ShareGPT and Open Assistant. */
-static const kp_role_name known_roles[] = {
-    {"system", KP_ROLE_SYSTEM}, {"user", KP_ROLE_USER}, {"human", KP_ROLE_USER},
-    {"prompter", KP_ROLE_USER}, {"tool", KP_ROLE_TOOL}, {"assistant", KP_ROLE_ASSISTANT},
-    {"gpt", KP_ROLE_ASSISTANT},
+static const kp_speaker_name known_roles[] = {
+    {"system", KP_SPEAKER_SYSTEM}, {"user", KP_SPEAKER_USER}, {"human", KP_SPEAKER_USER},
+    {"prompter", KP_SPEAKER_USER}, {"tool", KP_SPEAKER_TOOL}, {"assistant", KP_SPEAKER_ASSISTANT},
+    {"gpt", KP_SPEAKER_ASSISTANT},
 };
 
-const char *kp_role_text(kp_role role) {
+const char *kp_speaker_text(kp_speaker role) {
   static const char *const texts[] = {"system", "user", "assistant", "tool"};
   return texts[role];
 }
 
-static bool find_role(const kp_role_name *list, size_t count, const char *word, size_t size, kp_role *role) {
+static bool find_role(const kp_speaker_name *list, size_t count, const char *word, size_t size,
+                      kp_speaker *role) {
   for (size_t i = 0; i < count; i++) {
     if (strlen(list[i].name) != size || strncasecmp(list[i].name, word, size) != 0) continue;
     *role = list[i].role;
@@ -29,7 +30,7 @@ static bool find_role(const kp_role_name *list, size_t count, const char *word, 
   return false;
 }
 
-static void list_roles(const kp_role_name *list, size_t count, char *out, size_t room) {
+static void list_roles(const kp_speaker_name *list, size_t count, char *out, size_t room) {
   for (size_t i = 0; i < count; i++) {
     const size_t length = strlen(out);
     snprintf(out + length, room - length, "%s%s", length > 0 ? ", " : "", list[i].name);
@@ -38,15 +39,15 @@ static void list_roles(const kp_role_name *list, size_t count, char *out, size_t
 
 enum { KNOWN_ROLES = sizeof known_roles / sizeof *known_roles };
 
-bool kp_role_find(const kp_role_names *names, const char *word, size_t size, kp_role *role) {
+bool kp_speaker_find(const kp_speaker_names *names, const char *word, size_t size, kp_speaker *role) {
   return find_role(names->list, names->count, word, size, role) ||
          find_role(known_roles, KNOWN_ROLES, word, size, role);
 }
 
-kp_status kp_role_of(const kp_role_names *names, const char *word, size_t size, kp_role *role,
-                     kp_error *error) {
+kp_status kp_speaker_of(const kp_speaker_names *names, const char *word, size_t size, kp_speaker *role,
+                        kp_error *error) {
   enum { SHOWN = 40 };
-  if (kp_role_find(names, word, size, role)) return KP_OK;
+  if (kp_speaker_find(names, word, size, role)) return KP_OK;
   char list[256] = "";
   list_roles(known_roles, KNOWN_ROLES, list, sizeof list);
   list_roles(names->list, names->count, list, sizeof list);
@@ -91,7 +92,7 @@ static bool is_space(char byte) {
   return byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r' || byte == '\v' || byte == '\f';
 }
 
-kp_status kp_conversation_add(kp_conversation *c, kp_role role, const char *words, size_t size,
+kp_status kp_conversation_add(kp_conversation *c, kp_speaker role, const char *words, size_t size,
                               kp_error *error) {
   while (size > 0 && is_space(words[size - 1])) size--;
   while (size > 0 && is_space(*words)) {
@@ -107,7 +108,7 @@ kp_status kp_conversation_add(kp_conversation *c, kp_role role, const char *word
 
 bool kp_conversation_has_assistant(const kp_conversation *c) {
   for (size_t i = 0; i < c->count; i++)
-    if (c->turns[i].role == KP_ROLE_ASSISTANT) return true;
+    if (c->turns[i].role == KP_SPEAKER_ASSISTANT) return true;
   return false;
 }
 

@@ -19,33 +19,38 @@
 
 #include "core/error.h"
 
-typedef enum kp_role { KP_ROLE_SYSTEM, KP_ROLE_USER, KP_ROLE_ASSISTANT, KP_ROLE_TOOL } kp_role;
+typedef enum kp_speaker {
+  KP_SPEAKER_SYSTEM,
+  KP_SPEAKER_USER,
+  KP_SPEAKER_ASSISTANT,
+  KP_SPEAKER_TOOL
+} kp_speaker;
 
-enum { KP_ROLES = KP_ROLE_TOOL + 1 };
+enum { KP_SPEAKERS = KP_SPEAKER_TOOL + 1 };
 
 /* "system", "user", "assistant" or "tool". */
-const char *kp_role_text(kp_role role);
+const char *kp_speaker_text(kp_speaker role);
 
 /* A word for a role, beside the known ones or instead of one. */
-typedef struct kp_role_name {
+typedef struct kp_speaker_name {
   const char *name;
-  kp_role role;
-} kp_role_name;
+  kp_speaker role;
+} kp_speaker_name;
 
-typedef struct kp_role_names {
-  const kp_role_name *list; /* a view */
+typedef struct kp_speaker_names {
+  const kp_speaker_name *list; /* a view */
   size_t count;
-} kp_role_names;
+} kp_speaker_names;
 
 /* The role that a word of `size` bytes stands for. */
-bool kp_role_find(const kp_role_names *names, const char *word, size_t size, kp_role *role);
+bool kp_speaker_find(const kp_speaker_names *names, const char *word, size_t size, kp_speaker *role);
 
 /* Same; an unknown word is an error that lists those known. */
-kp_status kp_role_of(const kp_role_names *names, const char *word, size_t size, kp_role *role,
-                     kp_error *error);
+kp_status kp_speaker_of(const kp_speaker_names *names, const char *word, size_t size, kp_speaker *role,
+                        kp_error *error);
 
 typedef struct kp_turn {
-  kp_role role;
+  kp_speaker role;
   size_t begin, size; /* of its words in the conversation's text */
 } kp_turn;
 
@@ -63,7 +68,7 @@ void kp_conversation_clear(kp_conversation *conversation);
 void kp_conversation_reset(kp_conversation *conversation);
 
 /* Appends a turn; the words are copied without the white space around them. */
-kp_status kp_conversation_add(kp_conversation *conversation, kp_role role, const char *words, size_t size,
+kp_status kp_conversation_add(kp_conversation *conversation, kp_speaker role, const char *words, size_t size,
                               kp_error *error);
 
 /* Whether there is a turn to learn from. */
@@ -87,12 +92,12 @@ bool kp_conversation_format_is_text(kp_conversation_format format);
  * that says what is there. */
 kp_status kp_conversation_format_of_object(const json_t *object, kp_conversation_format *format,
                                            kp_error *error);
-kp_status kp_conversation_format_of_text(const char *text, size_t size, const kp_role_names *names,
+kp_status kp_conversation_format_of_text(const char *text, size_t size, const kp_speaker_names *names,
                                          kp_conversation_format *format, kp_error *error);
 
 /* Appends the turns of an object of one of the first three formats. */
 kp_status kp_conversation_from_object(kp_conversation *conversation, kp_conversation_format format,
-                                      const json_t *object, const kp_role_names *names, kp_error *error);
+                                      const json_t *object, const kp_speaker_names *names, kp_error *error);
 
 /* A text of one or several conversations, read one by one.  A conversation ends at a line <|endoftext|>, in
  * front of a system turn that is not its first turn, and in ChatML at a blank line between two turns. */
@@ -105,6 +110,6 @@ typedef struct kp_conversation_text {
 
 /* Appends the turns of the next conversation; none at the end.  Errors name the line of the text. */
 kp_status kp_conversation_from_text(kp_conversation *conversation, kp_conversation_text *from,
-                                    const kp_role_names *names, kp_error *error);
+                                    const kp_speaker_names *names, kp_error *error);
 
 #endif

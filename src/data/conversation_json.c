@@ -41,7 +41,7 @@ kp_status kp_conversation_format_of_object(const json_t *object, kp_conversation
 
 /* ---- words ---- */
 
-static kp_status add_text(kp_conversation *c, kp_role role, const json_t *value, const char *field,
+static kp_status add_text(kp_conversation *c, kp_speaker role, const json_t *value, const char *field,
                           kp_error *error) {
   if (!json_is_string(value)) return kp_fail(error, KP_ERR_INPUT, "its \"%s\" is not a text", field);
   return kp_conversation_add(c, role, json_string_value(value), json_string_length(value), error);
@@ -64,7 +64,7 @@ static kp_status check_parts(const json_t *parts, size_t *size, kp_error *error)
 }
 
 /* Parts of a message, [{"type": "text", "text": "…"}, …], joined. */
-static kp_status add_parts(kp_conversation *c, kp_role role, const json_t *parts, kp_error *error) {
+static kp_status add_parts(kp_conversation *c, kp_speaker role, const json_t *parts, kp_error *error) {
   size_t size, end = 0;
   KP_TRY(check_parts(parts, &size, error));
   char *joined = malloc(size + 1);
@@ -87,17 +87,17 @@ typedef struct turn_fields {
 } turn_fields;
 
 static kp_status add_turn(kp_conversation *c, const turn_fields *fields, const json_t *turn,
-                          const kp_role_names *names, kp_error *error) {
+                          const kp_speaker_names *names, kp_error *error) {
   const json_t *word = json_object_get(turn, fields->role), *words = json_object_get(turn, fields->words);
-  kp_role role;
+  kp_speaker role;
   if (!json_is_string(word)) return kp_fail(error, KP_ERR_INPUT, "it has no text \"%s\"", fields->role);
-  KP_TRY(kp_role_of(names, json_string_value(word), json_string_length(word), &role, error));
+  KP_TRY(kp_speaker_of(names, json_string_value(word), json_string_length(word), &role, error));
   if (json_is_array(words)) return add_parts(c, role, words, error);
   return add_text(c, role, words, fields->words, error);
 }
 
 static kp_status add_turns(kp_conversation *c, const turn_fields *fields, const json_t *object,
-                           const kp_role_names *names, kp_error *error) {
+                           const kp_speaker_names *names, kp_error *error) {
   const json_t *turns = json_object_get(object, fields->list);
   if (!json_is_array(turns)) return kp_fail(error, KP_ERR_INPUT, "its \"%s\" are no list", fields->list);
   for (size_t i = 0; i < json_array_size(turns); i++)
@@ -106,13 +106,13 @@ static kp_status add_turns(kp_conversation *c, const turn_fields *fields, const 
   return KP_OK;
 }
 
-static kp_status add_sharegpt(kp_conversation *c, const json_t *object, const kp_role_names *names,
+static kp_status add_sharegpt(kp_conversation *c, const json_t *object, const kp_speaker_names *names,
                               kp_error *error) {
   static const turn_fields fields = {"conversations", "from", "value"},
                            renamed = {"conversations", "role", "content"};
   const json_t *system = json_object_get(object, "system");
   const json_t *first = json_array_get(json_object_get(object, "conversations"), 0);
-  if (is_given(system)) KP_TRY(add_text(c, KP_ROLE_SYSTEM, system, "system", error));
+  if (is_given(system)) KP_TRY(add_text(c, KP_SPEAKER_SYSTEM, system, "system", error));
   return add_turns(c, json_object_get(first, "role") != NULL ? &renamed : &fields, object, names, error);
 }
 
@@ -122,8 +122,8 @@ static kp_status add_history(kp_conversation *c, const json_t *history, kp_error
     const json_t *pair = json_array_get(history, i);
     if (json_array_size(pair) != 2)
       return kp_fail(error, KP_ERR_INPUT, "entry %zu of its \"history\" is not a pair", i + 1);
-    KP_TRY(add_text(c, KP_ROLE_USER, json_array_get(pair, 0), "history", error));
-    KP_TRY(add_text(c, KP_ROLE_ASSISTANT, json_array_get(pair, 1), "history", error));
+    KP_TRY(add_text(c, KP_SPEAKER_USER, json_array_get(pair, 0), "history", error));
+    KP_TRY(add_text(c, KP_SPEAKER_ASSISTANT, json_array_get(pair, 1), "history", error));
   }
   return KP_OK;
 }
@@ -132,24 +132,24 @@ static kp_status add_alpaca(kp_conversation *c, const json_t *object, kp_error *
   const json_t *instruction = json_object_get(object, "instruction"),
                *input = json_object_get(object, "input");
   const json_t *system = json_object_get(object, "system");
-  if (is_given(system)) KP_TRY(add_text(c, KP_ROLE_SYSTEM, system, "system", error));
+  if (is_given(system)) KP_TRY(add_text(c, KP_SPEAKER_SYSTEM, system, "system", error));
   KP_TRY(add_history(c, json_object_get(object, "history"), error));
   if (!is_given(input)) {
-    KP_TRY(add_text(c, KP_ROLE_USER, instruction, "instruction", error));
+    KP_TRY(add_text(c, KP_SPEAKER_USER, instruction, "instruction", error));
   } else {
     if (!json_is_string(instruction) || !json_is_string(input))
       return kp_fail(error, KP_ERR_INPUT, "its \"instruction\" or \"input\" is not a text");
     json_t *both = json_sprintf("%s\n\n%s", json_string_value(instruction), json_string_value(input));
     kp_status status = both == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for an instruction")
-                                    : add_text(c, KP_ROLE_USER, both, "instruction", error);
+                                    : add_text(c, KP_SPEAKER_USER, both, "instruction", error);
     json_decref(both);
     KP_TRY(status);
   }
-  return add_text(c, KP_ROLE_ASSISTANT, json_object_get(object, "output"), "output", error);
+  return add_text(c, KP_SPEAKER_ASSISTANT, json_object_get(object, "output"), "output", error);
 }
 
 kp_status kp_conversation_from_object(kp_conversation *c, kp_conversation_format format, const json_t *object,
-                                      const kp_role_names *names, kp_error *error) {
+                                      const kp_speaker_names *names, kp_error *error) {
   static const turn_fields messages = {"messages", "role", "content"};
   if (!json_is_object(object))
     return kp_fail(error, KP_ERR_INPUT, "a conversation is a JSON object; this is none");

@@ -12,14 +12,14 @@ const char *kp_template_name(kp_template which) {
 
 /* What stands around the words of a turn.  Marks become special tokens where the tokenizer has them. */
 typedef struct frame {
-  const char *before;          /* in front of the role; a mark */
-  const char *roles[KP_ROLES]; /* text */
-  const char *after;           /* behind the role; a mark */
-  const char *gap;             /* between that and the words; text */
-  const char *space;           /* in front of the words and learned with them; text */
-  const char *end;             /* what ends a turn, learned with the assistant's; a mark */
-  const char *between;         /* behind it, not learned; text */
-  bool end_token;              /* the tokenizer's end token, where it has one, ends the assistant's turns */
+  const char *before;             /* in front of the role; a mark */
+  const char *roles[KP_SPEAKERS]; /* text */
+  const char *after;              /* behind the role; a mark */
+  const char *gap;                /* between that and the words; text */
+  const char *space;              /* in front of the words and learned with them; text */
+  const char *end;                /* what ends a turn, learned with the assistant's; a mark */
+  const char *between;            /* behind it, not learned; text */
+  bool end_token; /* the tokenizer's end token, where it has one, ends the assistant's turns */
 } frame;
 
 static const frame frames[KP_TEMPLATES] = {
@@ -58,6 +58,21 @@ kp_status kp_template_check(kp_template which, const kp_tokenizer *tokenizer, kp
                      "the template llama3 is made of special tokens, and the tokenizer has no %s: take one "
                      "of Llama 3, or the template chatml or plain",
                      needed[i]);
+  return KP_OK;
+}
+
+kp_status kp_template_text(kp_template which, const kp_conversation *c, kp_byte_buffer *text,
+                           kp_error *error) {
+  const frame *f = &frames[which];
+  for (size_t i = 0; i < c->count; i++) {
+    const kp_turn *turn = &c->turns[i];
+    const char *const before[] = {f->before, f->roles[turn->role], f->after, f->gap, f->space};
+    for (size_t part = 0; part < sizeof before / sizeof *before; part++)
+      KP_TRY(kp_byte_buffer_append(text, before[part], strlen(before[part]), error));
+    KP_TRY(kp_byte_buffer_append(text, c->text + turn->begin, turn->size, error));
+    KP_TRY(kp_byte_buffer_append(text, f->end, strlen(f->end), error));
+    KP_TRY(kp_byte_buffer_append(text, f->between, strlen(f->between), error));
+  }
   return KP_OK;
 }
 
@@ -121,7 +136,7 @@ static kp_status put_words(writer *w, const kp_turn *turn, bool learned, kp_erro
 }
 
 /* A role and what stands between it and the words. */
-static kp_status put_header(writer *w, kp_role role, kp_error *error) {
+static kp_status put_header(writer *w, kp_speaker role, kp_error *error) {
   char text[32];
   const frame *f = w->frame;
   KP_TRY(put_mark(w, f->before, false, error));
@@ -151,7 +166,7 @@ static kp_status put_turn_end(writer *w, bool learned, kp_error *error) {
 }
 
 static kp_status put_turn(writer *w, const kp_turn *turn, kp_error *error) {
-  const bool learned = turn->role == KP_ROLE_ASSISTANT;
+  const bool learned = turn->role == KP_SPEAKER_ASSISTANT;
   KP_TRY(put_header(w, turn->role, error));
   KP_TRY(put_words(w, turn, learned, error));
   return put_turn_end(w, learned, error);
@@ -172,7 +187,7 @@ kp_status kp_template_write(kp_template which, const kp_conversation *c, const k
   *written = KP_WRITTEN_WHOLE;
   for (size_t i = 0; i < c->count && *written == KP_WRITTEN_WHOLE; i++) {
     const size_t first = list->ids.count;
-    const bool learned = c->turns[i].role == KP_ROLE_ASSISTANT;
+    const bool learned = c->turns[i].role == KP_SPEAKER_ASSISTANT;
     KP_TRY(put_turn(&w, &c->turns[i], error));
     const bool fits = list->ids.count <= end, long_alone = learned && list->ids.count - first > room;
     if (!fits) *written = long_alone && cut_turn(list, first, end) ? KP_WRITTEN_CUT : KP_WRITTEN_SHORTER;

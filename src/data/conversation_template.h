@@ -15,6 +15,7 @@
 
 #include <stdint.h>
 
+#include "data/byte_buffer.h"
 #include "data/conversation.h"
 #include "data/tokenizer.h"
 
@@ -26,6 +27,10 @@ const char *kp_template_name(kp_template which);
 
 /* Fails when the tokenizer lacks a token that the template cannot do without. */
 kp_status kp_template_check(kp_template which, const kp_tokenizer *tokenizer, kp_error *error);
+
+/* Appends the conversation as text: what a tokenizer without special tokens is made of. */
+kp_status kp_template_text(kp_template which, const kp_conversation *conversation, kp_byte_buffer *text,
+                           kp_error *error);
 
 /* A growing list of tokens and, for each, whether it is a target of the loss.  Zero-initialise. */
 typedef struct kp_masked_ids {

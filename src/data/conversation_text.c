@@ -22,9 +22,9 @@ static kp_status fail_at(const kp_conversation_text *t, size_t at, const char *w
 }
 
 /* A role that fails has its line put in front. */
-static kp_status role_at(const kp_conversation_text *t, size_t at, size_t size, const kp_role_names *names,
-                         kp_role *role, kp_error *error) {
-  if (kp_role_of(names, t->text + at, size, role, error) == KP_OK) return KP_OK;
+static kp_status role_at(const kp_conversation_text *t, size_t at, size_t size, const kp_speaker_names *names,
+                         kp_speaker *role, kp_error *error) {
+  if (kp_speaker_of(names, t->text + at, size, role, error) == KP_OK) return KP_OK;
   return kp_context(error, "line %zu", kp_text_line(t->text, at));
 }
 
@@ -54,7 +54,7 @@ static size_t find(const kp_conversation_text *t, size_t from, const char *word)
 /* ---- ChatML ---- */
 
 /* The turn at `at`; where it is the first of another conversation, nothing is read and *next is true. */
-static kp_status read_chatml_turn(kp_conversation *c, kp_conversation_text *t, const kp_role_names *names,
+static kp_status read_chatml_turn(kp_conversation *c, kp_conversation_text *t, const kp_speaker_names *names,
                                   bool *next, kp_error *error) {
   const size_t begin = t->at, word = begin + strlen(chatml_begin);
   if (!starts_with(t, begin, chatml_begin))
@@ -66,15 +66,15 @@ static kp_status read_chatml_turn(kp_conversation *c, kp_conversation_text *t, c
   const size_t role_end = line_end < end ? line_end : end;
   size_t role_size = role_end - word;
   while (role_size > 0 && is_space(t->text[word + role_size - 1])) role_size--;
-  kp_role role;
+  kp_speaker role;
   KP_TRY(role_at(t, word, role_size, names, &role, error));
-  *next = role == KP_ROLE_SYSTEM && c->count > 0;
+  *next = role == KP_SPEAKER_SYSTEM && c->count > 0;
   if (*next) return KP_OK;
   t->at = end + strlen(chatml_end);
   return kp_conversation_add(c, role, t->text + role_end, end - role_end, error);
 }
 
-static kp_status read_chatml(kp_conversation *c, kp_conversation_text *t, const kp_role_names *names,
+static kp_status read_chatml(kp_conversation *c, kp_conversation_text *t, const kp_speaker_names *names,
                              kp_error *error) {
   bool next = false;
   skip_between(t);
@@ -88,12 +88,12 @@ static kp_status read_chatml(kp_conversation *c, kp_conversation_text *t, const 
 /* ---- plain ---- */
 
 /* Whether a line at `at` begins with a role and a colon; then where the words begin. */
-static bool is_header(const kp_conversation_text *t, size_t at, const kp_role_names *names, kp_role *role,
-                      size_t *words) {
+static bool is_header(const kp_conversation_text *t, size_t at, const kp_speaker_names *names,
+                      kp_speaker *role, size_t *words) {
   size_t colon = at;
   while (colon < t->size && t->text[colon] != ':' && !is_space(t->text[colon])) colon++;
   if (colon == at || colon == t->size || t->text[colon] != ':') return false;
-  if (!kp_role_find(names, t->text + at, colon - at, role)) return false;
+  if (!kp_speaker_find(names, t->text + at, colon - at, role)) return false;
   *words = colon + 1;
   return true;
 }
@@ -105,23 +105,23 @@ static size_t next_line(const kp_conversation_text *t, size_t at) {
 }
 
 /* Where the words from `begin` on end: a line with a header or an end of text. */
-static size_t end_of_words(const kp_conversation_text *t, size_t begin, const kp_role_names *names) {
-  kp_role role;
+static size_t end_of_words(const kp_conversation_text *t, size_t begin, const kp_speaker_names *names) {
+  kp_speaker role;
   size_t words, at = next_line(t, begin);
   while (at < t->size && !starts_with(t, at, text_end) && !is_header(t, at, names, &role, &words))
     at = next_line(t, at);
   return at;
 }
 
-static kp_status read_plain(kp_conversation *c, kp_conversation_text *t, const kp_role_names *names,
+static kp_status read_plain(kp_conversation *c, kp_conversation_text *t, const kp_speaker_names *names,
                             kp_error *error) {
   skip_between(t);
   while (t->at < t->size && !starts_with(t, t->at, text_end)) {
-    kp_role role;
+    kp_speaker role;
     size_t begin;
     if (!is_header(t, t->at, names, &role, &begin))
       return fail_at(t, t->at, "a line of a turn begins with a role, as in 'User: …'", error);
-    if (role == KP_ROLE_SYSTEM && c->count > 0) return KP_OK;
+    if (role == KP_SPEAKER_SYSTEM && c->count > 0) return KP_OK;
     const size_t end = end_of_words(t, begin, names);
     KP_TRY(kp_conversation_add(c, role, t->text + begin, end - begin, error));
     t->at = end;
@@ -131,10 +131,10 @@ static kp_status read_plain(kp_conversation *c, kp_conversation_text *t, const k
 
 /* ---- both ---- */
 
-kp_status kp_conversation_format_of_text(const char *text, size_t size, const kp_role_names *names,
+kp_status kp_conversation_format_of_text(const char *text, size_t size, const kp_speaker_names *names,
                                          kp_conversation_format *format, kp_error *error) {
   kp_conversation_text t = {.text = text, .size = size};
-  kp_role role;
+  kp_speaker role;
   size_t words;
   skip_between(&t);
   if (starts_with(&t, t.at, chatml_begin))
@@ -149,7 +149,7 @@ kp_status kp_conversation_format_of_text(const char *text, size_t size, const kp
   return KP_OK;
 }
 
-kp_status kp_conversation_from_text(kp_conversation *c, kp_conversation_text *t, const kp_role_names *names,
-                                    kp_error *error) {
+kp_status kp_conversation_from_text(kp_conversation *c, kp_conversation_text *t,
+                                    const kp_speaker_names *names, kp_error *error) {
   return (t->format == KP_CONVERSATION_CHATML ? read_chatml : read_plain)(c, t, names, error);
 }

@@ -5,7 +5,7 @@
 
 #include "data/conversation.h"
 
-static const kp_role_names no_names = {0};
+static const kp_speaker_names no_names = {0};
 
 /* Turns as "role=words" lines, for comparison. */
 static void print_turns(const kp_conversation *c, char *out, size_t room) {
@@ -13,7 +13,7 @@ static void print_turns(const kp_conversation *c, char *out, size_t room) {
   out[0] = 0;
   for (size_t i = 0; i < c->count; i++) {
     const kp_turn *turn = &c->turns[i];
-    at += (size_t)snprintf(out + at, room - at, "%s=%.*s|", kp_role_text(turn->role), (int)turn->size,
+    at += (size_t)snprintf(out + at, room - at, "%s=%.*s|", kp_speaker_text(turn->role), (int)turn->size,
                            c->text + turn->begin);
   }
 }
@@ -24,7 +24,7 @@ static void check_turns(const kp_conversation *c, const char *expected) {
   assert_string_equal(text, expected);
 }
 
-static kp_status read_object(const char *text, const kp_role_names *names, kp_conversation *c,
+static kp_status read_object(const char *text, const kp_speaker_names *names, kp_conversation *c,
                              kp_conversation_format *format, kp_error *error) {
   json_t *object = json_loads(text, 0, NULL);
   assert_non_null(object);
@@ -99,8 +99,8 @@ static void test_objects_that_are_wrong(void **state) {
 
 static void test_roles_can_be_named(void **state) {
   (void)state;
-  const kp_role_name list[] = {{"observation", KP_ROLE_TOOL}, {"gpt", KP_ROLE_USER}};
-  const kp_role_names names = {list, 2};
+  const kp_speaker_name list[] = {{"observation", KP_SPEAKER_TOOL}, {"gpt", KP_SPEAKER_USER}};
+  const kp_speaker_names names = {list, 2};
   kp_conversation c = {0};
   kp_conversation_format format;
   kp_error error = {0};

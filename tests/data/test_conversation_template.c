@@ -26,7 +26,7 @@ static void make_vocabulary(vocabulary *v, const char *const *specials, size_t c
 
 static kp_conversation *make_conversation(const char *text) {
   static kp_conversation c;
-  const kp_role_names names = {0};
+  const kp_speaker_names names = {0};
   kp_conversation_text from = {.text = text, .size = strlen(text), .format = KP_CONVERSATION_PLAIN};
   kp_error error = {0};
   kp_conversation_reset(&c);
