@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "cli/command.h"
@@ -17,6 +18,10 @@ enum {
   OPTION_LABELS,
   OPTION_QUESTIONS,
   OPTION_DETAILS,
+  OPTION_CONTEXT,
+  OPTION_STRIDE,
+  OPTION_DOCUMENTS,
+  OPTION_TOKENS,
 };
 
 static const struct argp_option options[] = {
@@ -25,6 +30,13 @@ static const struct argp_option options[] = {
     {"file", 'f', "TEXT", 0, "a plain text file, by the run's tokenizer", 0},
     {"checkpoint", 'c', "WHICH", 0, "best (default), last, or a step", 0},
     {"batches", 'n', "N", 0, "score the first N batches only (default: all)", 0},
+    {"context", OPTION_CONTEXT, "N", 0, "tokens of a window (default: the model's context)", 0},
+    {"stride", OPTION_STRIDE, "N", 0,
+     "a window begins every N tokens and scores what the last has not: each token sees at least context - N "
+     "before it (default: the window's length)",
+     0},
+    {"documents", OPTION_DOCUMENTS, 0, 0, "windows stay inside documents (default: one stream)", 0},
+    {"tokens", OPTION_TOKENS, "N", 0, "score the first N tokens only (default: all)", 0},
     {0, 0, 0, 0, "Multiple choice:", 1},
     {"task", OPTION_TASK, "NAME", 0,
      "hellaswag, arc_easy, arc_challenge, openbookqa, piqa, social_iqa, commonsense_qa or mmlu; the "
@@ -48,12 +60,19 @@ static const struct argp_option options[] = {
 
 /* What must go together. */
 static void check(const kp_eval_arguments *a, struct argp_state *state) {
+  const kp_evaluation_options *o = &a->options;
+  const bool lengths = a->task != NULL && strcmp(a->task, "context") == 0,
+             choices = a->task != NULL && !lengths;
   if (a->run == NULL) argp_error(state, "which run?");
   if (a->data != NULL && a->file != NULL) argp_error(state, "--data or --file, not both");
-  if (a->task != NULL && a->data == NULL)
+  if (choices && a->data == NULL)
     argp_error(state, "--task %s needs its questions: --data FILE.jsonl", a->task);
-  if (a->task == NULL && (a->labels != NULL || a->examples != NULL || a->details != NULL || a->shots > 0))
-    argp_error(state, "--shots, --examples, --labels and --details are about --task");
+  if (!choices && (a->labels != NULL || a->examples != NULL || a->details != NULL || a->shots > 0))
+    argp_error(state, "--shots, --examples, --labels and --details are about multiple choice, --task NAME");
+  if (choices && (o->window > 0 || o->stride > 0 || o->tokens > 0 || o->batches > 0 || o->documents))
+    argp_error(state, "--context, --stride, --tokens, --batches and --documents are about texts");
+  if (lengths && (o->window > 0 || o->batches > 0))
+    argp_error(state, "--task context chooses windows itself: bound the text by --tokens");
 }
 
 static error_t parse(int key, char *value, struct argp_state *state) {
@@ -66,6 +85,10 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 't': a->options.threads = (int)kp_parse_integer(value, "--threads", 1, state); return 0;
   case 'b': a->backend = kp_parse_backend(value, state); return 0;
   case 'j': a->json = true; return 0;
+  case OPTION_CONTEXT: a->options.window = kp_parse_integer(value, "--context", 1, state); return 0;
+  case OPTION_STRIDE: a->options.stride = kp_parse_integer(value, "--stride", 1, state); return 0;
+  case OPTION_TOKENS: a->options.tokens = kp_parse_integer(value, "--tokens", 1, state); return 0;
+  case OPTION_DOCUMENTS: a->options.documents = true; return 0;
   case OPTION_TASK: a->task = value; return 0;
   case OPTION_SHOTS: a->shots = kp_parse_integer(value, "--shots", 0, state); return 0;
   case OPTION_EXAMPLES: a->examples = value; return 0;
@@ -92,26 +115,22 @@ static const struct argp argp = {options,
                                  "Example:\n"
                                  "  kappa eval runs/first\n"
                                  "  kappa eval runs/first --file letters.txt --checkpoint last --json\n"
+                                 "  kappa eval runs/first --file letters.txt --stride 64\n"
+                                 "  kappa eval runs/first --task context --file letters.txt\n"
                                  "  kappa eval runs/first --task hellaswag --data hellaswag_val.jsonl",
                                  0,
                                  0,
                                  0};
 
-static void show_progress(void *context, int64_t done, int64_t batches, double loss) {
-  kp_progress_line *line = context;
-  if (!kp_progress_line_open(line)) return;
-  fprintf(stderr, "batch %lld/%lld  loss %.4f", (long long)done, (long long)batches, loss);
-  kp_progress_line_close(line, done, batches);
-}
-
 static json_t *result_of(const kp_eval_arguments *a, const kp_trained *trained, const kp_evaluation *e) {
   const char *data = a->file != NULL ? a->file : a->data;
-  return json_pack("{s:s, s:I, s:s, s:s, s:s?, s:o, s:o, s:o, s:o, s:I, s:I, s:o}", "run", a->run, "step",
-                   (json_int_t)trained->step, "backend", a->backend->name, "task", "language", "data", data,
-                   "loss", kp_json_number(e->loss), "standard_error", kp_json_number(e->standard_error),
-                   "perplexity", kp_json_number(e->perplexity), "bits_per_byte",
-                   kp_json_number(e->bits_per_byte), "tokens", (json_int_t)e->tokens, "batches",
-                   (json_int_t)e->batches, "seconds", kp_json_number(e->seconds));
+  return json_pack(
+      "{s:s, s:I, s:s, s:s, s:s?, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "run", a->run, "step",
+      (json_int_t)trained->step, "backend", a->backend->name, "task", "language", "data", data, "loss",
+      kp_json_number(e->loss), "standard_error", kp_json_number(e->standard_error), "perplexity",
+      kp_json_number(e->perplexity), "bits_per_byte", kp_json_number(e->bits_per_byte), "tokens",
+      (json_int_t)e->tokens, "batches", (json_int_t)e->batches, "context", (json_int_t)e->window, "stride",
+      (json_int_t)e->stride, "documents", (json_int_t)e->documents, "seconds", kp_json_number(e->seconds));
 }
 
 static void print_words(const kp_eval_arguments *a, const kp_trained *trained, const kp_evaluation *e) {
@@ -120,18 +139,20 @@ static void print_words(const kp_eval_arguments *a, const kp_trained *trained, c
   if (!isnan(e->standard_error)) printf(" ± %.4f", e->standard_error);
   printf("  perplexity %.4g", e->perplexity);
   if (!isnan(e->bits_per_byte)) printf("  %.4f bits per byte", e->bits_per_byte);
-  printf("  (%lld tokens in %lld batches, %s)\n", (long long)e->tokens, (long long)e->batches,
-         kp_duration_text(e->seconds, time_text));
+  printf("  (%lld tokens in %lld batches, ", (long long)e->tokens, (long long)e->batches);
+  if (e->stride < e->window)
+    printf("windows of %lld every %lld, ", (long long)e->window, (long long)e->stride);
+  if (a->options.documents) printf("%lld documents, ", (long long)e->documents);
+  printf("%s)\n", kp_duration_text(e->seconds, time_text));
 }
 
 static kp_status evaluate_text(kp_eval_arguments *a, const kp_trained *trained, kp_error *error) {
   kp_progress_line line = kp_progress_line_begin();
   kp_tokens *tokens = NULL;
   kp_evaluation evaluation;
-  a->options.progress = show_progress;
+  a->options.progress = kp_eval_show_batches;
   a->options.context = &line;
-  KP_TRY(a->file != NULL ? kp_evaluation_text_open(trained, a->file, &tokens, error)
-                         : kp_evaluation_data_open(trained, a->data, &tokens, error));
+  KP_TRY(kp_eval_open_text(a, trained, &tokens, error));
   kp_status status = kp_evaluate(trained, tokens, &a->options, &evaluation, error);
   kp_tokens_destroy(tokens);
   kp_progress_line_end(&line);
@@ -141,6 +162,7 @@ static kp_status evaluate_text(kp_eval_arguments *a, const kp_trained *trained, 
 }
 
 static kp_status evaluate(kp_eval_arguments *a, const kp_trained *trained, kp_error *error) {
+  if (a->task != NULL && strcmp(a->task, "context") == 0) return kp_eval_context(a, trained, error);
   if (a->task != NULL) return kp_eval_choices(a, trained, error);
   if (trained->options.task == KP_TASK_LANGUAGE) return evaluate_text(a, trained, error);
   if (a->file == NULL) return kp_eval_labels(a, trained, error);

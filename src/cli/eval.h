@@ -31,12 +31,22 @@ void kp_progress_line_close(const kp_progress_line *line, int64_t done, int64_t 
 /* Wipes what a terminal shows. */
 void kp_progress_line_end(const kp_progress_line *line);
 
+/* The progress of kp_evaluate; `context` is a kp_progress_line. */
+void kp_eval_show_batches(void *context, int64_t done, int64_t batches, double loss);
+
+/* The tokens that --data or --file names. */
+kp_status kp_eval_open_text(const kp_eval_arguments *a, const kp_trained *trained, kp_tokens **tokens,
+                            kp_error *error);
+
 /* Prints the result where --json asks for it, and adds it to evaluations.jsonl of the run. */
 kp_status kp_eval_finish(const kp_eval_arguments *a, const kp_trained *trained, json_t *result,
                          kp_error *error);
 
 /* Scores labelled examples. */
 kp_status kp_eval_labels(const kp_eval_arguments *a, const kp_trained *trained, kp_error *error);
+
+/* Scores a text by windows of 1/4 to 8 contexts, and draws context.png and .svg into the run. */
+kp_status kp_eval_context(const kp_eval_arguments *a, const kp_trained *trained, kp_error *error);
 
 /* Scores multiple-choice questions. */
 kp_status kp_eval_choices(const kp_eval_arguments *a, const kp_trained *trained, kp_error *error);

@@ -34,6 +34,19 @@ void kp_progress_line_end(const kp_progress_line *line) {
   if (line->shown && line->terminal) fputs("\r\033[K", stderr);
 }
 
+void kp_eval_show_batches(void *context, int64_t done, int64_t batches, double loss) {
+  kp_progress_line *line = context;
+  if (!kp_progress_line_open(line)) return;
+  fprintf(stderr, "batch %lld/%lld  loss %.4f", (long long)done, (long long)batches, loss);
+  kp_progress_line_close(line, done, batches);
+}
+
+kp_status kp_eval_open_text(const kp_eval_arguments *a, const kp_trained *trained, kp_tokens **tokens,
+                            kp_error *error) {
+  if (a->file != NULL) return kp_evaluation_text_open(trained, a->file, tokens, error);
+  return kp_evaluation_data_open(trained, a->data, tokens, error);
+}
+
 /* The time of the evaluation, as run.json writes times. */
 static void add_time(json_t *result) {
   char text[32];
