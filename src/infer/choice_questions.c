@@ -3,9 +3,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
+#include "data/byte_buffer.h"
+#include "data/byte_source.h"
 
+/* Bytes of a file, decompressed. */
 enum { LARGEST = 1 << 30 };
+
+/* The whole file, and a zero behind it. */
+static kp_status read_bytes(const char *path, kp_byte_buffer *bytes, kp_error *error) {
+  kp_byte_source *source;
+  const char *piece;
+  size_t size;
+  KP_TRY(kp_byte_source_open(path, &source, error));
+  kp_status status;
+  do {
+    status = kp_byte_source_next(source, &piece, &size, error);
+    if (status == KP_OK && bytes->size + size > LARGEST)
+      status = kp_fail(error, KP_ERR_INPUT, "%s has more than %d bytes", path, LARGEST);
+    if (status == KP_OK && size > 0) status = kp_byte_buffer_append(bytes, piece, size, error);
+  } while (status == KP_OK && size > 0);
+  kp_byte_source_close(source);
+  return status == KP_OK ? kp_byte_buffer_append(bytes, "", 1, error) : status;
+}
 
 static kp_status add_line(const char *line, size_t size, int layouts, kp_questions *questions,
                           kp_error *error) {
@@ -55,11 +74,10 @@ static kp_status set_labels(const kp_question_source *source, const char *text, 
 }
 
 static kp_status read_labels(const kp_question_source *source, kp_questions *questions, kp_error *error) {
-  char *text;
-  size_t size;
-  KP_TRY(kp_file_read_all(source->labels, LARGEST, &text, &size, error));
-  kp_status status = set_labels(source, text, questions, error);
-  free(text);
+  kp_byte_buffer text = {0};
+  kp_status status = read_bytes(source->labels, &text, error);
+  if (status == KP_OK) status = set_labels(source, text.data, questions, error);
+  kp_byte_buffer_clear(&text);
   return status;
 }
 
@@ -74,13 +92,27 @@ static kp_status check_gold(const kp_question_source *source, const kp_questions
   return KP_OK;
 }
 
+static bool is_csv(const char *path) {
+  const char *name = strrchr(path, '/');
+  name = strchr(name == NULL ? path : name, '.');
+  return name != NULL && strncmp(name, ".csv", 4) == 0;
+}
+
+static kp_status read_questions(const kp_question_source *source, kp_questions *questions, kp_error *error) {
+  kp_byte_buffer text = {0};
+  kp_status status = read_bytes(source->path, &text, error);
+  const size_t size = text.size > 0 ? text.size - 1 : 0;
+  if (status == KP_OK && (source->layouts & KP_CHOICES_SUBJECT) != 0 && is_csv(source->path))
+    status = kp_questions_parse_csv(text.data, size, source->path, questions, error);
+  else if (status == KP_OK)
+    status = kp_questions_parse(text.data, size, source->path, source->layouts, questions, error);
+  kp_byte_buffer_clear(&text);
+  return status;
+}
+
 kp_status kp_questions_read(const kp_question_source *source, kp_questions *questions, kp_error *error) {
-  char *text;
-  size_t size;
   *questions = (kp_questions){0};
-  KP_TRY(kp_file_read_all(source->path, LARGEST, &text, &size, error));
-  kp_status status = kp_questions_parse(text, size, source->path, source->layouts, questions, error);
-  free(text);
+  kp_status status = read_questions(source, questions, error);
   if (status == KP_OK && source->labels != NULL) status = read_labels(source, questions, error);
   if (status == KP_OK) status = check_gold(source, questions, error);
   if (status != KP_OK) kp_questions_clear(questions);

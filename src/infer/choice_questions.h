@@ -1,6 +1,6 @@
 /* Multiple-choice questions, read from the files in which they are published.
  *
- * One JSON object a line.  What an object is, its fields say:
+ * One JSON object a line (for MMLU also comma-separated values).  What an object is, its fields say:
  *
  *   query, choices, gold                          any task; gold counts from 0
  *   activity_label, ctx_a, ctx_b, endings, label  HellaSwag
@@ -52,8 +52,9 @@ void kp_questions_clear(kp_questions *questions);
 /* Adds the question of an object.  `layouts` are those that are expected. */
 kp_status kp_questions_add(kp_questions *questions, const json_t *object, int layouts, kp_error *error);
 
-/* Reads a file.  `labels` is that of the right choices, one number a line from `first_label` on, or NULL.
- * Every question must have a right choice. */
+/* Reads a file, decompressed where it is compressed (data/byte_source.h); of a task with subjects also a .csv
+ * (kp_questions_parse_csv).  `labels` is that of the right choices, one number a line from `first_label` on,
+ * or NULL. Every question must have a right choice. */
 typedef struct kp_question_source {
   const char *path, *labels;
   int layouts, first_label;
@@ -64,5 +65,10 @@ kp_status kp_questions_read(const kp_question_source *source, kp_questions *ques
 /* The same for a text in memory, which messages call `name`. */
 kp_status kp_questions_parse(const char *text, size_t size, const char *name, int layouts,
                              kp_questions *questions, kp_error *error);
+
+/* MMLU as published: question, four choices and the letter of the right one, between commas, no header; the
+ * subject is the name of the file ("college_law" of college_law_test.csv). */
+kp_status kp_questions_parse_csv(const char *text, size_t size, const char *name, kp_questions *questions,
+                                 kp_error *error);
 
 #endif

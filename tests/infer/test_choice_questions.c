@@ -1,5 +1,5 @@
 /* Questions in every layout, the prompts that they become, and files that are refused. */
-#include "data/fixture.h"
+#include "data/compressed.h"
 
 #include "infer/choice_examples.h"
 #include "infer/choice_tasks.h"
@@ -253,6 +253,60 @@ static void test_labels_in_their_own_file(void **state) {
   }
 }
 
+/* Quoted fields with commas, quotation marks and line ends, as the files of MMLU have. */
+static void test_comma_separated_values(void **state) {
+  fixture *files = *state;
+  static const char text[] = "What?,p,q,r,s,C\r\n\"a, \"\"b\"\"\nc\",\"\",2,3,4,A\n";
+  kp_error error = {0};
+  kp_questions questions;
+  const kp_question_source source = {
+      .path = fixture_write(files, "high_school_physics_test.csv", text, sizeof text - 1),
+      .layouts = KP_CHOICES_SUBJECT};
+  check_ok(kp_questions_read(&source, &questions, &error), &error);
+  assert_int_equal(questions.count, 2);
+  assert_string_equal(questions.list[0].subject, "high_school_physics");
+  assert_string_equal(questions.list[0].choices[3], "s");
+  assert_int_equal(questions.list[0].gold, 2);
+  assert_string_equal(questions.list[1].text, "a, \"b\"\nc");
+  assert_string_equal(questions.list[1].choices[0], "");
+  kp_questions_clear(&questions);
+  static const struct {
+    const char *text, *words;
+  } wrong[] = {{"", "x_dev.csv: it has no questions"},
+               {"q,1,2,3,4,A\nq,1,2,3,A\n", "line 2: it has 5 columns"},
+               {"q,1,2,3,4,E\n", "line 1: its \"answer\" is none of its 4 choices"},
+               {"q,1,2,3,4,\"A", "line 1: a quotation mark is never closed"},
+               {"q,\"1\"2,2,3,4,A", "something stands behind a closing quotation mark"},
+               {"q\xff,1,2,3,4,A\n", "line 1: it is not UTF-8"}};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    questions = (kp_questions){0};
+    assert_int_equal(
+        kp_questions_parse_csv(wrong[i].text, strlen(wrong[i].text), "x_dev.csv", &questions, &error),
+        KP_ERR_INPUT);
+    check_words(&error, wrong[i].words);
+    kp_questions_clear(&questions);
+  }
+}
+
+/* One question, and the same cut short. */
+static void test_compressed_files(void **state) {
+  fixture *files = *state;
+  static const char line[] = "{\"goal\":\"x\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":1}\n";
+  kp_error error = {0};
+  kp_questions questions;
+  char *bytes;
+  size_t size;
+  const char *path = fixture_compress(files, "valid.jsonl.xz", "xz", line, sizeof line - 1);
+  kp_question_source source = {.path = path, .layouts = KP_CHOICES_GOAL};
+  check_ok(kp_questions_read(&source, &questions, &error), &error);
+  assert_int_equal(questions.list[0].gold, 1);
+  kp_questions_clear(&questions);
+  bytes = fixture_read(path, &size);
+  source.path = fixture_write(files, "cut.jsonl.xz", bytes, size - 20);
+  assert_int_equal(kp_questions_read(&source, &questions, &error), KP_ERR_INPUT);
+  free(bytes);
+}
+
 static void test_unknown_task(void **state) {
   (void)state;
   const kp_choice_task *task;
@@ -270,6 +324,8 @@ int main(void) {
       cmocka_unit_test(test_random_numbers_are_those_of_python),
       cmocka_unit_test(test_wrong_lines),
       with_fixture(test_labels_in_their_own_file),
+      with_fixture(test_comma_separated_values),
+      with_fixture(test_compressed_files),
       cmocka_unit_test(test_unknown_task),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
