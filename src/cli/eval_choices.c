@@ -23,10 +23,12 @@ static void show_progress(void *context, int64_t done, int64_t rows) {
 
 /* ---- words ---- */
 
-static void print_accuracy(const char *name, double value, double deviation, double p) {
+static void print_accuracy(const char *name, double value, double deviation, double chance, double p) {
   printf("%-10s %.4f", name, value);
   if (!isnan(deviation)) printf(" ± %.4f", deviation);
-  if (p > LEVEL)
+  if (p <= LEVEL && value < chance)
+    printf("   below chance (p = %.2g): what the model prefers is rarely right", p);
+  else if (p > LEVEL)
     printf("   cannot be told from chance (p = %.2g by an exact binomial test, level %g)", p, LEVEL);
   putchar('\n');
 }
@@ -35,8 +37,9 @@ static void print_words(const kp_eval_arguments *a, const kp_trained *trained, c
                         const kp_choice_report *r) {
   printf("%s, step %lld: %s, %zu questions, %lld-shot\n", a->run, (long long)trained->step, task->name,
          r->questions, a->shots);
-  print_accuracy("acc", r->accuracy, r->accuracy_error, r->p);
-  if (!task->letters) print_accuracy("acc_norm", r->accuracy_norm, r->accuracy_norm_error, r->p_norm);
+  print_accuracy("acc", r->accuracy, r->accuracy_error, r->chance, r->p);
+  if (!task->letters)
+    print_accuracy("acc_norm", r->accuracy_norm, r->accuracy_norm_error, r->chance, r->p_norm);
   printf("%-10s %.4f\n", "chance", r->chance);
   if (r->cut > 0)
     printf("%zu of %zu questions were longer than the context of %lld tokens and lost their beginning\n",
