@@ -167,6 +167,20 @@ kp_status kp_config_text(const kp_config *config, char **text, size_t *size, kp_
   return produce(put_config, config, text, size, error);
 }
 
+static void put_assignment(text_sink *sink, const void *value_pointer) {
+  const kp_config_value *value = value_pointer;
+  put_text(sink, value->row->key);
+  put_text(sink, "=");
+  put_value(sink, value);
+}
+
+kp_status kp_config_assignment(const kp_config *config, const char *key, char **text, kp_error *error) {
+  const kp_config_value *value = kp_config_find(config, key);
+  size_t size;
+  kp_assert(value != NULL, "the schema has no key %s", key);
+  return produce(put_assignment, value, text, &size, error);
+}
+
 uint64_t kp_config_hash(const kp_config *config) {
   text_sink counter = {.hash = fnv_offset};
   put_config(&counter, config);

@@ -3,6 +3,8 @@
 #include <math.h>
 
 static const kp_config_row train_rows[] = {
+    {"train.init", KP_CONFIG_STRING, "", NULL,
+     "run whose parameters to start from, RUN, RUN@last or RUN@STEP (its best ones unless said)"},
     {"train.steps", KP_CONFIG_INTEGER, "2000", "[1, 1000000000]", "optimizer steps"},
     {"train.batch", KP_CONFIG_INTEGER, "12", "[1, 65536]", "rows of a micro-batch"},
     {"train.accumulate", KP_CONFIG_INTEGER, "1", "[1, 65536]", "micro-batches of a step"},

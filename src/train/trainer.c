@@ -31,6 +31,8 @@ typedef struct trainer {
   kp_model_options model;
   kp_data_source data;
   kp_feed feed;
+  kp_trained source;      /* what a new run with train.init starts from, until it is copied */
+  kp_transfers transfers; /* what was */
   kp_engine *engine;
   kp_stepper *stepper;
   kp_metrics metrics;
@@ -41,7 +43,7 @@ typedef struct trainer {
   double since;       /* when the steps began that are not in it yet */
   int64_t steps_now, steps_timed;
   kp_error reason; /* of the first skipped step since the last report */
-  bool restarted;  /* a resumed run that had no checkpoint yet */
+  bool restarted;  /* a resumed run that had not been evaluated yet */
 } trainer;
 
 /* ---- setting up ---- */
@@ -80,14 +82,21 @@ static kp_status open_old_run(trainer *t, kp_error *error) {
   return kp_path_kind_of(path) == KP_PATH_FOLDER ? kp_directory_remove_temporaries(path, error) : KP_OK;
 }
 
+static bool starts_from_run(const trainer *t) {
+  return !t->options->resume && kp_config_string(t->config, "train.init")[0] != 0;
+}
+
 static kp_status read_config(trainer *t, kp_error *error) {
   if (t->options->resume) {
     char path[KP_PATH_SIZE];
     KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
     KP_TRY(kp_config_load(path, kp_training_schema(), NULL, 0, &t->config, error));
   }
+  KP_TRY(kp_initial_complete(t->config, error));
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
+  if (starts_from_run(t))
+    KP_TRY(kp_initial_open(t->config, &t->data, t->options->backend, &t->source, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
   t->model.packed = t->settings.packing != KP_PACKING_NONE;
@@ -140,6 +149,10 @@ static kp_status write_description(trainer *t, kp_error *error) {
       "machine", machine.machine, "backend", t->options->backend->name, "threads", t->threads, "data",
       t->data.folder, "training_tokens", (json_int_t)kp_tokens_count(t->data.train), "validation_tokens",
       (json_int_t)kp_tokens_count(t->data.validation), "planned_bytes", (json_int_t)memory.total);
+  if (t->transfers.list != NULL)
+    json_object_set_new(
+        json, "init",
+        json_pack("{s:s, s:I}", "run", t->transfers.run, "step", (json_int_t)t->transfers.step));
   kp_status status = kp_path_join(path, t->run, "run.json", error);
   if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
@@ -150,24 +163,40 @@ static kp_status write_description(trainer *t, kp_error *error) {
   return kp_tokenizer_save(t->data.tokenizer, path, error);
 }
 
+/* The other run's parameters; they are the new run's own from here on. */
+static kp_status take_parameters(trainer *t, kp_error *error) {
+  kp_parameters *parameters = kp_engine_parameters(t->engine);
+  KP_TRY(kp_initial_copy(&t->source, &t->data, parameters, &t->transfers, error));
+  kp_trained_close(&t->source);
+  kp_parameters_retract(parameters, t->threads);
+  return KP_OK;
+}
+
+/* What a run needs to be gone on with: its configuration comes last. */
+static kp_status write_new_run(trainer *t, kp_error *error) {
+  KP_TRY(write_description(t, error));
+  if (starts_from_run(t))
+    KP_TRY(kp_checkpoint_write(t->run, kp_engine_parameters(t->engine), &t->state, t->settings.keep, error));
+  return write_config(t, error);
+}
+
 static kp_status start_or_resume(trainer *t, kp_error *error) {
   kp_parameters *parameters = kp_engine_parameters(t->engine);
   t->state = (kp_run_state){.best_loss = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
-  if (!t->options->resume) {
-    KP_TRY(write_description(t, error));
-    return write_config(t, error); /* last: a folder with a configuration is a run that can be resumed */
-  }
+  if (!t->options->resume) return write_new_run(t, error);
   int64_t step;
   if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK) {
     t->restarted = true; /* stopped before its first checkpoint */
     return KP_OK;
   }
-  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK)
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) {
+    t->restarted = t->state.step == 0 && t->state.evaluated_step < 0; /* the start from another run */
     return kp_stepper_resume(t->stepper,
                              &(kp_step_outcome){.taken = t->state.adam_steps,
                                                 .skipped = t->state.skipped,
                                                 .skipped_in_a_row = t->state.skipped_in_a_row},
                              error);
+  }
   return kp_context(error,
                     "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
                     (long long)step, t->run, (long long)step);
@@ -184,9 +213,12 @@ static kp_status set_up(trainer *t, kp_error *error) {
                           &t->engine, error));
   KP_TRY(kp_stepper_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads, &t->stepper,
                            error));
+  if (starts_from_run(t)) KP_TRY(take_parameters(t, error));
   if (!t->options->resume)
     KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
+  if (t->transfers.list != NULL && t->options->initialised != NULL)
+    t->options->initialised(t->options->context, &t->transfers);
   return kp_metrics_open(t->run, t->restarted ? -1 : t->state.step, &t->metrics, error);
 }
 
@@ -194,6 +226,8 @@ static void tear_down(trainer *t) {
   kp_metrics_close(&t->metrics);
   kp_stepper_destroy(t->stepper);
   kp_engine_destroy(t->engine);
+  kp_trained_close(&t->source);
+  kp_transfers_clear(&t->transfers);
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
   if (t->options->resume) kp_config_destroy(t->config);

@@ -8,6 +8,7 @@
 #include "core/executor.h"
 #include "optim/optimizer.h"
 #include "data/batches.h"
+#include "train/initial.h"
 #include "train/memory.h"
 #include "train/run.h"
 
@@ -33,6 +34,8 @@ typedef struct kp_train_options {
   int threads; /* 0: all */
   bool resume;
   void (*progress)(void *context, const kp_progress *progress);
+  /* Once, when parameters were taken from another run; may be NULL. */
+  void (*initialised)(void *context, const kp_transfers *transfers);
   void *context;
   const volatile sig_atomic_t *stop; /* set: finish the step, save, return KP_ERR_INTERRUPTED */
 } kp_train_options;
