@@ -61,6 +61,7 @@ int kp_config_choice(const kp_config *config, const char *key);
 /* Lists; `*count` may be 0, the pointer is never NULL. */
 const double *kp_config_reals(const kp_config *config, const char *key, size_t *count);
 const int64_t *kp_config_integers(const kp_config *config, const char *key, size_t *count);
+const char *const *kp_config_texts(const kp_config *config, const char *key, size_t *count);
 
 /* Whether the value was given, by a file or by --set, rather than the default. */
 bool kp_config_is_set(const kp_config *config, const char *key);

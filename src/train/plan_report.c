@@ -116,10 +116,12 @@ static kp_status plan_step(kp_plan_report *r, kp_error *error) {
                           .documents = kp_model_reads_documents(&r->model)};
   size_t evaluation, process;
   r->parameters = kp_parameters_create();
+  KP_TRY(kp_learned_apply(&r->settings.learned, &r->model, r->parameters, error));
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &r->network, error));
   KP_TRY(kp_process_bytes(r->network, r->backend, r->threads, &process, error));
   r->plan = kp_plan_create(r->network->graph, r->backend, r->threads);
   KP_TRY(evaluation_arena(r, &evaluation, error));
+  kp_parameters_lay_out(r->parameters, r->backend);
   const size_t scratch =
       kp_stepper_scratch_bytes(r->parameters, &r->settings.optimizer, r->backend, r->threads);
   r->memory =

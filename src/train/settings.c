@@ -5,6 +5,10 @@
 static const kp_config_row train_rows[] = {
     {"train.init", KP_CONFIG_STRING, "", NULL,
      "run whose parameters to start from, RUN, RUN@last or RUN@STEP (its best ones unless said)"},
+    {"train.only", KP_CONFIG_TEXTS, "[]", NULL,
+     "patterns of the parameters to train, all others stay: [head, blocks.4-5, norms]; none: all"},
+    {"train.freeze", KP_CONFIG_TEXTS, "[]", NULL,
+     "patterns of parameters that stay as they are: [embedding, blocks.0-3, \"*.attn.*\"]"},
     {"train.steps", KP_CONFIG_INTEGER, "2000", "[1, 1000000000]", "optimizer steps"},
     {"train.batch", KP_CONFIG_INTEGER, "12", "[1, 65536]", "rows of a micro-batch"},
     {"train.accumulate", KP_CONFIG_INTEGER, "1", "[1, 65536]", "micro-batches of a step"},
@@ -112,6 +116,7 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .packing = (kp_packing)kp_config_choice(config, "train.packing"),
       .separator = (int32_t)kp_config_integer(config, "data.separator"),
       .recompute = (kp_recompute)kp_config_choice(config, "train.recompute"),
+      .learned = kp_learned_read(config),
   };
   s->schedule = (kp_schedule){.kind = (kp_schedule_kind)kp_config_choice(config, "train.schedule"),
                               .steps = s->steps,

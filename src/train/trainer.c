@@ -168,7 +168,7 @@ static kp_status take_parameters(trainer *t, kp_error *error) {
   kp_parameters *parameters = kp_engine_parameters(t->engine);
   KP_TRY(kp_initial_copy(&t->source, &t->data, parameters, &t->transfers, error));
   kp_trained_close(&t->source);
-  kp_parameters_retract(parameters, t->threads);
+  kp_parameters_retract_learned(parameters, t->threads);
   return KP_OK;
 }
 
@@ -209,8 +209,8 @@ static kp_status set_up(trainer *t, kp_error *error) {
     KP_TRY(refuse_existing(t, error));
   KP_TRY(read_config(t, error));
   KP_TRY(open_data(t, error));
-  KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
-                          &t->engine, error));
+  KP_TRY(kp_engine_create_for(&t->model, &t->settings.learned, t->settings.batch, t->settings.seed,
+                              t->options->backend, t->threads, &t->engine, error));
   KP_TRY(kp_stepper_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads, &t->stepper,
                            error));
   if (starts_from_run(t)) KP_TRY(take_parameters(t, error));

@@ -9,6 +9,7 @@
 #include "optim/optimizer.h"
 #include "data/batches.h"
 #include "train/initial.h"
+#include "train/learned.h"
 #include "train/memory.h"
 #include "train/run.h"
 
@@ -48,7 +49,11 @@ kp_status kp_train(kp_config *config, const char *run, const kp_train_options *o
 
 typedef struct kp_engine kp_engine;
 
-/* A model with its parameters, initialised, and the graph of a training step of `batch` rows. */
+/* A model with its parameters, initialised, and the graph of a training step of `batch` rows, which changes
+ * the parameters that `learned` says, or with NULL all. */
+kp_status kp_engine_create_for(const kp_model_options *options, const kp_learned *learned, int64_t batch,
+                               uint64_t seed, const kp_backend *backend, int threads, kp_engine **engine,
+                               kp_error *error);
 kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
                            const kp_backend *backend, int threads, kp_engine **engine, kp_error *error);
 void kp_engine_destroy(kp_engine *engine);
