@@ -92,7 +92,8 @@ static void print_progress(void *context, const kp_progress *p) {
            p->validation_loss);
     if (!isnan(p->bits_per_byte)) printf("  %.4f bits per byte", p->bits_per_byte);
     if (p->step == 0 && !isnan(p->packed_share)) printf("  rows %.1f%% full", 100 * p->packed_share);
-    if (!isnan(p->accuracy)) printf("  accuracy %.4f  macro-F1 %.4f", p->accuracy, p->macro_f1);
+    if (!isnan(p->accuracy))
+      printf("  accuracy %.4f  macro-F1 %.4f  MCC %.4f", p->accuracy, p->macro_f1, p->mcc);
     if (!isnan(p->entity_f1)) printf("  entity F1 %.4f", p->entity_f1);
     puts(p->best ? "  (best)" : "");
   }

@@ -112,6 +112,7 @@ static kp_status write_state(const char *folder, const kp_run_state *state, kp_e
                         json_integer(*(const int64_t *)((const char *)state + fields[i].offset)));
   json_object_set_new(json, "seconds", kp_json_number(state->seconds));
   json_object_set_new(json, "best_loss", kp_json_number(state->best_loss));
+  json_object_set_new(json, "best_validation", kp_json_number(state->best_validation));
   kp_status status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
   return status;
@@ -230,8 +231,10 @@ static kp_status read_state(const char *path, kp_run_state *state, kp_error *err
       status = kp_fail(error, KP_ERR_INPUT, "%s: key \"%s\" is missing or no integer", path, fields[i].name);
   }
   const json_t *best = json_object_get(json, "best_loss");
+  const json_t *beside = json_object_get(json, "best_validation"); /* older checkpoints have none */
   state->seconds = json_number_value(json_object_get(json, "seconds"));
   state->best_loss = json_is_number(best) ? json_number_value(best) : HUGE_VAL;
+  state->best_validation = json_is_number(beside) ? json_number_value(beside) : state->best_loss;
   json_decref(json);
   return status;
 }

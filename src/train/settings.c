@@ -40,6 +40,8 @@ static const kp_config_row train_rows[] = {
     {"train.evaluate_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between evaluations"},
     {"train.evaluate_batches", KP_CONFIG_INTEGER, "20", "[0, 1000000000]",
      "batches of an evaluation; 0: the whole validation text"},
+    {"train.metric", KP_CONFIG_CHOICE, "auto", "auto|loss|accuracy|macro_f1|entity_f1|mcc",
+     "what the best checkpoint is best in; auto: loss of language, accuracy of classes, entity F1 of tags"},
     {"train.patience", KP_CONFIG_INTEGER, "0", "[0, 1000000]",
      "evaluations without improvement before stopping; 0: never"},
     {"train.checkpoint_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between checkpoints"},

@@ -18,8 +18,8 @@
 #include "optim/stepper.h"
 #include "train/data_source.h"
 #include "train/feed.h"
+#include "train/judge.h"
 #include "train/metrics.h"
-#include "train/scores.h"
 #include "train/settings.h"
 
 typedef struct trainer {
@@ -31,6 +31,7 @@ typedef struct trainer {
   kp_model_options model;
   kp_data_source data;
   kp_feed feed;
+  kp_judge judge;
   kp_trained source;      /* what a new run with train.init starts from, until it is copied */
   kp_transfers transfers; /* what was */
   kp_engine *engine;
@@ -38,7 +39,6 @@ typedef struct trainer {
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
-  double *logits;     /* of a batch of labelled examples, (B, K) or (B, T, K); else NULL */
   double seconds_now; /* of this process's training, for the rate */
   double since;       /* when the steps began that are not in it yet */
   int64_t steps_now, steps_timed;
@@ -105,10 +105,7 @@ static kp_status read_config(trainer *t, kp_error *error) {
 
 static kp_status open_data(trainer *t, kp_error *error) {
   KP_TRY(kp_feed_init(&t->feed, &t->data, &t->settings, &t->model, error));
-  if (!t->feed.labelled) return KP_OK;
-  const int64_t places = t->model.task == KP_TASK_TAG ? t->model.context : 1;
-  t->logits = malloc((size_t)(t->settings.batch * places * t->model.classes) * sizeof *t->logits);
-  return t->logits == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for the logits of a batch") : KP_OK;
+  return kp_judge_init(&t->judge, t->config, &t->data, &t->model, t->settings.batch, error);
 }
 
 /* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
@@ -182,7 +179,8 @@ static kp_status write_new_run(trainer *t, kp_error *error) {
 
 static kp_status start_or_resume(trainer *t, kp_error *error) {
   kp_parameters *parameters = kp_engine_parameters(t->engine);
-  t->state = (kp_run_state){.best_loss = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
+  t->state = (kp_run_state){
+      .best_loss = HUGE_VAL, .best_validation = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
   if (!t->options->resume) return write_new_run(t, error);
   int64_t step;
   if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK) {
@@ -232,7 +230,7 @@ static void tear_down(trainer *t) {
   kp_data_source_close(&t->data);
   if (t->options->resume) kp_config_destroy(t->config);
   kp_feed_clear(&t->feed);
-  free(t->logits);
+  kp_judge_clear(&t->judge);
   kp_lock_release(t->lock);
 }
 
@@ -359,58 +357,30 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
 
 /* ---- evaluation, checkpoints, progress ---- */
 
-static kp_status evaluate_text(trainer *t, kp_progress *p, kp_error *error) {
-  double total = 0, scored = 0;
-  for (int64_t b = 0; b < t->feed.batches; b++) {
-    int64_t count;
-    double loss;
-    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
-    total += loss * (double)count;
-    scored += (double)count;
-  }
-  p->validation_loss = total / scored;
-  p->accuracy = p->macro_f1 = p->entity_f1 = (double)NAN;
-  return KP_OK;
+/* A model that was just drawn may score well by luck, and no checkpoint has it. */
+static bool is_a_candidate(const trainer *t) {
+  return t->state.step > 0 || t->judge.metric == KP_METRIC_LOSS ||
+         kp_config_string(t->config, "train.init")[0] != 0;
 }
 
-static kp_status score_batches(trainer *t, kp_scores *scores, kp_error *error) {
-  const kp_tensor *logits = kp_engine_evaluation_network(t->engine)->logits;
-  const int64_t length = t->model.task == KP_TASK_TAG ? t->model.context : 1;
-  for (int64_t b = 0; b < t->feed.batches; b++) {
-    int64_t count;
-    double loss;
-    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
-    kp_executor_read(kp_engine_evaluator(t->engine), logits, t->logits);
-    kp_scores_add(scores, t->logits, t->feed.batch.targets, t->settings.batch, length);
-  }
-  return KP_OK;
-}
-
-static kp_status evaluate_labels(trainer *t, kp_progress *p, kp_error *error) {
-  kp_scores scores;
-  KP_TRY(kp_scores_init(&scores, &t->data.labelled.labelling, NULL, t->model.context, error));
-  kp_status status = score_batches(t, &scores, error);
-  const kp_score_report report = kp_scores_report(&scores);
-  kp_scores_clear(&scores);
-  p->validation_loss = report.loss;
-  p->accuracy = report.accuracy;
-  p->macro_f1 = report.macro_f1;
-  p->entity_f1 = report.entity_f1;
-  return status;
+static bool is_best(const trainer *t, const kp_progress *p, double loss) {
+  if (!is_a_candidate(t)) return false;
+  return loss < t->state.best_loss ||
+         (loss == t->state.best_loss && p->validation_loss < t->state.best_validation);
 }
 
 static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
-  KP_TRY((t->feed.labelled ? evaluate_labels : evaluate_text)(t, p, error));
+  KP_TRY(kp_judge_evaluate(&t->judge, t->engine, &t->feed, p, error));
   p->evaluated = true;
   p->bits_per_byte =
       t->data.bytes_per_token > 0 ? p->validation_loss / log(2) / t->data.bytes_per_token : (double)NAN;
-  p->best = p->validation_loss < t->state.best_loss;
+  const double loss = kp_judge_loss(&t->judge, p);
+  p->best = is_best(t, p, loss);
   t->state.evaluated_step = t->state.step;
-  t->state.since_best = p->best ? 0 : t->state.since_best + 1;
+  t->state.since_best = p->best || !is_a_candidate(t) ? 0 : t->state.since_best + 1;
   if (p->best) {
-    t->state.best_loss = p->validation_loss;
+    t->state.best_loss = loss;
+    t->state.best_validation = p->validation_loss;
     t->state.best_step = t->state.step;
   }
   return KP_OK;

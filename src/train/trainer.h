@@ -22,9 +22,9 @@ typedef struct kp_progress {
   double packed_share;   /* share of the rows' slots that hold tokens; NaN where rows are not packed */
   double boundary_share; /* share of rows · groups at the boundary; NaN for flat models */
   size_t resident_bytes;
-  bool evaluated;                        /* the next ones hold an evaluation */
-  double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
-  double accuracy, macro_f1, entity_f1;  /* of labels; NaN where there are none */
+  bool evaluated;                            /* the next ones hold an evaluation */
+  double validation_loss, bits_per_byte;     /* the latter NaN when the data's bytes are unknown */
+  double accuracy, macro_f1, mcc, entity_f1; /* of labels; NaN where there are none */
   bool best;
   int64_t skipped;    /* steps so far that were not finite */
   const char *reason; /* where the first of them since the last report came from; NULL: none was skipped */
