@@ -292,6 +292,20 @@ kp_status kp_checkpoint_find(const char *run, const char *which, int64_t *step, 
 
 /* ---- a trained model ---- */
 
+/* The adapters that were trained become part of the weights. */
+static kp_status fold_adapters(kp_trained *trained, kp_error *error) {
+  const kp_lora_options lora = kp_lora_read(trained->config);
+  char folder[KP_PATH_SIZE], path[KP_PATH_SIZE];
+  kp_safetensors *file;
+  if (lora.rank == 0) return KP_OK;
+  KP_TRY(checkpoint_path(folder, trained->run, trained->step, error));
+  KP_TRY(kp_path_join(path, folder, "model.safetensors", error));
+  KP_TRY(kp_safetensors_open(path, &file, error));
+  const kp_status status = kp_lora_fold(file, &lora, trained->parameters, error);
+  kp_safetensors_close(file);
+  return status;
+}
+
 kp_status kp_trained_open(const char *run, const char *which, const kp_backend *backend, kp_trained *trained,
                           kp_error *error) {
   char path[KP_PATH_SIZE];
@@ -314,6 +328,7 @@ kp_status kp_trained_open(const char *run, const char *which, const kp_backend *
   }
   if (status == KP_OK) status = kp_parameters_allocate(trained->parameters, backend, false, error);
   if (status == KP_OK) status = kp_checkpoint_read(run, trained->step, trained->parameters, NULL, error);
+  if (status == KP_OK) status = fold_adapters(trained, error);
   if (status == KP_OK) status = kp_path_join(path, run, KP_TOKENIZER_FILE, error);
   if (status == KP_OK && kp_path_kind_of(path) == KP_PATH_FILE)
     status = kp_tokenizer_open(path, &trained->tokenizer, error);

@@ -1,17 +1,23 @@
 #include "train/learned.h"
 
+#include <string.h>
+
 #include "models/name_pattern.h"
+#include "train/lora.h"
 
 kp_learned kp_learned_read(const kp_config *config) {
   kp_learned learned;
   learned.only = kp_config_texts(config, "train.only", &learned.only_count);
+  learned.adapters = kp_config_integer(config, "train.lora.rank") > 0;
   learned.freeze = kp_config_texts(config, "train.freeze", &learned.freeze_count);
   return learned;
 }
 
 static bool is_learned(const kp_learned *l, const char *name) {
-  if (l->only_count > 0 && !kp_name_is_among(l->only, l->only_count, name)) return false;
-  return !kp_name_is_among(l->freeze, l->freeze_count, name);
+  if (kp_name_is_among(l->freeze, l->freeze_count, name)) return false;
+  if (l->adapters && kp_is_adapter(name)) return true;
+  if (l->only_count > 0) return kp_name_is_among(l->only, l->only_count, name);
+  return !l->adapters || strncmp(name, "classifier.", strlen("classifier.")) == 0;
 }
 
 static kp_status check_patterns(const char *key, const char *const *patterns, size_t count,
@@ -38,6 +44,7 @@ static bool counts(const kp_parameters *parameters, int index) {
 
 static kp_status freeze(const kp_learned *l, kp_parameters *parameters, kp_error *error) {
   bool left = false;
+  if (l->adapters) KP_TRY(kp_lora_check(parameters, error));
   KP_TRY(check_patterns("train.only", l->only, l->only_count, parameters, error));
   KP_TRY(check_patterns("train.freeze", l->freeze, l->freeze_count, parameters, error));
   for (int p = 0; p < parameters->count; p++) {
@@ -55,7 +62,8 @@ kp_status kp_learned_apply(const kp_learned *learned, const kp_model_options *mo
   const kp_build build = {
       .mode = KP_BUILD_LOGITS, .batch = 1, .length = 1, .documents = kp_model_reads_documents(model)};
   kp_network *network; /* building any graph fills the table */
-  if (learned == NULL || learned->only_count + learned->freeze_count == 0) return KP_OK;
+  if (learned == NULL) return KP_OK;
+  if (learned->only_count + learned->freeze_count == 0 && !learned->adapters) return KP_OK;
   KP_TRY(kp_network_create(model, parameters, build, &network, error));
   kp_network_destroy(network);
   return freeze(learned, parameters, error);

@@ -11,6 +11,7 @@ typedef struct kp_learned {
   size_t only_count;
   const char *const *freeze; /* of these, not */
   size_t freeze_count;
+  bool adapters; /* those of train.lora; without `only` then all else is frozen but the head of labels */
 } kp_learned;
 
 kp_learned kp_learned_read(const kp_config *config);

@@ -88,6 +88,7 @@ static kp_status read_data(kp_plan_report *r, kp_config *config, kp_error *error
   r->training_tokens = kp_tokens_count(data.train);
   kp_data_source_close(&data);
   r->model.recompute = r->settings.recompute;
+  r->model.lora = r->settings.lora;
   r->model.packed = r->settings.packing != KP_PACKING_NONE;
   return status;
 }

@@ -99,6 +99,7 @@ static kp_status read_config(trainer *t, kp_error *error) {
     KP_TRY(kp_initial_open(t->config, &t->data, t->options->backend, &t->source, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
+  t->model.lora = t->settings.lora;
   t->model.packed = t->settings.packing != KP_PACKING_NONE;
   return KP_OK;
 }
