@@ -362,9 +362,13 @@ static void test_full_disk(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      with_fixture(test_split_and_shards), with_fixture(test_documents_follow_each_other),
-      with_fixture(test_duplicates),       with_fixture(test_refused),
-      with_fixture(test_broken_off),       with_fixture(test_another_request_begins_anew),
+      with_fixture(test_split_and_shards),
+      with_fixture(test_documents_follow_each_other),
+      with_fixture(test_standard_input),
+      with_fixture(test_duplicates),
+      with_fixture(test_refused),
+      with_fixture(test_broken_off),
+      with_fixture(test_another_request_begins_anew),
       with_fixture(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
