@@ -24,6 +24,10 @@ kp_status kp_tokens_open(const char *const *paths, size_t count, const char *spl
 /* NULL is allowed. */
 void kp_tokens_destroy(kp_tokens *tokens);
 
+/* Where conversations lie in a stream of one file and which tokens are learned, if an index stands beside the
+ * file (data/conversation_index.h); else NULL. */
+const struct kp_conversation_index *kp_tokens_index(const kp_tokens *tokens);
+
 /* Tokens in the stream. */
 int64_t kp_tokens_count(const kp_tokens *tokens);
 
