@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "data/documents.h"
-#include "data/utf8_repair.h"
+#include "data/utf8.h"
 
 enum { LONGEST = 100000 };
 
@@ -25,7 +25,7 @@ static void read_all(const kp_documents_options *options, bool always_accepted) 
       break;
     }
     if (document.text == NULL) break;
-    if (document.size == 0 || kp_utf8_invalid(document.text, document.size) != document.size) abort();
+    if (document.size == 0 || kp_utf8_invalid(document.text, document.size, 0) != document.size) abort();
     if (document.line < line) abort();
     line = document.line;
   }
