@@ -10,7 +10,7 @@
 #include "data/utf8.h"
 
 /* Longer texts are shared among threads in parts of about this size. */
-enum { PART_BYTES = 1 << 20 };
+enum { PART_BYTES = 1 << 18 };
 /* Parts a thread between two reports of progress. */
 enum { ROUND_PARTS = 64 };
 
