@@ -16,7 +16,8 @@ typedef struct reader {
   const kp_bpe_train_files *files;
   const char *path;
   size_t files_left;
-  uint64_t bytes;      /* of all files */
+  uint64_t bytes; /* of all files */
+  size_t batch;
   kp_byte_buffer text; /* that waits */
   size_t *ends;        /* of the documents in it */
   size_t count, room;
@@ -75,7 +76,7 @@ static kp_status fill(reader *r, kp_byte_source *source, size_t wanted, bool *en
 static kp_status read_text(reader *r, kp_byte_source *source, kp_error *error) {
   position at = {0};
   bool ended = false;
-  for (size_t wanted = BATCH; !ended;) {
+  for (size_t wanted = r->batch; !ended;) {
     KP_TRY(fill(r, source, wanted, &ended, error));
     const size_t size = ended ? r->text.size : kp_bpe_trainer_cut(r->trainer, r->text.data, r->text.size);
     if (size == 0 && !ended) {
@@ -85,7 +86,7 @@ static kp_status read_text(reader *r, kp_byte_source *source, kp_error *error) {
     if (size > 0) KP_TRY(count_text(r, &at, size, error));
     r->text.size -= size;
     if (r->text.size > 0) memmove(r->text.data, r->text.data + size, r->text.size);
-    wanted = BATCH;
+    wanted = r->batch;
   }
   return KP_OK;
 }
@@ -126,7 +127,7 @@ static kp_status keep_document(reader *r, const kp_document *document, kp_error 
   }
   KP_TRY(kp_byte_buffer_append(&r->text, document->text, document->size, error));
   r->ends[r->count++] = r->text.size;
-  return r->text.size < BATCH ? KP_OK : count_documents(r, error);
+  return r->text.size < r->batch ? KP_OK : count_documents(r, error);
 }
 
 static kp_status read_documents(reader *r, kp_documents *documents, kp_error *error) {
@@ -162,7 +163,7 @@ static kp_status add_file(reader *r, kp_error *error) {
 
 kp_status kp_bpe_trainer_add_files(kp_bpe_trainer *trainer, const kp_bpe_train_files *files, uint64_t *bytes,
                                    kp_error *error) {
-  reader r = {.trainer = trainer, .files = files};
+  reader r = {.trainer = trainer, .files = files, .batch = files->batch > 0 ? files->batch : BATCH};
   kp_document_paths paths = {0};
   kp_status status = KP_OK;
   for (size_t i = 0; i < files->path_count && status == KP_OK; i++)

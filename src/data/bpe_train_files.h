@@ -19,6 +19,7 @@ typedef struct kp_bpe_train_files {
   kp_document_format format;
   const char *field;        /* of the text in JSON; NULL: KP_DOCUMENT_FIELD */
   bool replace_invalid;     /* bytes that are not UTF-8 become U+FFFD instead of an error */
+  size_t batch;             /* bytes of text that are counted at once; 0: 32 MiB */
   kp_bpe_progress progress; /* done: bytes of text; total: files that are left */
   void *context;
 } kp_bpe_train_files;
