@@ -14,6 +14,21 @@ kp_status kp_read_text(const char *path, char **text, size_t *size, kp_error *er
   return kp_file_read_all(standard ? "/dev/stdin" : path, SIZE_MAX - 1, text, size, error);
 }
 
+bool kp_parse_invalid(const char *word, struct argp_state *state) {
+  const bool replace = strcmp(word, "replace") == 0;
+  if (!replace && strcmp(word, "refuse") != 0)
+    argp_error(state, "--invalid is refuse or replace, not '%s'", word);
+  return replace;
+}
+
+kp_status kp_repair_text(char **text, size_t *size, kp_error *error) {
+  char *repaired;
+  KP_TRY(kp_utf8_replace(*text, *size, &repaired, size, error));
+  free(*text);
+  *text = repaired;
+  return KP_OK;
+}
+
 /* The bytes with those that are no UTF-8 written as \xHH; the caller frees them.  NULL: no memory. */
 static char *readable(const char *bytes, size_t size, size_t *length) {
   enum { LONGEST = 4 };

@@ -59,13 +59,6 @@ static kp_document_format parse_format(const char *name, struct argp_state *stat
   return KP_DOCUMENTS_LINES;
 }
 
-static bool parse_invalid(const char *word, struct argp_state *state) {
-  const bool replace = strcmp(word, "replace") == 0;
-  if (!replace && strcmp(word, "refuse") != 0)
-    argp_error(state, "--invalid is refuse or replace, not '%s'", word);
-  return replace;
-}
-
 static void check(const arguments *a, struct argp_state *state) {
   if (a->out == NULL) argp_error(state, "--out is missing: where shall the tokenizer be written?");
   if (a->no_specials && a->specials.count > 0)
@@ -87,7 +80,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case KEY_MINIMUM: a->options.minimum_count = kp_parse_integer(value, "--minimum", 1, state); return 0;
   case KEY_FORMAT: a->files.format = parse_format(value, state); return 0;
   case KEY_FIELD: a->files.field = value; return 0;
-  case KEY_INVALID: a->files.replace_invalid = parse_invalid(value, state); return 0;
+  case KEY_INVALID: a->files.replace_invalid = kp_parse_invalid(value, state); return 0;
   case 'o': a->out = value; return 0;
   case 't': a->options.threads = kp_parse_threads(value, state); return 0;
   case 'j': a->json = true; return 0;

@@ -181,6 +181,14 @@ static void test_refused(void **state) {
   program_check_refused(&r, 1, "'twelve' at byte 0 (line 1) is no token id");
   RUN(&r, "tokenizer", "encode", tokenizer, "--file", latin);
   program_check_refused(&r, 1, "latin.txt: ");
+  RUN(&r, "tokenizer", "encode", tokenizer, "--file", latin, "--invalid", "replace");
+  program_check_ok(&r);
+  RUN(&r, "tokenizer", "decode", tokenizer, "--file", write_text(files, "ids.txt", r.output));
+  program_check_ok(&r);
+  assert_string_equal(r.output, "caf\xEF\xBF\xBD\n");
+  RUN(&r, "tokenizer", "train", latin, "--invalid", "replace", "--minimum", "1", "--vocabulary", "258",
+      "--out", out);
+  program_check_ok(&r);
   RUN(&r, "tokenizer", "info", input);
   assert_int_equal(r.exit_code, 1);
 }
@@ -206,6 +214,10 @@ static void test_usage(void **state) {
   program_check_usage(&r, "--pattern is gpt2 or llama3");
   RUN(&r, "tokenizer", "train", "a", "--out", "b", "--special", "<s>", "--no-specials");
   program_check_usage(&r, "contradict");
+  RUN(&r, "tokenizer", "train", "a", "--out", "b", "--invalid", "keep");
+  program_check_usage(&r, "--invalid is refuse or replace");
+  RUN(&r, "tokenizer", "train", "a", "--out", "b", "--format", "csv");
+  program_check_usage(&r, "--format is text, json or jsonl");
   RUN(&r, "tokenizer", "encode");
   program_check_usage(&r, "which tokenizer?");
   RUN(&r, "tokenizer", "encode", "t.json", "two", "words");
