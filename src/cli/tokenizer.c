@@ -69,6 +69,7 @@ static const kp_command commands[] = {
     {"decode", "token ids to text", kp_tokenizer_decode_command},
     {"info", "what a tokenizer is, and how well it fits a text", kp_tokenizer_info_command},
     {"train", "learn a byte-level BPE tokenizer from texts", kp_tokenizer_train_command},
+    {"convert", "write a tokenizer of another format as tokenizer.json", kp_tokenizer_convert_command},
 };
 
 static const kp_command_family family = {"tokenizer", commands, sizeof commands / sizeof *commands,

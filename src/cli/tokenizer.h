@@ -12,6 +12,7 @@ int kp_tokenizer_encode_command(int argc, char **argv);
 int kp_tokenizer_decode_command(int argc, char **argv);
 int kp_tokenizer_info_command(int argc, char **argv);
 int kp_tokenizer_train_command(int argc, char **argv);
+int kp_tokenizer_convert_command(int argc, char **argv);
 
 /* Reads the bytes of a file, or of standard input for "-" and NULL.  The caller frees *text. */
 kp_status kp_read_text(const char *path, char **text, size_t *size, kp_error *error);
