@@ -8,6 +8,7 @@
 #include "cli/subcommand.h"
 #include "core/file.h"
 #include "data/utf8.h"
+#include "data/utf8_repair.h"
 
 kp_status kp_read_text(const char *path, char **text, size_t *size, kp_error *error) {
   const bool standard = path == NULL || strcmp(path, "-") == 0;
@@ -22,10 +23,15 @@ bool kp_parse_invalid(const char *word, struct argp_state *state) {
 }
 
 kp_status kp_repair_text(char **text, size_t *size, kp_error *error) {
-  char *repaired;
-  KP_TRY(kp_utf8_replace(*text, *size, &repaired, size, error));
+  kp_byte_buffer repaired = {0};
+  const kp_status status = kp_utf8_repair(*text, *size, &repaired, error);
+  if (status != KP_OK) {
+    kp_byte_buffer_clear(&repaired);
+    return status;
+  }
   free(*text);
-  *text = repaired;
+  *text = repaired.data;
+  *size = repaired.size;
   return KP_OK;
 }
 

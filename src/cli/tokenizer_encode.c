@@ -127,9 +127,8 @@ static kp_status write_tokens(const char *path, const kp_tokenizer *tokenizer, c
   return status;
 }
 
-static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
-                      kp_error *error) {
-  if (a->out != NULL) KP_TRY(write_tokens(a->out, tokenizer, ids, bytes, error));
+static kp_status print(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
+                       kp_error *error) {
   if (a->json) return print_json(a, tokenizer, ids, bytes, error);
   if (a->pieces) return print_pieces(tokenizer, ids, error);
   if (a->out == NULL)
@@ -137,6 +136,14 @@ static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const k
   else
     printf("%s: %zu tokens of %zu bytes\n", a->out, ids->count, bytes);
   return KP_OK;
+}
+
+static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
+                      kp_error *error) {
+  if (a->out != NULL) KP_TRY(write_tokens(a->out, tokenizer, ids, bytes, error));
+  KP_TRY(print(a, tokenizer, ids, bytes, error));
+  if (fflush(stdout) == 0 && ferror(stdout) == 0) return KP_OK;
+  return kp_fail_errno(error, KP_ERR_IO, "cannot write the tokens to standard output");
 }
 
 static kp_status encode(const arguments *a, const kp_tokenizer *tokenizer, kp_text_view text,

@@ -7,6 +7,7 @@
 #include "data/byte_source.h"
 #include "data/documents.h"
 #include "data/utf8.h"
+#include "data/utf8_repair.h"
 
 /* Text that is counted at once: enough for many threads. */
 enum { BATCH = 32 << 20 };
@@ -19,7 +20,8 @@ typedef struct reader {
   uint64_t bytes; /* of all files */
   size_t batch;
   kp_byte_buffer text; /* that waits */
-  size_t *ends;        /* of the documents in it */
+  kp_byte_buffer repaired;
+  size_t *ends; /* of the documents in it */
   size_t count, room;
 } reader;
 
@@ -39,8 +41,7 @@ typedef struct position {
 
 static kp_status count_text(reader *r, position *at, size_t size, kp_error *error) {
   const char *text = r->text.data;
-  const size_t invalid = kp_utf8_invalid(text, size, 0);
-  char *repaired = NULL;
+  const size_t invalid = kp_utf8_invalid(text, size);
   kp_text_view view = {.data = text, .size = size};
   if (invalid < size && !r->files->replace_invalid)
     return kp_fail(
@@ -50,11 +51,10 @@ static kp_status count_text(reader *r, position *at, size_t size, kp_error *erro
         (unsigned long long)(at->offset + invalid),
         (unsigned long long)(at->line + kp_text_line(text, invalid)));
   if (invalid < size) {
-    KP_TRY(kp_utf8_replace(text, size, &repaired, &view.size, error));
-    view.data = repaired;
+    KP_TRY(kp_utf8_repair(text, size, &r->repaired, error));
+    view = (kp_text_view){.data = r->repaired.data, .size = r->repaired.size};
   }
   const kp_status status = kp_bpe_trainer_add(r->trainer, &view, 1, error);
-  free(repaired);
   at->offset += size;
   at->line += kp_text_line(text, size) - 1;
   r->bytes += size;
@@ -175,6 +175,7 @@ kp_status kp_bpe_trainer_add_files(kp_bpe_trainer *trainer, const kp_bpe_train_f
   }
   kp_document_paths_clear(&paths);
   kp_byte_buffer_clear(&r.text);
+  kp_byte_buffer_clear(&r.repaired);
   free(r.ends);
   *bytes = r.bytes;
   return status;

@@ -196,7 +196,7 @@ static void test_refused(void **state) {
 static void test_usage(void **state) {
   (void)state;
   program_result r;
-  static const char *const members[] = {"encode", "decode", "info", "train"};
+  static const char *const members[] = {"encode", "decode", "info", "train", "convert"};
   for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
     RUN(&r, "tokenizer", members[i], "--help");
     program_check_ok(&r);
