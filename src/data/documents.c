@@ -6,7 +6,6 @@
 
 #include "data/documents_private.h"
 #include "data/utf8.h"
-#include "data/utf8_repair.h"
 
 /* Sizes are summed while all are known; a pipe has none. */
 static void add_size(kp_documents *documents, const char *path, bool *known) {
@@ -60,7 +59,7 @@ void kp_documents_close(kp_documents *documents) {
   kp_byte_source_close(documents->source);
   kp_document_paths_clear(&documents->paths);
   kp_byte_buffer_clear(&documents->raw);
-  kp_byte_buffer_clear(&documents->repaired);
+  free(documents->repaired);
   json_decref(documents->value);
   free(documents);
 }
@@ -95,9 +94,10 @@ kp_status kp_documents_check(kp_documents *documents, const char **text, size_t 
                    documents->path, documents->first_line + line - 1, (unsigned char)raw->data[invalid],
                    (size_t)(raw->data + invalid - line_start) + 1);
   }
-  KP_TRY(kp_utf8_repair(raw->data, raw->size, &documents->repaired, error));
-  *text = documents->repaired.data;
-  *size = documents->repaired.size;
+  free(documents->repaired);
+  documents->repaired = NULL;
+  KP_TRY(kp_utf8_replace(raw->data, raw->size, &documents->repaired, size, error));
+  *text = documents->repaired;
   return KP_OK;
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "data/documents_private.h"
-#include "data/utf8_repair.h"
+#include "data/json_repair.h"
 
 /* Numbers beside the text may be of any size. */
 enum { FLAGS = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL };
@@ -82,8 +82,11 @@ static kp_status load(kp_documents *documents, kp_error *error) {
   json_decref(documents->value);
   documents->value = json_loadb(raw->data, raw->size, FLAGS, &fault);
   if (documents->value == NULL && documents->options.replace_invalid) {
-    KP_TRY(kp_utf8_repair_json(raw->data, raw->size, &documents->repaired, error));
-    documents->value = json_loadb(documents->repaired.data, documents->repaired.size, FLAGS, &fault);
+    char *repaired;
+    size_t size;
+    KP_TRY(kp_json_repair(raw->data, raw->size, &repaired, &size, error));
+    documents->value = json_loadb(repaired, size, FLAGS, &fault);
+    free(repaired);
   }
   if (documents->value != NULL) return KP_OK;
   if (!documents->options.replace_invalid) { /* the better message */

@@ -26,7 +26,8 @@ struct kp_documents {
   size_t line;          /* of the next byte, from 1 */
 
   /* The document at hand. */
-  kp_byte_buffer raw, repaired;
+  kp_byte_buffer raw;
+  char *repaired;    /* its bytes, or NULL while those are valid; owned */
   size_t first_line; /* where it begins */
   json_t *value;     /* of JSON: holds the text */
 };

@@ -254,13 +254,35 @@ static bool watch(void *context, const kp_prepare_progress *progress) {
   return false;
 }
 
-static void run_killed(kp_prepare_options *options) {
+/* The options of a set that is broken off; the watch is the caller's. */
+static kp_prepare_options broken_options(const char *const *text, const char *tokenizer, const char *folder,
+                                         breaking *b) {
+  return (kp_prepare_options){.texts = text,
+                              .text_count = 1,
+                              .tokenizer = tokenizer,
+                              .folder = folder,
+                              .name = "set",
+                              .dedupe = true,
+                              .shard_tokens = 3000000,
+                              .progress = watch,
+                              .context = b};
+}
+
+/* This program as the one that is killed: threads that ran before a fork would be missing behind it. */
+static int be_killed(const char *text, const char *tokenizer, const char *folder) {
+  breaking b = {.break_at = 2, .killed = true};
+  const kp_prepare_options options = broken_options(&text, tokenizer, folder, &b);
+  kp_prepared set;
+  bool fresh;
+  kp_prepare(&options, &set, &fresh, NULL);
+  return 1;
+}
+
+static void run_killed(const char *text, const char *tokenizer, const char *folder) {
   const pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
-    kp_prepared set;
-    bool fresh;
-    kp_prepare(options, &set, &fresh, NULL);
+    execl("/proc/self/exe", "killed", text, tokenizer, folder, (char *)NULL);
     _exit(1);
   }
   int status;
@@ -274,23 +296,14 @@ static void test_broken_off(void **state) {
   kp_error error = {0};
   kp_prepared whole, set;
   bool fresh;
-  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
+  const char *text = write_documents(files, "in.jsonl", 9000, 3000), *tokenizer = write_tokenizer(files);
   breaking b = {0};
-  kp_prepare_options options = {.texts = &text,
-                                .text_count = 1,
-                                .tokenizer = write_tokenizer(files),
-                                .folder = fixture_path(files, "whole"),
-                                .name = "set",
-                                .dedupe = true,
-                                .shard_tokens = 3000000,
-                                .progress = watch,
-                                .context = &b};
+  kp_prepare_options options = broken_options(&text, tokenizer, fixture_path(files, "whole"), &b);
   check_ok(kp_prepare(&options, &whole, &fresh, &error), &error);
   assert_int_equal(b.tokens, whole.train.tokens + whole.validation.tokens);
   assert_true(b.calls >= 3);
   options.folder = fixture_path(files, "broken");
-  b = (breaking){.break_at = 2, .killed = true};
-  run_killed(&options);
+  run_killed(text, tokenizer, options.folder);
   assert_int_equal(kp_prepared_state_of(options.folder), KP_PREPARED_PARTIAL);
   /* The next shard, put in place by a call that was killed before it said so. */
   assert_int_equal(access(fixture_path(files, "broken/train_000005.bin"), F_OK), 0);
@@ -360,7 +373,8 @@ static void test_full_disk(void **state) {
   assert_int_equal(set.train.shards, 3);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc == 4 && strcmp(argv[0], "killed") == 0) return be_killed(argv[1], argv[2], argv[3]);
   const struct CMUnitTest tests[] = {
       with_fixture(test_split_and_shards),
       with_fixture(test_documents_follow_each_other),
