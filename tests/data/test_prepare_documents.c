@@ -187,6 +187,88 @@ static void test_standard_input(void **state) {
   close(kept);
 }
 
+/* A tokenizer that is learned from the documents, and its end token behind each of them. */
+static void test_learned_tokenizer(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set, again;
+  bool fresh;
+  static const char content[] = "\"the cat and the dog\"\n\"the dog and <|endoftext|> the cat\"\n";
+  const char *text = fixture_write(files, "in.jsonl", content, sizeof content - 1);
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .validation = text,
+                                .tokenizer = "bpe",
+                                .vocabulary = 264,
+                                .folder = fixture_path(files, "set")};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_true(fresh && set.separated);
+  assert_in_range(set.vocabulary, 258, 264);
+  assert_string_equal(set.tokenizer, "bpe");
+  kp_tokens *tokens;
+  kp_tokenizer *tokenizer;
+  check_ok(kp_tokenizer_open(options.folder, &tokenizer, &error), &error);
+  assert_int_equal(set.separator, kp_tokenizer_special(tokenizer, "<|endoftext|>"));
+  const int64_t count = count_tokens(options.folder, "train", &tokens);
+  int32_t *ids = malloc((size_t)count * sizeof *ids), ends = 0;
+  assert_non_null(ids);
+  kp_tokens_copy(tokens, 0, count, ids);
+  for (int64_t i = 0; i < count; i++) ends += ids[i] == set.separator;
+  assert_int_equal(ends, 2); /* the words in the second document are words */
+  assert_int_equal(ids[count - 1], set.separator);
+  char *decoded;
+  size_t size;
+  check_ok(kp_tokenizer_decode(tokenizer, ids, (size_t)count, &decoded, &size, &error), &error);
+  assert_string_equal(decoded,
+                      "the cat and the dog<|endoftext|>the dog and <|endoftext|> the cat<|endoftext|>");
+  free(decoded);
+  free(ids);
+  kp_tokens_destroy(tokens);
+  kp_tokenizer_destroy(tokenizer);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_false(fresh);
+  assert_int_equal(again.separator, set.separator);
+  assert_true(again.separated);
+  options.vocabulary = 260;
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  assert_in_range(again.vocabulary, 258, 260);
+  options.vocabulary = 100;
+  assert_int_equal(kp_prepare(&options, &again, &fresh, &error), KP_ERR_INPUT);
+}
+
+/* One plain text is cut as nanoGPT does, whatever the tokenizer. */
+static void test_learned_from_one_text(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set, again;
+  bool fresh;
+  char text[4000];
+  for (size_t i = 0; i < sizeof text; i++) text[i] = "the cat and the dog.\n"[i % 21];
+  const char *path = fixture_write(files, "in.txt", text, sizeof text);
+  kp_prepare_options options = {.texts = &path,
+                                .text_count = 1,
+                                .tokenizer = "bpe",
+                                .vocabulary = 270,
+                                .folder = fixture_path(files, "set")};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_int_equal(set.train.text_bytes, 3600);
+  assert_int_equal(set.validation.text_bytes, 400);
+  assert_true(set.train.tokens < 2000 && !set.separated && set.train.documents == 0);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_false(fresh);
+  options.vocabulary = 265;
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  /* The tokenizer that was learned, given by its folder. */
+  options.tokenizer = fixture_path(files, "set");
+  options.folder = fixture_path(files, "other");
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_string_equal(set.train.sha256, again.train.sha256);
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_false(fresh);
+}
+
 static void test_duplicates(void **state) {
   fixture *files = *state;
   kp_error error = {0};
@@ -379,6 +461,8 @@ int main(int argc, char **argv) {
       with_fixture(test_split_and_shards),
       with_fixture(test_documents_follow_each_other),
       with_fixture(test_standard_input),
+      with_fixture(test_learned_tokenizer),
+      with_fixture(test_learned_from_one_text),
       with_fixture(test_duplicates),
       with_fixture(test_refused),
       with_fixture(test_broken_off),
