@@ -242,6 +242,9 @@ static kp_status encode_all(work *w, kp_error *error) {
   KP_TRY(kp_batch_reader_create(&w->feed, &reader, error));
   const kp_status status = encode_batches(w, reader, error);
   kp_batch_reader_destroy(reader);
+  const int32_t shards = w->writers[TRAIN].shard_count + w->writers[VALIDATION].shard_count;
+  if (status == KP_ERR_IO && shards > 0)
+    return kp_context(error, "behind %d shards that are done, where the same command will go on", shards);
   return status;
 }
 

@@ -435,24 +435,33 @@ static void test_another_request_begins_anew(void **state) {
   check_ok(kp_prepared_verify(options.folder, &set, &error), &error);
 }
 
+/* The last document is too long for what is left of the disk. */
 static void test_full_disk(void **state) {
   fixture *files = *state;
   kp_prepared set;
   program_result result;
   kp_error error = {0};
   const char *text = write_documents(files, "in.jsonl", 3000, 1000), *tokenizer = write_tokenizer(files);
+  const char *longer = write_documents(files, "long.jsonl", 1, 900000);
+  const char *const arguments[] = {
+      "data",        "prepare",      "--data",
+      files->folder, "--name",       "set",
+      "--tokenizer", tokenizer,      "--shard-tokens",
+      "300000",      "--validation", fixture_write(files, "val.jsonl", "\"x\"", 3),
+      text,          longer,         NULL};
   program_limit_files(1000000);
-  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
-      "--shard-tokens", "1000000", text);
+  program_run(arguments, &result);
   program_limit_files(0);
-  program_check_refused(&result, 1, "File too large");
+  program_check_refused(&result, 1,
+                        "behind 10 shards that are done, where the same command will go on: cannot write");
   assert_int_equal(kp_prepared_state_of(fixture_path(files, "set")), KP_PREPARED_PARTIAL);
-  assert_int_equal(access(fixture_path(files, "set/train_000001.bin"), F_OK), -1);
-  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
-      "--shard-tokens", "1000000", text);
+  assert_int_equal(access(fixture_path(files, "set/train_000010.bin"), F_OK), 0);
+  assert_int_equal(access(fixture_path(files, "set/train_000011.bin"), F_OK), -1);
+  program_run(arguments, &result);
   program_check_ok(&result);
   check_ok(kp_prepared_read(fixture_path(files, "set"), &set, &error), &error);
-  assert_int_equal(set.train.shards, 3);
+  assert_int_equal(set.train.shards, 11);
+  check_ok(kp_prepared_verify(fixture_path(files, "set"), &set, &error), &error);
 }
 
 int main(int argc, char **argv) {
