@@ -54,6 +54,7 @@ static void test_there_and_back(void **state) {
   check_says(&result, "documents, 100 duplicates left out, 1 without text left out\nprepared in");
   RUN(&result, "data", "show", set, "--tokens", "30");
   check_says(&result, "<|endoftext|>");
+  check_says(&result, "validation; 100 duplicates left out\nseparator    0\n");
   RUN(&result, "data", "convert", set, fixture_path(files, "raw"), "--to", "nanogpt");
   check_says(&result, "/raw/train_000001.bin: ");
   RUN(&result, "data", "convert", fixture_path(files, "raw"), fixture_path(files, "back"), "--to", "kappa",
