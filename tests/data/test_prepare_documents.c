@@ -414,8 +414,8 @@ static void test_another_request_begins_anew(void **state) {
   kp_error error = {0};
   kp_prepared set;
   bool fresh;
-  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
-  breaking b = {.break_at = 3};
+  const char *text = write_documents(files, "in.jsonl", 6000, 3000);
+  breaking b = {.break_at = 2};
   kp_prepare_options options = {.texts = &text,
                                 .text_count = 1,
                                 .tokenizer = write_tokenizer(files),
@@ -425,7 +425,7 @@ static void test_another_request_begins_anew(void **state) {
                                 .context = &b};
   assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
   options.shard_tokens = 8000000;
-  b = (breaking){.break_at = 3};
+  b = (breaking){.break_at = 2};
   assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
   text = write_documents(files, "in.jsonl", 400, 3000);
   b = (breaking){0};
