@@ -31,7 +31,7 @@ static kp_status set_up(evaluator *e, const kp_tokens *tokens, const kp_evaluati
                           .documents = kp_model_reads_documents(&model)};
   const kp_executor_options executor = {.threads = options->threads};
   KP_TRY(kp_feed_init_evaluation(&e->feed, tokens, &settings, &model, options->batches, error));
-  KP_TRY(kp_network_create(&trained->options, trained->parameters, build, &e->network, error));
+  KP_TRY(kp_network_create(&model, trained->parameters, build, &e->network, error));
   KP_TRY(kp_executor_create(e->network->graph, trained->backend, trained->parameters, executor, &e->executor,
                             error));
   kp_network_write_positions(e->network, e->executor);
