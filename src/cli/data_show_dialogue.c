@@ -86,7 +86,7 @@ kp_status kp_print_dialogue(const kp_inspected *in, int part, const kp_dialogue_
 kp_status kp_show_text(const char *text, size_t size, json_t **json, kp_error *error) {
   kp_byte_buffer repaired = {0};
   KP_TRY(kp_utf8_repair(text, size, &repaired, error));
-  *json = json_stringn(repaired.data, repaired.size);
+  *json = json_stringn(repaired.data == NULL ? "" : repaired.data, repaired.size);
   kp_byte_buffer_clear(&repaired);
   return KP_OK;
 }
