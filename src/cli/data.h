@@ -8,6 +8,7 @@ int kp_data_list(int argc, char **argv);
 int kp_data_get(int argc, char **argv);
 int kp_data_prepare(int argc, char **argv);
 int kp_data_show(int argc, char **argv);
+int kp_data_convert(int argc, char **argv);
 
 /* `kappa data prepare --task dialogue` has options of its own. */
 bool kp_data_asks_for_dialogue(int argc, char **argv);

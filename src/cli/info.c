@@ -97,6 +97,7 @@ static void manifold_text(const kp_parameter *p, char text[64]) {
 }
 
 static const char *update_text(const kp_plan_report *r, const kp_parameter *p) {
+  if (p->frozen) return "frozen";
   return kp_update_text(kp_optimizer_update(&r->settings.optimizer, p));
 }
 
@@ -104,6 +105,13 @@ static int64_t group_count(const kp_parameters *p, kp_group group) {
   int64_t count = 0;
   for (int i = 0; i < p->count; i++)
     if (p->list[i].group == group) count += p->list[i].count;
+  return count;
+}
+
+static int64_t frozen_count(const kp_parameters *p) {
+  int64_t count = 0;
+  for (int i = 0; i < p->count; i++)
+    if (p->list[i].frozen) count += p->list[i].count;
   return count;
 }
 
@@ -125,6 +133,7 @@ static void print_parameters(const kp_plan_report *r, bool brief) {
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     if (group_count(p, (kp_group)g) > 0)
       printf("%s %lld %s", g == 0 ? ":" : ",", (long long)group_count(p, (kp_group)g), group_names[g]);
+  if (frozen_count(p) > 0) printf("; %lld of them frozen", (long long)frozen_count(p));
   putchar('\n');
 }
 
@@ -164,8 +173,11 @@ static void print_step(const kp_plan_report *r, const estimate *e) {
   printf("\na step         %lld tokens; %.4g GFLOP (%.4g forward, %.4g backward)\n",
          (long long)r->tokens_per_step, (r->forward_flops + r->backward_flops) * 1e-9,
          r->forward_flops * 1e-9, r->backward_flops * 1e-9);
-  printf("the run        %lld steps; %.3g tokens, %.3g epochs of the data\n", (long long)r->settings.steps,
-         steps * (double)r->tokens_per_step, steps * (double)r->tokens_per_step / (double)r->training_tokens);
+  printf("the run        %lld steps; %.3g tokens", (long long)r->settings.steps,
+         steps * (double)r->tokens_per_step);
+  if (r->training_tokens > 0)
+    printf(", %.3g epochs of the data", steps * (double)r->tokens_per_step / (double)r->training_tokens);
+  printf("\n");
   if (e->seconds == 0) return;
   snprintf(step, sizeof step, e->seconds < 1 ? "%.0f ms" : "%.1f s",
            e->seconds < 1 ? e->seconds * 1e3 : e->seconds);
@@ -220,8 +232,8 @@ static json_t *parameters_json(const kp_plan_report *r, bool brief) {
   }
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     json_object_set_new(groups, group_names[g], json_integer(group_count(p, (kp_group)g)));
-  return json_pack("{s:I, s:o, s:o}", "count", (json_int_t)kp_parameters_elements(p), "groups", groups,
-                   "list", list);
+  return json_pack("{s:I, s:I, s:o, s:o}", "count", (json_int_t)kp_parameters_elements(p), "frozen",
+                   (json_int_t)frozen_count(p), "groups", groups, "list", list);
 }
 
 static json_t *memory_json(const kp_plan_report *r) {

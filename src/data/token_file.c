@@ -122,6 +122,13 @@ uint64_t kp_tokens_text_bytes(const kp_tokens *tokens) {
   return tokens->text_bytes;
 }
 
+size_t kp_tokens_width(const kp_tokens *tokens) {
+  size_t width = 2;
+  for (size_t i = 0; i < tokens->paths.count; i++)
+    if (tokens->shards[i].layout.token_size > width) width = tokens->shards[i].layout.token_size;
+  return width;
+}
+
 uint64_t kp_tokens_file_bytes(const kp_tokens *tokens) {
   uint64_t bytes = 0;
   for (size_t i = 0; i < tokens->paths.count; i++) bytes += tokens->shards[i].map.size;

@@ -35,6 +35,9 @@ int64_t kp_tokens_count(const kp_tokens *tokens);
 size_t kp_tokens_files(const kp_tokens *tokens);
 const char *kp_tokens_path(const kp_tokens *tokens, size_t file);
 
+/* Bytes of a token: 4 when one of the files has such. */
+size_t kp_tokens_width(const kp_tokens *tokens);
+
 /* What the files say about themselves; 0 when one of them does not. */
 int32_t kp_tokens_vocabulary(const kp_tokens *tokens);
 uint64_t kp_tokens_fingerprint(const kp_tokens *tokens);

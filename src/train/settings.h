@@ -7,6 +7,8 @@
 #include "data/packing.h"
 #include "models/model.h"
 #include "optim/optimizer.h"
+#include "train/learned.h"
+#include "train/lora.h"
 
 typedef enum kp_schedule_kind { KP_SCHEDULE_COSINE, KP_SCHEDULE_CONSTANT, KP_SCHEDULE_HELM } kp_schedule_kind;
 
@@ -39,6 +41,8 @@ typedef struct kp_train_settings {
   int32_t separator; /* the token between documents; -1: none */
   kp_row_positions positions;
   kp_recompute recompute;
+  kp_learned learned;   /* its lists live as long as the configuration */
+  kp_lora_options lora; /* its list too */
 } kp_train_settings;
 
 extern const kp_config_table kp_train_config, kp_data_config;
@@ -48,6 +52,10 @@ const kp_schema *kp_training_schema(void);
 
 /* A warm-up that was not asked for and does not fit into the steps becomes a tenth of them. */
 kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *settings, kp_error *error);
+
+/* Completes the settings by the separator of the data, -1 where it has none.  Packing cannot do without. */
+kp_status kp_train_settings_separate(const kp_config *config, int32_t separator, kp_train_settings *settings,
+                                     kp_error *error);
 
 /* kp_model_unused_keys, and those of the train section. */
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);
