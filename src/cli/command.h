@@ -38,6 +38,7 @@ int kp_command_plot(int argc, char **argv);
 int kp_command_analyze(int argc, char **argv);
 int kp_command_study(int argc, char **argv);
 int kp_command_verify(int argc, char **argv);
+int kp_command_tokenizer(int argc, char **argv);
 
 /* ---- what commands share ---- */
 

@@ -8,6 +8,7 @@
 
 static const kp_command commands[] = {
     {"data", "list, get, prepare and show data sets", kp_command_data},
+    {"tokenizer", "encode, decode, describe and train tokenizers", kp_command_tokenizer},
     {"doctor", "what this machine offers, and what kappa uses", kp_command_doctor},
     {"info", "parameters, memory and operations of a configuration", kp_command_info},
     {"train", "train a model from a configuration", kp_command_train},
