@@ -11,7 +11,7 @@
 #include "interchange/torch_tensor.h"
 
 /* Bounds of a walk through values, which may stand in each other many times over. */
-enum { DEEPEST = 16, MOST_VALUES = 1 << 22, LONGEST_NAME = 512 };
+enum { DEEPEST = 16, MOST_VALUES = 1 << 20, LONGEST_NAME = 512 };
 
 struct kp_torch {
   kp_torch_archive archive;

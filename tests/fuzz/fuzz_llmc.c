@@ -1,4 +1,5 @@
-/* Feeds hostile bytes to the reader of llm.c's checkpoints.  Of what is accepted every tensor must lie inside. */
+/* Feeds hostile bytes to the reader of llm.c's checkpoints.  Of what is accepted every tensor must lie
+ * inside. */
 #include "interchange/llmc.h"
 
 #include <stdint.h>
