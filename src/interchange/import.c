@@ -64,6 +64,19 @@ void kp_import_note(kp_imported *imported, const char *format, ...) {
 
 /* ---- a model from a source ---- */
 
+/* Tensors that cannot be read say why; those that can, and are of no model that is known, what they are. */
+static kp_status refuse_tensors(const char *path, const char *names, kp_error *error) {
+  kp_tensors *tensors;
+  KP_TRY(kp_tensors_open(path, &tensors, error));
+  const size_t count = kp_tensors_count(tensors);
+  kp_fail(error, KP_ERR_INPUT,
+          "%s holds %zu tensors, '%.80s' the first, and looks like none of the formats %s; say which with "
+          "--format",
+          path, count, count == 0 ? "" : kp_tensors_at(tensors, 0)->name, names);
+  kp_tensors_close(tensors);
+  return KP_ERR_INPUT;
+}
+
 static kp_status choose(const char *path, const char *format, const kp_importer **chosen, kp_error *error) {
   char names[512] = "";
   for (size_t i = 0; i < sizeof importers / sizeof *importers; i++) {
@@ -77,6 +90,7 @@ static kp_status choose(const char *path, const char *format, const kp_importer 
   if (format != NULL) return kp_fail(error, KP_ERR_INPUT, "no format \"%s\"; there are: %s", format, names);
   if (kp_path_kind_of(path) == KP_PATH_MISSING)
     return kp_fail(error, KP_ERR_INPUT, "%s: no such file or folder", path);
+  if (kp_tensors_recognises(path)) return refuse_tensors(path, names, error);
   return kp_fail(error, KP_ERR_INPUT, "%s looks like none of the formats %s; say which with --format", path,
                  names);
 }

@@ -213,6 +213,26 @@ static void test_what_the_file_does_not_say(void **state) {
          "no tensor 'token_embed.embedding'");
 }
 
+/* Nothing recognises these; the reason is the file's own, or what is in it. */
+static void test_files_of_no_format(void **state) {
+  static const struct {
+    const char *path, *words;
+    kp_status status;
+  } cases[] = {
+      {DATA "legacy.pt", "torch before 1.6", KP_ERR_UNSUPPORTED},
+      {DATA "code.pt", "needs the name posix.system", KP_ERR_UNSUPPORTED},
+      {DATA "nested.pt", "holds 4 tensors, 'decoder.a' the first", KP_ERR_INPUT},
+      {DATA "make_torch_files.py", "looks like none of the formats", KP_ERR_INPUT},
+  };
+  const char *run = temporary_path(state, "run");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    kp_error error = {0};
+    check_fails(kp_import(cases[i].path, &(kp_import_options){0}, run, NULL, &error), &error, cases[i].status,
+                cases[i].words);
+  }
+  assert_int_equal(kp_path_kind_of(run), KP_PATH_MISSING);
+}
+
 static void test_other_shapes(void **state) {
   const char *const context[] = {"model.heads=2", "model.context=9"};
   const char *const vocabulary[] = {"model.heads=2", "model.context=16", "model.vocabulary=18"};
@@ -229,6 +249,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_helm, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_checkpoints_of_torch, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_what_the_file_does_not_say, temporary_create, temporary_remove),
+      cmocka_unit_test_setup_teardown(test_files_of_no_format, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_other_shapes, temporary_create, temporary_remove),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

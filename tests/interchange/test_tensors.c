@@ -146,6 +146,18 @@ static void test_what_is_recognised(void **state) {
   refuse(empty, "empty");
 }
 
+/* Of torch.compile and of data parallel training. */
+static void test_prefixes(void **state) {
+  static const char *const names[] = {"module._orig_mod.a", "_orig_mod.module.a", "module.a", "a"};
+  const char *path = temporary_path(state, "one.safetensors");
+  for (size_t i = 0; i < 4; i++) {
+    write_one(path, names[i], 4);
+    kp_tensors *tensors = open_path(path);
+    assert_true(read_number(tensors, "a") == 4);
+    kp_tensors_close(tensors);
+  }
+}
+
 static void test_missing_tensor(void **state) {
   (void)state;
   kp_error error = {0};
@@ -163,6 +175,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_bad_indices, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_single_files_of_folders, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_what_is_recognised, temporary_create, temporary_remove),
+      cmocka_unit_test_setup_teardown(test_prefixes, temporary_create, temporary_remove),
       cmocka_unit_test(test_missing_tensor),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
