@@ -92,6 +92,13 @@ IN = [
     ("llama, heads of 12 channels, gelu", transformers.LlamaConfig, LLAMA, dict(head_dim=12, hidden_act="gelu"), {}),
     ("llama, biases", transformers.LlamaConfig, LLAMA, dict(attention_bias=True, mlp_bias=True), {}),
     ("llama, biases in attention", transformers.LlamaConfig, LLAMA, dict(attention_bias=True), {}),
+    ("llama, rotation of Llama 3.1", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16)), {}),
+    ("llama, rotation slowed down by 3", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="linear", rope_theta=500.0, factor=3.0)), {}),
+    ("llama, YaRN", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=12, beta_fast=8.0)), {}),
     ("mistral without a window", transformers.MistralConfig, LLAMA, dict(num_key_value_heads=2, sliding_window=None), {}),
     ("qwen2", transformers.Qwen2Config, LLAMA, dict(num_key_value_heads=2), {}),
 ]
@@ -153,6 +160,7 @@ OUT = [
     ("llama, stretched (YaRN)", ["model.family=llama"] + YARN),
     ("llama, upstream rotation", ["model.family=llama", "model.variant=upstream"]),
     ("gpt, rotary", ROTARY),
+    ("gpt, rotary as in Llama 3.1", ROTARY + YARN + ["model.rotary.stretching=llama3"]),
     ("gpt, token difference", ["model.token_difference=true"]),
     ("gpt, bounded", ["model.residual=bounded", "model.curvature.value=[-0.5]"]),
     ("ngpt", ["model.family=ngpt", "train.weight_decay=0"]),
