@@ -157,6 +157,21 @@ static double macro_f1(const kp_scores *scores) {
   return count > 0 ? sum / (double)count : 0;
 }
 
+/* (c s - Σ pₖ tₖ) / √((s² - Σ pₖ²) (s² - Σ tₖ²)): c right of s, label k predicted pₖ and gold tₖ times. */
+static double matthews(const kp_scores *scores) {
+  double right = 0, all = 0, both = 0, predicted = 0, gold = 0;
+  for (int32_t k = 0; k < scores->labelling->labels.count; k++) {
+    const kp_label_score s = kp_scores_of_label(scores, k);
+    right += (double)s.right;
+    all += (double)s.gold;
+    both += (double)s.predicted * (double)s.gold;
+    predicted += (double)s.predicted * (double)s.predicted;
+    gold += (double)s.gold * (double)s.gold;
+  }
+  const double square = (all * all - predicted) * (all * all - gold);
+  return square > 0 ? (right * all - both) / sqrt(square) : 0;
+}
+
 static double share(int64_t part, int64_t all) {
   return all > 0 ? (double)part / (double)all : 0;
 }
@@ -170,6 +185,7 @@ kp_score_report kp_scores_report(const kp_scores *scores) {
                        .accuracy = ratio(&scores->right),
                        .accuracy_error = ratio_error(&scores->right, scores->examples),
                        .macro_f1 = macro_f1(scores),
+                       .mcc = matthews(scores),
                        .majority = nan,
                        .chance = 1 / (double)scores->labelling->labels.count,
                        .precision = nan,
