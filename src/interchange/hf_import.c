@@ -50,13 +50,13 @@ static void describe(kp_imported *imported, kp_hf_config *config, const kp_hf_fa
                    unknown);
 }
 
-static kp_status translate(const json_t *document, const char *label, source *s,
-                           const kp_import_options *options, kp_imported *imported, kp_error *error) {
+kp_status kp_hf_translate(const json_t *document, const char *label, const kp_import_options *options,
+                          const kp_hf_family **family, kp_imported *imported, kp_error *error) {
   kp_hf_config config;
   KP_TRY(kp_hf_config_begin(&config, document, label, error));
-  KP_TRY(find_family(&config, &s->family, error));
-  KP_TRY(s->family->configure(&config, options, &imported->config, error));
-  describe(imported, &config, s->family);
+  KP_TRY(find_family(&config, family, error));
+  KP_TRY((*family)->configure(&config, options, &imported->config, error));
+  describe(imported, &config, *family);
   return KP_OK;
 }
 
@@ -66,7 +66,7 @@ static kp_status read_config(const char *folder, source *s, const kp_import_opti
   json_t *document;
   KP_TRY(kp_path_join(path, folder, "config.json", error));
   KP_TRY(kp_json_read_file(path, &document, error));
-  const kp_status status = translate(document, path, s, options, imported, error);
+  const kp_status status = kp_hf_translate(document, path, options, &s->family, imported, error);
   json_decref(document);
   return status;
 }
