@@ -103,6 +103,13 @@ typedef struct import {
   kp_tokenizer *tokenizer; /* NULL: none */
 } import;
 
+/* Parameters that nothing reads keep their initial values. */
+static bool has_unused(const kp_parameters *parameters) {
+  for (int i = 0; i < parameters->count; i++)
+    if (!parameters->list[i].used) return true;
+  return false;
+}
+
 static kp_status build_model(import *m, kp_error *error) {
   const kp_build build = {.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1};
   kp_network *network; /* building any graph fills the table of parameters */
@@ -111,7 +118,7 @@ static kp_status build_model(import *m, kp_error *error) {
   KP_TRY(kp_network_create(&m->model, m->parameters, build, &network, error));
   kp_network_destroy(network);
   KP_TRY(kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error));
-  kp_parameters_initialise(m->parameters, 0);
+  if (has_unused(m->parameters)) kp_parameters_initialise(m->parameters, 0);
   return KP_OK;
 }
 
