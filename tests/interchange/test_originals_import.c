@@ -35,11 +35,13 @@ static double *values_of(const kp_safetensors *file, const char *name, const kp_
   return values;
 }
 
-/* Writes the case's parameters, under the names of the original project. */
-static void write_weights(const kp_safetensors *file, const char *path) {
+/* Writes the case's parameters, under the names of the original project, and perhaps one number more. */
+static void write_weights_and(const kp_safetensors *file, const char *path, const char *extra, double value) {
   kp_error error = {0};
   kp_safetensors_writer *writer = NULL;
   check_ok(kp_safetensors_writer_create(path, &writer, &error), &error);
+  if (extra != NULL)
+    check_ok(kp_safetensors_writer_declare(writer, extra, KP_F64, 1, (int64_t[]){1}, &error), &error);
   for (int pass = 0; pass < 2; pass++)
     for (size_t i = 0; i < kp_safetensors_count(file); i++) {
       const kp_safetensors_entry *e = kp_safetensors_entry_at(file, i);
@@ -50,8 +52,14 @@ static void write_weights(const kp_safetensors *file, const char *path) {
       else
         check_ok(kp_safetensors_writer_write(writer, e->name + 6, e->data, e->size, &error), &error);
     }
+  if (extra != NULL)
+    check_ok(kp_safetensors_writer_write(writer, extra, &value, sizeof value, &error), &error);
   check_ok(kp_safetensors_writer_commit(writer, &error), &error);
   kp_safetensors_writer_destroy(writer);
+}
+
+static void write_weights(const kp_safetensors *file, const char *path) {
+  write_weights_and(file, path, NULL, 0);
 }
 
 /* Tokens of a row before its second document, of which kp_logits knows nothing. */
@@ -213,6 +221,38 @@ static void test_what_the_file_does_not_say(void **state) {
          "no tensor 'token_embed.embedding'");
 }
 
+/* What stands in files and says nothing of the model may stand there; anything else may not. */
+static void test_tensors_without_meaning(void **state) {
+  static const struct {
+    const char *name, *extra, *words; /* NULL: fine */
+    double value;
+  } cases[] = {
+      {"helm/helm_d_L2_W52_A4", "manifold_in.k", NULL, 1},
+      {"helm/helm_d_L2_W52_A4", "resblocks.1.attn.manifold.k", NULL, 1},
+      {"helm/helm_d_L2_W52_A4", "manifold_in.k", "is 2, and kappa's stream has the constant 1", 2},
+      {"helm/helm_d_L2_W52_A4", "resblocks.1.attn.k", "\"resblocks.1.attn.k\" has no place", 1},
+      {"mixed/baseline", "transformer.h.1.attn.bias", NULL, 0},
+      {"mixed/baseline", "transformer.h.7.attn.masked", "\"transformer.h.7.attn.masked\" has no place", 0},
+  };
+  const char *const sets[] = {"model.context=8", "model.heads=2"};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    kp_error error = {0};
+    char name[32];
+    snprintf(name, sizeof name, "extra-%zu", i);
+    const char *run = temporary_path(state, name), *path = temporary_path(state, "weights.safetensors");
+    kp_safetensors *file = open_case(cases[i].name);
+    write_weights_and(file, path, cases[i].extra, cases[i].value);
+    kp_safetensors_close(file);
+    const bool helm = strncmp(cases[i].name, "helm", 4) == 0;
+    const kp_import_options options = {.sets = helm ? sets : sets + 1, .set_count = 1};
+    const kp_status status = kp_import(path, &options, run, NULL, &error);
+    if (cases[i].words == NULL && status != KP_OK) fail_msg("%s: %s", cases[i].extra, error.message);
+    if (cases[i].words != NULL && strstr(error.message, cases[i].words) == NULL)
+      fail_msg("%s: '%s' lacks '%s'", cases[i].extra, error.message, cases[i].words);
+    assert_int_equal(kp_path_kind_of(run), cases[i].words == NULL ? KP_PATH_FOLDER : KP_PATH_MISSING);
+  }
+}
+
 /* Nothing recognises these; the reason is the file's own, or what is in it. */
 static void test_files_of_no_format(void **state) {
   static const struct {
@@ -249,6 +289,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_helm, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_checkpoints_of_torch, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_what_the_file_does_not_say, temporary_create, temporary_remove),
+      cmocka_unit_test_setup_teardown(test_tensors_without_meaning, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_files_of_no_format, temporary_create, temporary_remove),
       cmocka_unit_test_setup_teardown(test_other_shapes, temporary_create, temporary_remove),
   };
