@@ -72,7 +72,9 @@ static const struct argp_option options[] = {
     {"end", KEY_END, "TOKEN", 0, "documents: the special token behind each (default: the tokenizer's)", 1},
     {"shard-tokens", KEY_SHARD_TOKENS, "N", 0, "documents: tokens of a file (default: 100000000)", 1},
     {"threads", KEY_THREADS, "N", 0, "documents: threads that encode (default: all)", 1},
-    {"task", 't', "TASK", 0, "language (default), or of labelled examples: classify, tag", 1},
+    {"task", 't', "TASK", 0,
+     "language (default), or of labelled examples: classify, tag; or dialogue, see --task dialogue --help",
+     1},
     {"label", KEY_LABEL, "COLUMN", 0, "classify: name or number of the labels' column or field", 2},
     {"text", KEY_TEXT, "COLUMN", 0, "classify: that of the sentence", 2},
     {"second", KEY_SECOND, "COLUMN", 0, "classify: that of a second sentence", 2},
@@ -310,6 +312,7 @@ static kp_status prepare_text(arguments *a, kp_error *error) {
 }
 
 int kp_data_prepare(int argc, char **argv) {
+  if (kp_data_asks_for_dialogue(argc, argv)) return kp_data_prepare_dialogue(argc, argv);
   arguments a = {0};
   kp_error error = {0};
   kp_parse(&argp, argc, argv, &a);

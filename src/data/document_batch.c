@@ -105,6 +105,10 @@ kp_status kp_document_batch_fill(kp_document_batch *batch, kp_document_feed *fee
     if (!*more) break;
     KP_TRY(take(batch, feed, &document, separate, error));
   }
+  batch->read = feed->read;
+  batch->duplicates = feed->duplicates;
+  batch->taken = kp_documents_taken(feed->training) +
+                 (feed->validation == NULL ? 0 : kp_documents_taken(feed->validation));
   /* The text has stopped moving. */
   for (size_t i = 0; i < batch->count; i++)
     batch->views[i] = (kp_text_view){batch->text.data + batch->documents[i].offset, batch->documents[i].size};

@@ -29,6 +29,8 @@ typedef struct kp_document_batch {
   kp_batch_document *documents;
   kp_text_view *views; /* of the same documents */
   size_t count, capacity;
+  int64_t read, duplicates; /* documents that were read so far, with this batch */
+  uint64_t taken;           /* bytes of the files */
 } kp_document_batch;
 void kp_document_batch_clear(kp_document_batch *batch);
 

@@ -132,6 +132,8 @@ kp_status kp_documents_next(kp_documents *documents, kp_document *document, kp_e
       close_file(documents);
     document->text = NULL;
   }
+  if (documents->options.objects && documents->format != KP_DOCUMENTS_TEXT)
+    document->object = documents->value;
   document->path = documents->path;
   document->line = documents->first_line;
   return KP_OK;

@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "core/error.h"
 #include "data/document_paths.h"
 
@@ -29,14 +31,16 @@ typedef struct kp_documents_options {
   kp_document_format format; /* standard input has no name to tell it by */
   const char *field;         /* NULL: KP_DOCUMENT_FIELD */
   const char *separator;     /* NULL: a text file is one document */
+  bool objects;              /* JSON documents are whole objects, kp_document.object; `field` is not read */
   bool replace_invalid;      /* bytes that are not UTF-8 become U+FFFD instead of an error */
   size_t longest;            /* 0: KP_DOCUMENT_LONGEST */
 } kp_documents_options;
 
 /* Stays until the next document is read. */
 typedef struct kp_document {
-  const char *text; /* UTF-8; NULL when there is no further document */
-  size_t size;      /* > 0 */
+  const char *text;     /* UTF-8; NULL when there is no further document */
+  size_t size;          /* > 0 */
+  const json_t *object; /* of JSON, when objects are asked for; `text` is then as it stands in the file */
   const char *path;
   size_t line; /* where it begins in its file, from 1 */
 } kp_document;

@@ -102,6 +102,11 @@ kp_status kp_documents_parse(kp_documents *documents, const char **text, size_t 
   KP_TRY(load(documents, error));
   value = documents->value;
   *size = 0;
+  if (documents->options.objects && json_is_object(value)) {
+    *text = documents->raw.data;
+    *size = documents->raw.size;
+    return KP_OK;
+  }
   if (json_is_object(value)) {
     value = find_field(documents->value, documents->options.field, &deepest);
     if (value == NULL) return fail_missing(documents, deepest, error);

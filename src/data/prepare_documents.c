@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data/batch_reader.h"
 #include "data/byte_source.h"
-#include "data/document_batch.h"
 #include "data/prepare_private.h"
 #include "data/prepare_state.h"
 
@@ -21,7 +21,7 @@ typedef struct work {
   kp_document_feed feed;
   kp_shard_writer writers[2];
   kp_prepare_state state;
-  kp_document_batch batch;
+  const kp_document_batch *batch; /* the one at hand */
   kp_ids ids;
   size_t *offsets; /* of the batch's documents in ids */
   size_t offset_capacity;
@@ -148,7 +148,7 @@ static kp_status reserve_offsets(work *w, size_t count, kp_error *error) {
 
 /* Says which document of the batch it is that the tokenizer refuses. */
 static kp_status find_refused(work *w, kp_error *error) {
-  const kp_document_batch *batch = &w->batch;
+  const kp_document_batch *batch = w->batch;
   const kp_status status = error == NULL ? KP_ERR_INPUT : error->status;
   for (size_t i = 0; i < batch->count; i++) {
     w->ids.count = 0;
@@ -166,7 +166,7 @@ static kp_status write_state(work *w, const kp_batch_document *document, kp_erro
 }
 
 static kp_status write_document(work *w, size_t i, kp_ids *one, kp_error *error) {
-  const kp_batch_document *document = &w->batch.documents[i];
+  const kp_batch_document *document = &w->batch->documents[i];
   kp_shard_writer *writer = &w->writers[document->validation];
   bool closed;
   one->count = 0;
@@ -179,7 +179,7 @@ static kp_status write_document(work *w, size_t i, kp_ids *one, kp_error *error)
 }
 
 static kp_status encode_batch(work *w, kp_error *error) {
-  const kp_document_batch *batch = &w->batch;
+  const kp_document_batch *batch = w->batch;
   kp_ids one = {0};
   w->ids.count = 0;
   KP_TRY(reserve_offsets(w, batch->count + 1, error));
@@ -195,29 +195,35 @@ static kp_status encode_batch(work *w, kp_error *error) {
 static kp_status report(work *w, kp_error *error) {
   const kp_prepare_options *o = w->options;
   if (o->progress == NULL) return KP_OK;
-  kp_prepare_progress progress = {.documents = w->feed.read,
-                                  .duplicates = w->feed.duplicates,
-                                  .tokens = w->tokens,
-                                  .bytes = kp_documents_taken(w->training),
-                                  .all_bytes = kp_documents_total(w->training)};
-  if (w->validation != NULL) {
-    const uint64_t more = kp_documents_total(w->validation);
-    progress.bytes += kp_documents_taken(w->validation);
-    progress.all_bytes = progress.all_bytes == 0 || more == 0 ? 0 : progress.all_bytes + more;
-  }
+  const uint64_t all = kp_documents_total(w->training);
+  const uint64_t separate = w->validation == NULL ? 0 : kp_documents_total(w->validation);
+  const bool known = all > 0 && (w->validation == NULL || separate > 0);
+  const kp_prepare_progress progress = {.documents = w->batch->read,
+                                        .duplicates = w->batch->duplicates,
+                                        .tokens = w->tokens,
+                                        .bytes = w->batch->taken,
+                                        .all_bytes = known ? all + separate : 0};
   if (o->progress(o->context, &progress)) return KP_OK;
   return kp_fail(error, KP_ERR_INTERRUPTED,
                  "stopped with %d shards done: the same command goes on behind them",
                  w->writers[TRAIN].shard_count + w->writers[VALIDATION].shard_count);
 }
 
-static kp_status encode_all(work *w, kp_error *error) {
-  for (bool more = true; more;) {
-    KP_TRY(kp_document_batch_fill(&w->batch, &w->feed, &more, error));
+static kp_status encode_batches(work *w, kp_batch_reader *reader, kp_error *error) {
+  for (;;) {
+    KP_TRY(kp_batch_reader_next(reader, &w->batch, error));
+    if (w->batch == NULL) return KP_OK;
     KP_TRY(encode_batch(w, error));
     KP_TRY(report(w, error));
   }
-  return KP_OK;
+}
+
+static kp_status encode_all(work *w, kp_error *error) {
+  kp_batch_reader *reader;
+  KP_TRY(kp_batch_reader_create(&w->feed, &reader, error));
+  const kp_status status = encode_batches(w, reader, error);
+  kp_batch_reader_destroy(reader);
+  return status;
 }
 
 static kp_status finish(work *w, kp_error *error) {
@@ -298,7 +304,6 @@ static kp_status prepare_locked(work *w, bool *fresh, kp_error *error) {
 }
 
 static void clear(work *w) {
-  kp_document_batch_clear(&w->batch);
   kp_document_feed_clear(&w->feed);
   kp_ids_clear(&w->ids);
   free(w->offsets);

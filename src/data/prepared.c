@@ -13,6 +13,7 @@
 #include "core/atomic_file.h"
 #include "core/directory.h"
 #include "core/path.h"
+#include "data/conversation_index.h"
 #include "data/labelled.h"
 #include "data/tokenizer.h"
 
@@ -266,8 +267,9 @@ kp_status kp_prepared_begin(const char *folder, kp_error *error) {
   bool found;
   KP_TRY(store(folder, json_pack("{s:i, s:b}", "kappa_data", format_version, "complete", false), error));
   KP_TRY(find_token_files(folder, true, &found, error));
-  static const char *const others[] = {KP_TASK_FILE, KP_PROGRESS_FILE};
-  for (int i = 0; i < 2; i++) {
+  static const char *const others[] = {KP_TASK_FILE, KP_TRAIN_DOCUMENTS_FILE, KP_VALIDATION_DOCUMENTS_FILE,
+                                       KP_PROGRESS_FILE};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
     KP_TRY(kp_path_join(path, folder, others[i], error));
     if (unlink(path) != 0 && errno != ENOENT)
       return kp_fail_errno(error, KP_ERR_IO, "cannot remove %s", path);

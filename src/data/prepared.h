@@ -76,7 +76,8 @@ kp_status kp_prepared_lock(const char *folder, kp_lock **lock, kp_error *error);
  * folder's lock held. */
 kp_status kp_prepared_claim(const char *folder, kp_error *error);
 
-/* Marks the folder as one that is being prepared, and as no labelled set (data/labelled.h); removes the token
+/* Marks the folder as one that is being prepared, and as neither a labelled set (data/labelled.h) nor one of
+ * conversations (data/conversation_index.h); removes the token
  * files of the set that it held. */
 kp_status kp_prepared_begin(const char *folder, kp_error *error);
 

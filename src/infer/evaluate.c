@@ -5,22 +5,28 @@
 #include <stdlib.h>
 
 #include "core/executor.h"
+#include "data/conversation_index.h"
 #include "data/packed_stream.h"
 #include "infer/windows.h"
-#include "train/settings.h"
+#include "train/feed.h"
+#include "train/trainer.h"
 
-/* The model at work, and what one batch after the other adds. */
+/* The model at work, and what one batch after the other adds.  Batches are windows of a text, or rows of
+ * whole conversations. */
 typedef struct evaluator {
   const kp_trained *trained;
   const kp_tokens *text;
+  bool conversations;
+  kp_feed feed; /* of conversations */
   kp_window_options how;
   kp_windows windows;
+  int32_t separator; /* of documents that share a row; -1: none do */
+  int32_t *tokens;   /* of a batch of windows: inputs, targets and the numbers of documents, (B, T) each */
   int64_t rows, batches;
   kp_network *network;
   kp_executor *executor;
   double *losses;  /* of each batch: mean over its scored tokens */
   int64_t *scored; /* tokens of each batch */
-  int32_t *tokens; /* of a batch: inputs, targets and the numbers of documents, (B, T) each */
 } evaluator;
 
 const char *kp_context_refusal(const kp_model_options *options, int64_t context) {
@@ -67,22 +73,52 @@ static kp_status plan_windows(evaluator *e, const kp_evaluation_options *options
   return KP_OK;
 }
 
+/* Of conversations only what is learned is scored, in rows as training has them. */
+static kp_status plan_conversations(evaluator *e, const kp_evaluation_options *options,
+                                    kp_model_options *model, kp_error *error) {
+  kp_train_settings settings;
+  if (options->window > 0 || options->stride > 0 || options->documents)
+    return kp_fail(error, KP_ERR_INPUT,
+                   "conversations are scored whole, each answer from all that was said before: windows, "
+                   "strides and documents are for texts");
+  KP_TRY(kp_train_settings_read(e->trained->config, &settings, error));
+  model->packed = true;
+  KP_TRY(kp_feed_init_evaluation(&e->feed, e->text, &settings, model, options->batches, error));
+  e->how.context = e->how.stride = model->context;
+  e->rows = e->feed.options.rows;
+  e->batches = e->feed.batches;
+  return KP_OK;
+}
+
+static kp_status plan_text(evaluator *e, const kp_evaluation_options *options, kp_model_options *model,
+                           kp_error *error) {
+  e->separator = -1;
+  if (kp_config_choice(e->trained->config, "train.packing") != KP_PACKING_NONE)
+    KP_TRY(find_separator(e->trained, &e->separator, error));
+  model->packed = e->separator >= 0;
+  KP_TRY(plan_windows(e, options, error));
+  e->tokens = malloc(3 * (size_t)(e->rows * e->how.context) * sizeof *e->tokens);
+  return e->tokens != NULL ? KP_OK : kp_fail(error, KP_ERR_MEMORY, "no memory for a batch of windows");
+}
+
 static kp_status set_up(evaluator *e, const kp_evaluation_options *options, kp_error *error) {
   const kp_trained *trained = e->trained;
   const kp_executor_options executor = {.threads = options->threads};
-  KP_TRY(plan_windows(e, options, error));
+  kp_model_options model = trained->options; /* its memory stays the run's */
+  e->conversations = kp_tokens_index(e->text) != NULL;
+  KP_TRY(e->conversations ? plan_conversations(e, options, &model, error)
+                          : plan_text(e, options, &model, error));
   const kp_build build = {.mode = KP_BUILD_EVALUATE,
                           .batch = e->rows,
                           .length = e->how.context,
-                          .documents = kp_config_choice(trained->config, "train.packing") != KP_PACKING_NONE};
-  KP_TRY(kp_network_create(&trained->options, trained->parameters, build, &e->network, error));
+                          .documents = kp_model_reads_documents(&model)};
+  KP_TRY(kp_network_create(&model, trained->parameters, build, &e->network, error));
   KP_TRY(kp_executor_create(e->network->graph, trained->backend, trained->parameters, executor, &e->executor,
                             error));
   kp_network_write_positions(e->network, e->executor);
   e->losses = malloc((size_t)e->batches * sizeof *e->losses);
   e->scored = malloc((size_t)e->batches * sizeof *e->scored);
-  e->tokens = malloc(3 * (size_t)(e->rows * e->how.context) * sizeof *e->tokens);
-  return e->losses == NULL || e->scored == NULL || e->tokens == NULL
+  return e->losses == NULL || e->scored == NULL
              ? kp_fail(error, KP_ERR_MEMORY, "no memory for the losses of %lld batches",
                        (long long)e->batches)
              : KP_OK;
@@ -92,6 +128,7 @@ static void tear_down(evaluator *e) {
   kp_windows_clear(&e->windows);
   kp_executor_destroy(e->executor);
   kp_network_destroy(e->network);
+  kp_feed_clear(&e->feed);
   free(e->losses);
   free(e->scored);
   free(e->tokens);
@@ -119,28 +156,33 @@ static kp_status fill_row(const evaluator *e, const kp_window *window, int32_t *
   return KP_OK;
 }
 
-static kp_status fill_batch(evaluator *e, int64_t batch, int32_t *inputs, int32_t *targets, kp_error *error) {
+/* Fills batch number `batch` of windows; the memory is the evaluator's. */
+static kp_status fill_windows(evaluator *e, int64_t batch, kp_batch *filled, kp_error *error) {
+  const int64_t count = e->rows * e->how.context;
+  *filled = (kp_batch){.inputs = e->tokens, .targets = e->tokens + count};
   e->scored[batch] = 0;
   for (int64_t row = 0; row < e->rows; row++) {
     const int64_t number = batch * e->rows + row, place = row * e->how.context;
     const kp_window *window = number < e->windows.count ? &e->windows.list[number] : NULL;
-    KP_TRY(fill_row(e, window, inputs + place, targets + place, error));
+    KP_TRY(fill_row(e, window, filled->inputs + place, filled->targets + place, error));
     e->scored[batch] += window == NULL ? 0 : window->scored;
+  }
+  if (e->separator >= 0) {
+    filled->documents = e->tokens + 2 * count;
+    kp_number_documents(filled->inputs, e->rows, e->how.context, e->separator, filled->documents);
   }
   return KP_OK;
 }
 
 static kp_status run_batch(evaluator *e, int64_t batch, kp_error *error) {
-  const int64_t count = e->rows * e->how.context;
-  int32_t *inputs = e->tokens, *targets = inputs + count, *documents = targets + count;
-  KP_TRY(fill_batch(e, batch, inputs, targets, error));
-  kp_executor_write_int32(e->executor, e->network->tokens, inputs);
-  kp_executor_write_int32(e->executor, e->network->targets, targets);
-  if (e->network->documents != NULL) {
-    kp_number_documents(inputs, e->rows, e->how.context,
-                        (int32_t)kp_config_integer(e->trained->config, "data.separator"), documents);
-    kp_executor_write_int32(e->executor, e->network->documents, documents);
+  kp_batch filled;
+  if (e->conversations) {
+    KP_TRY(kp_feed_evaluation(&e->feed, batch, &e->scored[batch], error));
+    filled = e->feed.batch;
+  } else {
+    KP_TRY(fill_windows(e, batch, &filled, error));
   }
+  kp_network_write_batch(e->network, e->executor, &filled);
   KP_TRY(kp_executor_run(e->executor, 0, e->network->graph->node_count, error));
   kp_executor_read(e->executor, e->network->loss, &e->losses[batch]);
   if (!isfinite(e->losses[batch]))
@@ -171,13 +213,13 @@ static void sum_up(const evaluator *e, const kp_tokens *tokens, kp_evaluation *r
   result->loss = total / scored;
   result->standard_error = standard_error(e, result->loss, scored);
   result->perplexity = exp(result->loss);
-  result->bits_per_byte = bytes > 0 ? result->loss / log(2) * all / bytes : (double)NAN;
-  result->tokens = e->windows.scored;
+  result->bits_per_byte = bytes > 0 && !e->conversations ? result->loss / log(2) * all / bytes : (double)NAN;
+  result->tokens = (int64_t)scored;
   result->batches = e->batches;
   result->rows = e->rows;
   result->window = e->how.context;
   result->stride = e->how.stride;
-  result->documents = e->windows.parts;
+  result->documents = e->conversations ? kp_tokens_index(tokens)->count : e->windows.parts;
 }
 
 kp_status kp_evaluate(const kp_trained *trained, const kp_tokens *tokens,

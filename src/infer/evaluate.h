@@ -23,7 +23,7 @@ typedef struct kp_evaluation {
   double loss;           /* mean over tokens, natural logarithm */
   double standard_error; /* of the loss, from the differences between batches; NaN with a single one */
   double perplexity;     /* exp(loss) */
-  double bits_per_byte;  /* NaN when the bytes of the text are unknown */
+  double bits_per_byte;  /* NaN when the bytes of the text are unknown, and of conversations */
   int64_t tokens;        /* scored */
   int64_t batches, rows; /* of rows x context tokens */
   int64_t window, stride;
@@ -37,7 +37,8 @@ typedef struct kp_evaluation {
  * in training.
  *
  * Windows longer than the model's context are refused where positions are learned (kp_context_refusal), and
- * documents where nothing says which token stands between them. */
+ * documents where nothing says which token stands between them.  Of conversations only
+ * what is learned is scored, in rows of whole ones. */
 kp_status kp_evaluate(const kp_trained *trained, const kp_tokens *tokens,
                       const kp_evaluation_options *options, kp_evaluation *evaluation, kp_error *error);
 
