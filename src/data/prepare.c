@@ -152,16 +152,18 @@ static bool is_there(const char *folder, kp_prepared *prepared) {
 
 static kp_status write_tokens(kp_token_writer *writer, const kp_tokenizer *tokenizer, const char *data,
                               size_t size, int64_t *tokens, kp_error *error) {
-  enum { chunk = 8192 };
-  int32_t ids[chunk];
+  enum { CHUNK = 1 << 24 };
+  const kp_text_view view = {.data = data, .size = size};
+  kp_ids ids = {0};
+  kp_status status = KP_OK;
   *tokens = 0;
-  for (size_t offset = 0; offset < size;) {
-    size_t count;
-    KP_TRY(kp_tokenizer_encode_part(tokenizer, data, size, &offset, ids, chunk, &count, error));
-    KP_TRY(kp_token_writer_append(writer, ids, count, error));
-    *tokens += (int64_t)count;
+  for (size_t offset = 0; offset < size && status == KP_OK; ids.count = 0) {
+    status = kp_tokenizer_append_part(tokenizer, view, &offset, CHUNK, 0, &ids, error);
+    if (status == KP_OK) status = kp_token_writer_append(writer, ids.list, ids.count, error);
+    *tokens += (int64_t)ids.count;
   }
-  return KP_OK;
+  kp_ids_clear(&ids);
+  return status;
 }
 
 static kp_status write_split(const char *folder, const char *name, const kp_tokenizer *tokenizer,
