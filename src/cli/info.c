@@ -97,6 +97,7 @@ static void manifold_text(const kp_parameter *p, char text[64]) {
 }
 
 static const char *update_text(const kp_plan_report *r, const kp_parameter *p) {
+  if (p->frozen) return "frozen";
   return kp_update_text(kp_optimizer_update(&r->settings.optimizer, p));
 }
 
@@ -104,6 +105,13 @@ static int64_t group_count(const kp_parameters *p, kp_group group) {
   int64_t count = 0;
   for (int i = 0; i < p->count; i++)
     if (p->list[i].group == group) count += p->list[i].count;
+  return count;
+}
+
+static int64_t frozen_count(const kp_parameters *p) {
+  int64_t count = 0;
+  for (int i = 0; i < p->count; i++)
+    if (p->list[i].frozen) count += p->list[i].count;
   return count;
 }
 
@@ -125,6 +133,7 @@ static void print_parameters(const kp_plan_report *r, bool brief) {
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     if (group_count(p, (kp_group)g) > 0)
       printf("%s %lld %s", g == 0 ? ":" : ",", (long long)group_count(p, (kp_group)g), group_names[g]);
+  if (frozen_count(p) > 0) printf("; %lld of them frozen", (long long)frozen_count(p));
   putchar('\n');
 }
 
@@ -223,8 +232,8 @@ static json_t *parameters_json(const kp_plan_report *r, bool brief) {
   }
   for (int g = 0; g < KP_GROUP_COUNT; g++)
     json_object_set_new(groups, group_names[g], json_integer(group_count(p, (kp_group)g)));
-  return json_pack("{s:I, s:o, s:o}", "count", (json_int_t)kp_parameters_elements(p), "groups", groups,
-                   "list", list);
+  return json_pack("{s:I, s:I, s:o, s:o}", "count", (json_int_t)kp_parameters_elements(p), "frozen",
+                   (json_int_t)frozen_count(p), "groups", groups, "list", list);
 }
 
 static json_t *memory_json(const kp_plan_report *r) {

@@ -10,7 +10,7 @@
 #include "train/trainer.h"
 
 typedef struct arguments {
-  const char *config, *out;
+  const char *config, *out, *init;
   kp_texts sets;
   kp_train_options options;
   bool quiet, keys;
@@ -19,6 +19,11 @@ typedef struct arguments {
 static const struct argp_option options[] = {
     {"out", 'o', "DIR", 0, "folder of the run (default: runs/ and the configuration's name)", 0},
     {"set", 's', "KEY=VALUE", 0, "override a key of the configuration; may be repeated", 0},
+    {"init", 'i', "RUN[@WHICH]", 0,
+     "start from the parameters of another run: its best ones, or WHICH: last, or a step. The model section "
+     "is "
+     "that run's where CONFIG, which may be left out, says nothing",
+     0},
     {"resume", 'r', 0, 0, "go on with the run that CONFIG or --out names", 0},
     {"threads", 't', "N", 0, "threads (default: all cores)", 0},
     {"device", 'b', "NAME", 0, KP_DEVICE_HELP, 0},
@@ -33,6 +38,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   switch (key) {
   case 'o': a->out = value; return 0;
   case 's': kp_texts_add(&a->sets, value); return 0;
+  case 'i': a->init = value; return 0;
   case 'r': a->options.resume = true; return 0;
   case 't': a->options.threads = kp_parse_threads(value, state); return 0;
   case 'b': a->options.backend = kp_parse_backend(value, state); return 0;
@@ -43,7 +49,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     a->config = value;
     return 0;
   case ARGP_KEY_END:
-    if (a->config == NULL && !a->keys && !(a->options.resume && a->out != NULL))
+    if (a->config == NULL && !a->keys && a->init != NULL && a->out == NULL)
+      argp_error(state, "which folder? Without a configuration --init needs --out");
+    if (a->config == NULL && !a->keys && a->init == NULL && !(a->options.resume && a->out != NULL))
       argp_error(state, "which configuration?");
     return 0;
   default: return ARGP_ERR_UNKNOWN;
@@ -52,12 +60,13 @@ static error_t parse(int key, char *value, struct argp_state *state) {
 
 static const struct argp argp = {options,
                                  parse,
-                                 "CONFIG\n--resume RUN",
+                                 "CONFIG\n--init RUN --out RUN2\n--resume RUN",
                                  "Train a model from a configuration file.\v"
                                  "Example:\n"
                                  "  kappa data get shakespeare_char\n"
                                  "  kappa train configs/mixed.yaml --set train.steps=500 --out runs/first\n"
-                                 "  kappa train --resume runs/first\n\n"
+                                 "  kappa train --resume runs/first\n"
+                                 "  kappa train --init runs/first --set data.path=sst2 --out runs/second\n\n"
                                  "Ctrl-C finishes the step, saves, and says how to go on.",
                                  0,
                                  0,
@@ -83,9 +92,75 @@ static void print_progress(void *context, const kp_progress *p) {
            p->validation_loss);
     if (!isnan(p->bits_per_byte)) printf("  %.4f bits per byte", p->bits_per_byte);
     if (p->step == 0 && !isnan(p->packed_share)) printf("  rows %.1f%% full", 100 * p->packed_share);
-    if (!isnan(p->accuracy)) printf("  accuracy %.4f  macro-F1 %.4f", p->accuracy, p->macro_f1);
+    if (!isnan(p->accuracy))
+      printf("  accuracy %.4f  macro-F1 %.4f  MCC %.4f", p->accuracy, p->macro_f1, p->mcc);
     if (!isnan(p->entity_f1)) printf("  entity F1 %.4f", p->entity_f1);
     puts(p->best ? "  (best)" : "");
+  }
+  fflush(stdout);
+}
+
+/* ---- what was taken from another run ---- */
+
+/* "transformer.h.*.ln_1.weight" of "transformer.h.3.ln_1.weight": blocks are told as one. */
+static void family_of(const char *name, char out[128]) {
+  const char *block = strstr(name, ".h.");
+  const size_t digits = block == NULL ? 0 : strspn(block + 3, "0123456789");
+  if (digits == 0)
+    snprintf(out, 128, "%s", name);
+  else
+    snprintf(out, 128, "%.*s*%s", (int)(block + 3 - name), name, block + 3 + digits);
+}
+
+/* How many of the list are of the same kind and family as number `index`; 0 unless it is the first. */
+static int family_size(const kp_transfers *transfers, int index) {
+  char own[128], other[128];
+  int size = 0;
+  family_of(transfers->list[index].name, own);
+  for (int i = 0; i < transfers->count; i++) {
+    family_of(transfers->list[i].name, other);
+    if (transfers->list[i].kind != transfers->list[index].kind || strcmp(own, other) != 0) continue;
+    if (i < index) return 0;
+    size++;
+  }
+  return size;
+}
+
+static void print_transfer(const kp_transfers *transfers, int index) {
+  const kp_transfer *t = &transfers->list[index];
+  char name[128];
+  const int size = family_size(transfers, index);
+  if (size == 0) return;
+  family_of(t->name, name);
+  printf("    %s", name);
+  if (size > 1) printf(" (%d)", size);
+  if (t->kind == KP_TRANSFER_ROWS)
+    printf(": %lld of %lld rows", (long long)(t->from < t->rows ? t->from : t->rows), (long long)t->rows);
+  putchar('\n');
+}
+
+static void print_transfers(void *context, const kp_transfers *transfers) {
+  static const char *const titles[KP_TRANSFER_KINDS] = {
+      [KP_TRANSFER_COPIED] = "copied",
+      [KP_TRANSFER_ROWS] = "copied in part, the other rows are new",
+      [KP_TRANSFER_NEW] = "new",
+      [KP_TRANSFER_OTHER] = "new, as the run's has another shape or is for other labels",
+      [KP_TRANSFER_LEFT] = "of the run alone, left out"};
+  (void)context;
+  printf("starts from %s, step %lld (%s)\n", transfers->run, (long long)transfers->step, transfers->family);
+  for (int kind = 0; kind < KP_TRANSFER_KINDS; kind++) {
+    int64_t numbers = 0, count = 0;
+    for (int i = 0; i < transfers->count; i++) {
+      if ((int)transfers->list[i].kind != kind) continue;
+      numbers += transfers->list[i].numbers;
+      count++;
+    }
+    if (count == 0) continue;
+    printf("  %s: %lld parameters", titles[kind], (long long)count);
+    if (numbers > 0) printf(", %lld numbers", (long long)numbers);
+    putchar('\n');
+    for (int i = 0; i < transfers->count && kind != KP_TRANSFER_COPIED; i++)
+      if ((int)transfers->list[i].kind == kind) print_transfer(transfers, i);
   }
   fflush(stdout);
 }
@@ -107,9 +182,28 @@ static int print_keys(void) {
   return KP_EXIT_OK;
 }
 
+/* The configuration of a new run; without a file it is what --init and --set say. */
+static kp_status load_config(arguments *a, kp_config **config, kp_error *error) {
+  char init[KP_PATH_SIZE + 16];
+  KP_TRY(a->config != NULL
+             ? kp_config_load(a->config, kp_training_schema(), a->sets.list, a->sets.count, config, error)
+             : kp_config_parse("{}", 2, "--init", kp_training_schema(), a->sets.list, a->sets.count, config,
+                               error));
+  if (a->init != NULL) {
+    KP_TRY(kp_path_check(a->init, error));
+    snprintf(init, sizeof init, "train.init=\"%s\"", a->init);
+    KP_TRY(kp_config_set(*config, init, error));
+  }
+  KP_TRY(kp_initial_complete(*config, error));
+  kp_print_unused_keys(*config);
+  return KP_OK;
+}
+
 int kp_command_train(int argc, char **argv) {
-  arguments a = {
-      .options = {.backend = kp_backend_cpu(), .progress = print_progress, .stop = &kp_stop_requested}};
+  arguments a = {.options = {.backend = kp_backend_cpu(),
+                             .progress = print_progress,
+                             .initialised = print_transfers,
+                             .stop = &kp_stop_requested}};
   kp_error error = {0};
   kp_config *config = NULL;
   char folder[KP_PATH_SIZE];
@@ -123,12 +217,11 @@ int kp_command_train(int argc, char **argv) {
     snprintf(folder, sizeof folder, "%s", a.config);
   else
     default_folder(a.config, folder);
-  if (a.options.resume && a.sets.count > 0)
-    status = kp_fail(&error, KP_ERR_INPUT, "a resumed run keeps its configuration: --set cannot change it");
-  if (status == KP_OK && !a.options.resume)
-    status = kp_config_load(a.config, kp_training_schema(), a.sets.list, a.sets.count, &config, &error);
+  if (a.options.resume && (a.sets.count > 0 || a.init != NULL))
+    status = kp_fail(&error, KP_ERR_INPUT,
+                     "a resumed run keeps its configuration: --set cannot change it, --init neither");
+  if (status == KP_OK && !a.options.resume) status = load_config(&a, &config, &error);
   if (status == KP_OK) {
-    if (config != NULL) kp_print_unused_keys(config);
     kp_catch_stop();
     status = kp_train(config, folder, &a.options, &error);
   }

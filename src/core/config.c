@@ -50,6 +50,7 @@ static void check_row(const kp_schema *schema, const kp_config_row *row) {
   kp_assert(row->help != NULL, "%s has no help", row->key);
   switch (row->type) {
   case KP_CONFIG_BOOLEAN:
+  case KP_CONFIG_TEXTS:
   case KP_CONFIG_STRING: kp_assert(row->allowed == NULL, "%s allows what it likes", row->key); break;
   case KP_CONFIG_CHOICE: check_choices(row); break;
   default: kp_config_range_of(row); break;
@@ -165,10 +166,22 @@ const int64_t *kp_config_integers(const kp_config *config, const char *key, size
   return value->integers;
 }
 
+const char *const *kp_config_texts(const kp_config *config, const char *key, size_t *count) {
+  const kp_config_value *value = get(config, key, KP_CONFIG_TEXTS);
+  *count = value->count;
+  return (const char *const *)value->texts;
+}
+
 bool kp_config_is_set(const kp_config *config, const char *key) {
   const kp_config_value *value = kp_config_find(config, key);
   kp_assert(value != NULL, "the schema has no key %s", key);
   return value->is_set;
+}
+
+static bool same_texts(const kp_config_value *a, const kp_config_value *b) {
+  bool same = a->count == b->count;
+  for (size_t i = 0; same && i < a->count; i++) same = strcmp(a->texts[i], b->texts[i]) == 0;
+  return same;
 }
 
 static bool same_value(const kp_config_value *a, const kp_config_value *b) {
@@ -182,6 +195,7 @@ static bool same_value(const kp_config_value *a, const kp_config_value *b) {
     return a->count == b->count && memcmp(a->reals, b->reals, a->count * sizeof *a->reals) == 0;
   case KP_CONFIG_INTEGERS:
     return a->count == b->count && memcmp(a->integers, b->integers, a->count * sizeof *a->integers) == 0;
+  case KP_CONFIG_TEXTS: return same_texts(a, b);
   }
   return false;
 }

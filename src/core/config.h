@@ -61,6 +61,7 @@ int kp_config_choice(const kp_config *config, const char *key);
 /* Lists; `*count` may be 0, the pointer is never NULL. */
 const double *kp_config_reals(const kp_config *config, const char *key, size_t *count);
 const int64_t *kp_config_integers(const kp_config *config, const char *key, size_t *count);
+const char *const *kp_config_texts(const kp_config *config, const char *key, size_t *count);
 
 /* Whether the value was given, by a file or by --set, rather than the default. */
 bool kp_config_is_set(const kp_config *config, const char *key);
@@ -79,7 +80,10 @@ kp_status kp_config_fail(const kp_config *config, const char *key, kp_error *err
  * does not count. */
 kp_status kp_config_text(const kp_config *config, char **text, size_t *size, kp_error *error);
 
-/* FNV-1a, 64 bits, of that text. */
+/* The value of one key as kp_config_set reads it, "key=value".  `*text` is for the caller to free. */
+kp_status kp_config_assignment(const kp_config *config, const char *key, char **text, kp_error *error);
+
+/* FNV-1a, 64 bits, of the text of the whole. */
 uint64_t kp_config_hash(const kp_config *config);
 
 #endif

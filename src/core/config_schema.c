@@ -77,6 +77,7 @@ const char *kp_config_type_name(kp_config_type type) {
   case KP_CONFIG_CHOICE: return "a choice";
   case KP_CONFIG_REALS: return "a list of real numbers";
   case KP_CONFIG_INTEGERS: return "a list of integers";
+  case KP_CONFIG_TEXTS: return "a list of texts";
   }
   kp_assert(false, "type %d", (int)type);
   return NULL;

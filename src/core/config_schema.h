@@ -28,6 +28,7 @@ typedef enum kp_config_type {
   KP_CONFIG_CHOICE,   /* one of the words in `allowed` */
   KP_CONFIG_REALS,    /* list of finite doubles */
   KP_CONFIG_INTEGERS, /* list of int64_t */
+  KP_CONFIG_TEXTS,    /* list of UTF-8 texts */
 } kp_config_type;
 
 typedef struct kp_config_row {

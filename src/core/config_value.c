@@ -161,7 +161,9 @@ static kp_status read_item(const kp_config_row *row, const kp_yaml_entry *entry,
                            kp_config_value *value, kp_error *error) {
   const kp_yaml_scalar *item = &entry->items[index];
   kp_status status = row->type == KP_CONFIG_REALS ? read_real(row, item, &value->reals[index], error)
-                                                  : read_integer(row, item, &value->integers[index], error);
+                     : row->type == KP_CONFIG_INTEGERS
+                         ? read_integer(row, item, &value->integers[index], error)
+                         : read_text(item, &value->texts[index], error);
   return status == KP_OK ? KP_OK : kp_context(error, "item %zu", index + 1);
 }
 
@@ -171,6 +173,9 @@ static kp_status read_list(const kp_config_row *row, const kp_yaml_entry *entry,
   if (row->type == KP_CONFIG_REALS) {
     value->reals = calloc(entry->count + 1, sizeof *value->reals);
     if (value->reals == NULL) return fail_memory(error);
+  } else if (row->type == KP_CONFIG_TEXTS) {
+    value->texts = calloc(entry->count + 1, sizeof *value->texts);
+    if (value->texts == NULL) return fail_memory(error);
   } else {
     value->integers = calloc(entry->count + 1, sizeof *value->integers);
     if (value->integers == NULL) return fail_memory(error);
@@ -180,13 +185,19 @@ static kp_status read_list(const kp_config_row *row, const kp_yaml_entry *entry,
   return KP_OK;
 }
 
+static bool is_list(const kp_config_row *row) {
+  return row->type >= KP_CONFIG_REALS;
+}
+
 static kp_status check_kind(const kp_config_row *row, const kp_yaml_entry *entry, kp_error *error) {
-  bool wants_list = row->type == KP_CONFIG_REALS || row->type == KP_CONFIG_INTEGERS;
+  const bool wants_list = is_list(row);
   if (entry->kind == (wants_list ? KP_YAML_LIST : KP_YAML_SCALAR)) return KP_OK;
   char found[EXCERPT + 32];
   kp_config_entry_name(entry, found, sizeof found);
   return kp_fail(error, KP_ERR_INPUT, "expected %s, found %s%s", kp_config_type_name(row->type), found,
-                 wants_list ? "; write it as [1, 2]" : "");
+                 !wants_list                    ? ""
+                 : row->type == KP_CONFIG_TEXTS ? "; write it as [one, \"two\"]"
+                                                : "; write it as [1, 2]");
 }
 
 static kp_status read_typed(const kp_config_row *row, const kp_yaml_entry *entry, kp_config_value *value,
@@ -199,7 +210,8 @@ static kp_status read_typed(const kp_config_row *row, const kp_yaml_entry *entry
   case KP_CONFIG_STRING: return read_text(&entry->items[0], &value->text, error);
   case KP_CONFIG_CHOICE: return read_choice(row, &entry->items[0], &value->choice, error);
   case KP_CONFIG_REALS:
-  case KP_CONFIG_INTEGERS: return read_list(row, entry, value, error);
+  case KP_CONFIG_INTEGERS:
+  case KP_CONFIG_TEXTS: return read_list(row, entry, value, error);
   }
   kp_assert(false, "%s: type %d", row->key, (int)row->type);
   return KP_ERR_INPUT;
@@ -214,7 +226,7 @@ kp_status kp_config_value_read(const kp_config_row *row, const kp_yaml_entry *en
 }
 
 static kp_status read_fallback(const kp_config_row *row, kp_config_value *value, kp_error *error) {
-  if (row->type == KP_CONFIG_REALS || row->type == KP_CONFIG_INTEGERS) {
+  if (is_list(row)) {
     kp_yaml_document document = {0};
     KP_TRY(kp_yaml_read_value(row->key, row->fallback, &document, error));
     kp_status status = kp_config_value_read(row, &document.entries[0], value, error);
@@ -242,6 +254,10 @@ void kp_config_value_clear(kp_config_value *value) {
   case KP_CONFIG_STRING: free(value->text); break;
   case KP_CONFIG_REALS: free(value->reals); break;
   case KP_CONFIG_INTEGERS: free(value->integers); break;
+  case KP_CONFIG_TEXTS:
+    for (size_t i = 0; value->texts != NULL && i < value->count; i++) free(value->texts[i]);
+    free(value->texts);
+    break;
   default: break;
   }
   *value = (kp_config_value){0};

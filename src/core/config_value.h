@@ -21,8 +21,9 @@ typedef struct kp_config_value {
     char *text;
     double *reals;
     int64_t *integers;
+    char **texts;
   };
-  size_t count;     /* of reals or integers */
+  size_t count;     /* of a list */
   bool is_present;  /* false: required and not yet given */
   bool is_set;      /* given by the user, not the default */
   const char *file; /* where: a file's name owned by the configuration, or NULL: --set or default */

@@ -95,13 +95,16 @@ static void put_value(text_sink *sink, const kp_config_value *value) {
     put(sink, word, length);
     return;
   case KP_CONFIG_REALS:
-  case KP_CONFIG_INTEGERS: break;
+  case KP_CONFIG_INTEGERS:
+  case KP_CONFIG_TEXTS: break;
   }
   put_text(sink, "[");
   for (size_t i = 0; i < value->count; i++) {
     if (i > 0) put_text(sink, ", ");
     if (value->row->type == KP_CONFIG_REALS) {
       put_real(sink, value->reals[i]);
+    } else if (value->row->type == KP_CONFIG_TEXTS) {
+      put_quoted(sink, value->texts[i]);
     } else {
       put_integer(sink, value->integers[i]);
     }
@@ -167,6 +170,20 @@ kp_status kp_config_text(const kp_config *config, char **text, size_t *size, kp_
   return produce(put_config, config, text, size, error);
 }
 
+static void put_assignment(text_sink *sink, const void *value_pointer) {
+  const kp_config_value *value = value_pointer;
+  put_text(sink, value->row->key);
+  put_text(sink, "=");
+  put_value(sink, value);
+}
+
+kp_status kp_config_assignment(const kp_config *config, const char *key, char **text, kp_error *error) {
+  const kp_config_value *value = kp_config_find(config, key);
+  size_t size;
+  kp_assert(value != NULL, "the schema has no key %s", key);
+  return produce(put_assignment, value, text, &size, error);
+}
+
 uint64_t kp_config_hash(const kp_config *config) {
   text_sink counter = {.hash = fnv_offset};
   put_config(&counter, config);
@@ -178,9 +195,9 @@ enum { COLUMNS = 5 };
 /* The cells of a line of the table; the first line is the heading. */
 static void table_line(const kp_schema *schema, size_t line, const char *cells[COLUMNS]) {
   static const char *const types[] = {
-      [KP_CONFIG_INTEGER] = "integer",  [KP_CONFIG_REAL] = "real",   [KP_CONFIG_BOOLEAN] = "boolean",
-      [KP_CONFIG_STRING] = "text",      [KP_CONFIG_CHOICE] = "word", [KP_CONFIG_REALS] = "reals",
-      [KP_CONFIG_INTEGERS] = "integers"};
+      [KP_CONFIG_INTEGER] = "integer",   [KP_CONFIG_REAL] = "real",   [KP_CONFIG_BOOLEAN] = "boolean",
+      [KP_CONFIG_STRING] = "text",       [KP_CONFIG_CHOICE] = "word", [KP_CONFIG_REALS] = "reals",
+      [KP_CONFIG_INTEGERS] = "integers", [KP_CONFIG_TEXTS] = "texts"};
   static const char *const heading[COLUMNS] = {"key", "type", "default", "allowed", "meaning"};
   if (line == 0) {
     memcpy(cells, heading, sizeof heading);

@@ -111,6 +111,13 @@ void kp_parameters_set_counter(kp_parameters *parameters, int index, int counter
   parameter->counter = 1 + counter;
 }
 
+void kp_parameters_freeze(kp_parameters *parameters, int index) {
+  kp_assert(parameters->values == NULL, "parameter %s frozen after the buffers were made",
+            parameters->list[index].name);
+  parameters->list[index].trainable = false;
+  parameters->list[index].frozen = true;
+}
+
 int64_t kp_parameters_elements(const kp_parameters *parameters) {
   int64_t elements = 0;
   for (int i = 0; i < parameters->count; i++) elements += parameters->list[i].count;
@@ -119,15 +126,19 @@ int64_t kp_parameters_elements(const kp_parameters *parameters) {
 
 void kp_parameters_lay_out(kp_parameters *parameters, const kp_backend *backend) {
   parameters->total = 0;
-  for (int i = 0; i < parameters->count; i++) place(parameters, &parameters->list[i], backend->row_multiple);
+  for (int i = 0; i < parameters->count; i++)
+    if (!parameters->list[i].frozen) place(parameters, &parameters->list[i], backend->row_multiple);
+  parameters->learned = parameters->total;
+  for (int i = 0; i < parameters->count; i++)
+    if (parameters->list[i].frozen) place(parameters, &parameters->list[i], backend->row_multiple);
 }
 
 kp_status kp_parameters_allocate(kp_parameters *parameters, const kp_backend *backend, bool training,
                                  kp_error *error) {
   kp_parameters_lay_out(parameters, backend);
-  const size_t total = (size_t)parameters->total, bytes = total * backend->wide_size;
+  const size_t total = (size_t)parameters->total, bytes = (size_t)parameters->learned * backend->wide_size;
   parameters->backend = backend;
-  KP_TRY(kp_memory_create(backend, bytes, "the parameters", &parameters->values, error));
+  KP_TRY(kp_memory_create(backend, total * backend->wide_size, "the parameters", &parameters->values, error));
   if (backend->real_size < backend->wide_size)
     KP_TRY(kp_memory_create(backend, total * backend->real_size, "the narrow copy of the parameters",
                             &parameters->working, error));

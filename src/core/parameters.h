@@ -56,14 +56,16 @@ typedef struct kp_parameter {
   int counter;      /* 1 + the parameter whose first moments count the steps of each slice of the first
                        dimension: slices without a gradient are left out of a step; 0: all are always stepped */
   int moments;      /* how many of the two the optimizer keeps; 2 until an optimizer says otherwise */
-  bool trainable;   /* false: frozen, has no gradient */
+  bool trainable;   /* false: has no gradient */
+  bool frozen;      /* by choice: stands behind all others, without room for a gradient and moments */
   bool used;        /* false: kept for another project's checkpoints, no operator reads it */
 } kp_parameter;
 
 typedef struct kp_parameters {
   kp_parameter *list;
   int count, capacity;
-  int64_t total; /* elements of the flat buffers, padding included */
+  int64_t total;   /* elements of the flat buffers, padding included */
+  int64_t learned; /* of them, at the front: what buffers of gradients and moments have */
   const kp_backend *backend;
   /* In the backend's memory, of numbers of its wide size; NULL until allocated. */
   void *values, *gradients, *moment1, *moment2;
@@ -89,6 +91,10 @@ void kp_parameters_set_blocks(kp_parameters *parameters, int index, int blocks);
  * without a gradient, as PyTorch does with the parameters of experts that got no token.  `counter`, as long
  * as the stack and not trained, counts in its first moments. */
 void kp_parameters_set_counter(kp_parameters *parameters, int index, int counter);
+
+/* Says that a parameter is not to change; before kp_parameters_allocate and before a graph with gradients is
+ * built. */
+void kp_parameters_freeze(kp_parameters *parameters, int index);
 
 /* The index of `name`, or -1. */
 int kp_parameters_find(const kp_parameters *parameters, const char *name);

@@ -42,7 +42,8 @@ static json_t *value_of(const kp_config *config, const kp_config_row *row) {
   case KP_CONFIG_STRING: return json_string(kp_config_string(config, row->key));
   case KP_CONFIG_CHOICE: return choice(config, row);
   case KP_CONFIG_REALS: return reals(config, row->key);
-  case KP_CONFIG_INTEGERS: break;
+  case KP_CONFIG_INTEGERS:
+  case KP_CONFIG_TEXTS: break;
   }
   return NULL;
 }

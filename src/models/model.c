@@ -75,7 +75,7 @@ void kp_network_destroy(kp_network *network) {
 }
 
 bool kp_network_evaluates_apart(const kp_network *network, const kp_model_options *options) {
-  return options->dropout > 0 || network->trains_in_head;
+  return options->dropout > 0 || options->lora.dropout > 0 || network->trains_in_head;
 }
 
 /* 2 multiply-adds an element of a matrix product; attention has two products a pass over half the square if

@@ -140,6 +140,15 @@ typedef struct kp_expert_options {
   kp_curvature_options curvature;
 } kp_expert_options;
 
+/* Low-rank adapters beside linear maps, of a training graph; rank 0: none.  A model that is not trained has
+ * them folded in (train/lora.h). */
+typedef struct kp_lora_options {
+  int64_t rank;
+  double alpha, dropout;
+  const char *const *targets; /* patterns over the names of the maps' weights; the configuration's */
+  size_t target_count;
+} kp_lora_options;
+
 struct kp_family;
 
 typedef struct kp_model_options {
@@ -151,7 +160,8 @@ typedef struct kp_model_options {
   bool bias, output_projection, token_difference;
   kp_variant variant;
   kp_recompute recompute;
-  bool packed; /* rows hold several documents: given by the training settings, as recompute is */
+  bool packed;          /* rows hold several documents: given by the training settings, as recompute is */
+  kp_lora_options lora; /* given by them too */
   kp_embedding_kind embedding;
   kp_head head;
   kp_positions positions;

@@ -14,9 +14,9 @@ enum { NORM_PARTS = 256, PART_UNIT = 16 };
 
 /* Where part `part` of `parts` of the flat buffers starts; it ends where the next one starts. */
 static int64_t part_start(const kp_parameters *parameters, int part, int parts) {
-  const int64_t units = (parameters->total + PART_UNIT - 1) / PART_UNIT;
+  const int64_t units = (parameters->learned + PART_UNIT - 1) / PART_UNIT;
   const int64_t start = units * part / parts * PART_UNIT;
-  return start < parameters->total ? start : parameters->total;
+  return start < parameters->learned ? start : parameters->learned;
 }
 
 static double square_sum_double(const double *x, int64_t count) {
@@ -45,7 +45,7 @@ double kp_gradient_norm(const kp_parameters *parameters, int threads) {
 void kp_gradient_zero(kp_parameters *parameters, int threads) {
   const size_t size = parameters->backend->wide_size;
   if (parameters->backend->device != NULL) {
-    kp_memory_fill(parameters->backend, parameters->gradients, 0, (size_t)parameters->total * size, NULL);
+    kp_memory_fill(parameters->backend, parameters->gradients, 0, (size_t)parameters->learned * size, NULL);
     return;
   }
   threads = kp_thread_count(threads);

@@ -131,17 +131,27 @@ static void retract_by_copy(kp_parameters *parameters, int index) {
   free(values);
 }
 
-static bool leaves_its_manifold(const kp_parameter *parameter) {
-  return parameter->used && parameter->manifold != KP_MANIFOLD_NONE;
+static bool leaves_its_manifold(const kp_parameter *parameter, bool frozen) {
+  return parameter->used && parameter->manifold != KP_MANIFOLD_NONE && (frozen || !parameter->frozen);
 }
 
-void kp_parameters_retract(kp_parameters *parameters, int threads) {
+/* With `frozen` the frozen ones too. */
+static void retract(kp_parameters *parameters, bool frozen, int threads) {
   if (parameters->backend->device != NULL) {
     for (int p = 0; p < parameters->count; p++)
-      if (leaves_its_manifold(&parameters->list[p])) retract_by_copy(parameters, p);
+      if (leaves_its_manifold(&parameters->list[p], frozen)) retract_by_copy(parameters, p);
     return;
   }
 #pragma omp parallel for schedule(dynamic) num_threads(kp_thread_count(threads))
   for (int p = 0; p < parameters->count; p++)
-    if (leaves_its_manifold(&parameters->list[p])) retract_parameter(parameters, &parameters->list[p]);
+    if (leaves_its_manifold(&parameters->list[p], frozen))
+      retract_parameter(parameters, &parameters->list[p]);
+}
+
+void kp_parameters_retract(kp_parameters *parameters, int threads) {
+  retract(parameters, true, threads);
+}
+
+void kp_parameters_retract_learned(kp_parameters *parameters, int threads) {
+  retract(parameters, false, threads);
 }

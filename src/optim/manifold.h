@@ -25,6 +25,8 @@ kp_matrices kp_matrices_of(const kp_parameter *parameter);
 /* Puts every used parameter on its manifold: after it was initialised or read from elsewhere.  0 threads are
  * all processors. */
 void kp_parameters_retract(kp_parameters *parameters, int threads);
+/* The same but for frozen ones, which keep every bit that they were given. */
+void kp_parameters_retract_learned(kp_parameters *parameters, int threads);
 
 /* Rows [first, last) of a parameter, counted over all its matrices, back onto its manifold.  Nothing for one
  * without a manifold of rows. */

@@ -42,6 +42,7 @@ static kp_status subject_create(subject *s, const kp_config *config, const kp_be
   KP_TRY(kp_train_settings_read(config, &s->settings, error));
   KP_TRY(kp_model_options_read(config, NULL, &s->options, error));
   s->options.recompute = s->settings.recompute;
+  s->options.lora = s->settings.lora;
   s->options.packed = s->settings.packing != KP_PACKING_NONE;
   const size_t before = free_bytes(options->backend);
   KP_TRY(kp_engine_create(&s->options, s->settings.batch, s->settings.seed, options->backend,

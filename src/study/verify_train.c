@@ -41,7 +41,7 @@ typedef struct trial {
 } trial;
 
 static double largest_element(const kp_subject *s) {
-  return kp_case_largest(s->parameters->gradients, s->parameters->total);
+  return kp_case_largest(s->parameters->gradients, s->parameters->learned);
 }
 
 static kp_status check_parameter(trial *t, const kp_parameter *p, int index, const char *prefix,

@@ -112,6 +112,7 @@ static kp_status write_state(const char *folder, const kp_run_state *state, kp_e
                         json_integer(*(const int64_t *)((const char *)state + fields[i].offset)));
   json_object_set_new(json, "seconds", kp_json_number(state->seconds));
   json_object_set_new(json, "best_loss", kp_json_number(state->best_loss));
+  json_object_set_new(json, "best_validation", kp_json_number(state->best_validation));
   kp_status status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
   return status;
@@ -230,8 +231,10 @@ static kp_status read_state(const char *path, kp_run_state *state, kp_error *err
       status = kp_fail(error, KP_ERR_INPUT, "%s: key \"%s\" is missing or no integer", path, fields[i].name);
   }
   const json_t *best = json_object_get(json, "best_loss");
+  const json_t *beside = json_object_get(json, "best_validation"); /* older checkpoints have none */
   state->seconds = json_number_value(json_object_get(json, "seconds"));
   state->best_loss = json_is_number(best) ? json_number_value(best) : HUGE_VAL;
+  state->best_validation = json_is_number(beside) ? json_number_value(beside) : state->best_loss;
   json_decref(json);
   return status;
 }
@@ -289,6 +292,20 @@ kp_status kp_checkpoint_find(const char *run, const char *which, int64_t *step, 
 
 /* ---- a trained model ---- */
 
+/* The adapters that were trained become part of the weights. */
+static kp_status fold_adapters(kp_trained *trained, kp_error *error) {
+  const kp_lora_options lora = kp_lora_read(trained->config);
+  char folder[KP_PATH_SIZE], path[KP_PATH_SIZE];
+  kp_safetensors *file;
+  if (lora.rank == 0) return KP_OK;
+  KP_TRY(checkpoint_path(folder, trained->run, trained->step, error));
+  KP_TRY(kp_path_join(path, folder, "model.safetensors", error));
+  KP_TRY(kp_safetensors_open(path, &file, error));
+  const kp_status status = kp_lora_fold(file, &lora, trained->parameters, error);
+  kp_safetensors_close(file);
+  return status;
+}
+
 kp_status kp_trained_open(const char *run, const char *which, const kp_backend *backend, kp_trained *trained,
                           kp_error *error) {
   char path[KP_PATH_SIZE];
@@ -311,6 +328,7 @@ kp_status kp_trained_open(const char *run, const char *which, const kp_backend *
   }
   if (status == KP_OK) status = kp_parameters_allocate(trained->parameters, backend, false, error);
   if (status == KP_OK) status = kp_checkpoint_read(run, trained->step, trained->parameters, NULL, error);
+  if (status == KP_OK) status = fold_adapters(trained, error);
   if (status == KP_OK) status = kp_path_join(path, run, KP_TOKENIZER_FILE, error);
   if (status == KP_OK && kp_path_kind_of(path) == KP_PATH_FILE)
     status = kp_tokenizer_open(path, &trained->tokenizer, error);

@@ -49,13 +49,15 @@ static kp_status build_evaluation(kp_engine *engine, const kp_model_options *opt
                             &engine->evaluator, error);
 }
 
-static kp_status build(kp_engine *engine, const kp_model_options *options, int64_t batch, uint64_t seed,
-                       const kp_backend *backend, int threads, kp_error *error) {
+static kp_status build(kp_engine *engine, const kp_model_options *options, const kp_learned *learned,
+                       int64_t batch, uint64_t seed, const kp_backend *backend, int threads,
+                       kp_error *error) {
   kp_build shape = {.mode = KP_BUILD_TRAIN,
                     .batch = batch,
                     .length = options->context,
                     .documents = kp_model_reads_documents(options)};
   kp_executor_options executor = {.threads = threads, .seed = seed};
+  KP_TRY(kp_learned_apply(learned, options, engine->parameters, error));
   KP_TRY(kp_network_create(options, engine->parameters, shape, &engine->network, error));
   KP_TRY(kp_process_bytes(engine->network, backend, kp_thread_count(threads), &engine->process_bytes, error));
   KP_TRY(refuse_too_large(engine, backend, threads, error));
@@ -69,19 +71,25 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, int64
   return build_evaluation(engine, options, shape, executor, backend, error);
 }
 
-kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
-                           const kp_backend *backend, int threads, kp_engine **result, kp_error *error) {
+kp_status kp_engine_create_for(const kp_model_options *options, const kp_learned *learned, int64_t batch,
+                               uint64_t seed, const kp_backend *backend, int threads, kp_engine **result,
+                               kp_error *error) {
   kp_engine *engine = calloc(1, sizeof *engine);
   kp_assert(engine != NULL, "out of memory");
   engine->parameters = kp_parameters_create();
   engine->threads = threads;
-  kp_status status = build(engine, options, batch, seed, backend, threads, error);
+  kp_status status = build(engine, options, learned, batch, seed, backend, threads, error);
   *result = engine;
   if (status != KP_OK) {
     kp_engine_destroy(engine);
     *result = NULL;
   }
   return status;
+}
+
+kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
+                           const kp_backend *backend, int threads, kp_engine **engine, kp_error *error) {
+  return kp_engine_create_for(options, NULL, batch, seed, backend, threads, engine, error);
 }
 
 void kp_engine_destroy(kp_engine *engine) {

@@ -37,7 +37,7 @@ void kp_expert_load_balance(kp_expert_load *load, kp_parameters *parameters) {
   const int64_t E = experts_of(load);
   for (int layer = 0; layer < load->network->layers && E > 0; layer++) {
     const kp_route_record *route = &load->network->routes[layer];
-    if (route->counts == NULL) continue;
+    if (route->counts == NULL || parameters->list[route->bias].frozen) continue;
     kp_parameters_read(parameters, parameters->values, route->bias, load->part);
     kp_balance_update(load->part, load->counts + layer * E, E, load->options->balance_rate,
                       load->options->balance_rule);

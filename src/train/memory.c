@@ -25,11 +25,12 @@ size_t kp_peak_resident_bytes(void) {
 kp_memory_plan kp_memory_plan_of(const kp_parameters *parameters, const kp_backend *backend,
                                  size_t arena_bytes, size_t optimizer_bytes, size_t process_bytes) {
   const size_t flat = (size_t)parameters->total * backend->wide_size;
+  const size_t learned = (size_t)parameters->learned * backend->wide_size;
   const bool narrower = backend->real_size < backend->wide_size;
   const size_t working = narrower ? (size_t)parameters->total * backend->real_size : 0;
   kp_memory_plan plan = {.parameters = flat + working,
-                         .gradients = flat,
-                         .moments = 2 * flat,
+                         .gradients = learned,
+                         .moments = 2 * learned,
                          .optimizer = optimizer_bytes,
                          .activations = arena_bytes,
                          .process = process_bytes};

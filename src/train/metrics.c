@@ -97,8 +97,9 @@ kp_status kp_metrics_evaluation(kp_metrics *metrics, const kp_progress *p, int64
   const struct {
     const char *key;
     double value;
-  } scores[] = {{"accuracy", p->accuracy}, {"macro_f1", p->macro_f1}, {"entity_f1", p->entity_f1}};
-  for (int i = 0; i < 3 && status == KP_OK; i++)
+  } scores[] = {
+      {"accuracy", p->accuracy}, {"macro_f1", p->macro_f1}, {"mcc", p->mcc}, {"entity_f1", p->entity_f1}};
+  for (int i = 0; i < 4 && status == KP_OK; i++)
     if (!isnan(scores[i].value))
       status = scalar(metrics, line, scores[i].key, scores[i].value, p->step, error);
   add_blocks(line, "curvature", network, executor, stream_curvature);

@@ -2,10 +2,12 @@
 
 #include <stdlib.h>
 
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/limits.h"
 #include "core/assert.h"
 #include "optim/stepper.h"
 #include "train/data_source.h"
+#include "train/initial.h"
 
 /* ---- what is alive at the peak ---- */
 
@@ -68,10 +70,20 @@ static void find_live(kp_plan_report *r) {
 
 /* ---- the report ---- */
 
-static kp_status open_data(kp_plan_report *r, const kp_config *config, bool *dialogue, kp_error *error) {
+/* The keys that the run gives which this one starts from. */
+static kp_status read_source(kp_config *config, const kp_data_source *data, kp_error *error) {
+  kp_trained source;
+  if (!kp_initial_completes(config)) return KP_OK;
+  KP_TRY(kp_initial_open(config, data, kp_backend_cpu(), &source, error));
+  kp_trained_close(&source);
+  return KP_OK;
+}
+
+static kp_status open_data(kp_plan_report *r, kp_config *config, bool *dialogue, kp_error *error) {
   kp_data_source data;
   KP_TRY(kp_data_source_open(config, &data, error));
-  kp_status status = kp_model_options_read(config, &data.shape, &r->model, error);
+  kp_status status = read_source(config, &data, error);
+  if (status == KP_OK) status = kp_model_options_read(config, &data.shape, &r->model, error);
   r->data_bytes = kp_tokens_file_bytes(data.train) + kp_tokens_file_bytes(data.validation);
   r->training_tokens = kp_tokens_count(data.train);
   *dialogue = data.dialogue;
@@ -80,13 +92,14 @@ static kp_status open_data(kp_plan_report *r, const kp_config *config, bool *dia
 }
 
 /* A model that came from elsewhere has no data. */
-static kp_status read_data(kp_plan_report *r, const kp_config *config, kp_error *error) {
+static kp_status read_data(kp_plan_report *r, kp_config *config, kp_error *error) {
   const bool bare =
       kp_config_string(config, "data.path")[0] == 0 && kp_config_string(config, "data.train")[0] == 0;
   bool dialogue = false;
   kp_status status =
       bare ? kp_model_options_read(config, NULL, &r->model, error) : open_data(r, config, &dialogue, error);
   r->model.recompute = r->settings.recompute;
+  r->model.lora = r->settings.lora;
   r->model.packed = dialogue || r->settings.packing != KP_PACKING_NONE;
   return status;
 }
@@ -115,10 +128,12 @@ static kp_status plan_step(kp_plan_report *r, kp_error *error) {
                           .documents = kp_model_reads_documents(&r->model)};
   size_t evaluation, process;
   r->parameters = kp_parameters_create();
+  KP_TRY(kp_learned_apply(&r->settings.learned, &r->model, r->parameters, error));
   KP_TRY(kp_network_create(&r->model, r->parameters, shape, &r->network, error));
   KP_TRY(kp_process_bytes(r->network, r->backend, r->threads, &process, error));
   r->plan = kp_plan_create(r->network->graph, r->backend, r->threads);
   KP_TRY(evaluation_arena(r, &evaluation, error));
+  kp_parameters_lay_out(r->parameters, r->backend);
   const size_t scratch =
       kp_stepper_scratch_bytes(r->parameters, &r->settings.optimizer, r->backend, r->threads);
   r->memory =
@@ -134,14 +149,15 @@ static void count_operations(kp_plan_report *r) {
   r->tokens_per_step = r->settings.batch * r->settings.accumulate * r->model.context;
 }
 
-kp_status kp_plan_report_create(const kp_config *config, const kp_backend *backend, int threads,
+kp_status kp_plan_report_create(kp_config *config, const kp_backend *backend, int threads,
                                 kp_plan_report **report, kp_error *error) {
   kp_plan_report *r = calloc(1, sizeof *r);
   *report = NULL;
   if (r == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a report");
   r->backend = backend;
   r->threads = kp_thread_count(threads);
-  kp_status status = kp_train_settings_read(config, &r->settings, error);
+  kp_status status = kp_initial_complete(config, error);
+  if (status == KP_OK) status = kp_train_settings_read(config, &r->settings, error);
   if (status == KP_OK) status = read_data(r, config, error);
   if (status == KP_OK) status = plan_step(r, error);
   if (status != KP_OK) {

@@ -36,9 +36,9 @@ typedef struct kp_plan_report {
   int64_t tokens_per_step;
 } kp_plan_report;
 
-/* Opens the data of the configuration for its vocabulary, and fails as training would.  Destroy with
- * kp_plan_report_destroy. */
-kp_status kp_plan_report_create(const kp_config *config, const kp_backend *backend, int threads,
+/* Opens the data of the configuration for its vocabulary, and the run that it starts from (train.init), and
+ * fails as training would.  Destroy with kp_plan_report_destroy. */
+kp_status kp_plan_report_create(kp_config *config, const kp_backend *backend, int threads,
                                 kp_plan_report **report, kp_error *error);
 void kp_plan_report_destroy(kp_plan_report *report);
 

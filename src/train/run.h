@@ -33,7 +33,9 @@ typedef struct kp_run_state {
   int64_t skipped;    /* steps that were not finite */
   int64_t skipped_in_a_row;
   double seconds;   /* of training proper, evaluations left out */
-  double best_loss; /* of evaluations; infinite before the first */
+  double best_loss; /* the smallest kp_judge_loss of evaluations; infinite before the first */
+  double
+      best_validation; /* the validation loss of that one: of two equal scores the smaller loss is better */
   int64_t best_step;
   int64_t since_best;     /* evaluations without improvement */
   int64_t evaluated_step; /* the last step that was evaluated; -1: none */

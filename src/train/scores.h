@@ -50,10 +50,10 @@ typedef struct kp_score_report {
   double loss, loss_error;
   double accuracy, accuracy_error;
   double macro_f1;
+  double mcc; /* Matthews' correlation, of several labels (Gorodkin 2004); 0 where it divides by zero */
   double majority, chance;                           /* accuracies without looking: the label most frequent in
                                                         training (NaN: unknown), and any label by a die */
   double precision, recall, entity_f1, entity_error; /* NaN without entities */
-  double mcc;
 } kp_score_report;
 
 kp_score_report kp_scores_report(const kp_scores *scores);

@@ -3,6 +3,18 @@
 #include <math.h>
 
 static const kp_config_row train_rows[] = {
+    {"train.init", KP_CONFIG_STRING, "", NULL,
+     "run whose parameters to start from, RUN, RUN@last or RUN@STEP (its best ones unless said)"},
+    {"train.only", KP_CONFIG_TEXTS, "[]", NULL,
+     "patterns of the parameters to train, all others stay: [head, blocks.4-5, norms]; none: all"},
+    {"train.freeze", KP_CONFIG_TEXTS, "[]", NULL,
+     "patterns of parameters that stay as they are: [embedding, blocks.0-3, \"*.attn.*\"]"},
+    {"train.lora.rank", KP_CONFIG_INTEGER, "0", "[0, 65536]",
+     "of low-rank adapters, which are trained instead of all else but a classifier's head; 0: none"},
+    {"train.lora.alpha", KP_CONFIG_REAL, "16", "(0, 1e6]", "adapters count alpha / rank"},
+    {"train.lora.dropout", KP_CONFIG_REAL, "0", "[0, 1)", "of what adapters read"},
+    {"train.lora.targets", KP_CONFIG_TEXTS, "[attention, feed_forward]", NULL,
+     "patterns of the linear maps that have one: [\"*.c_attn.*\", blocks.4-5.feed_forward]"},
     {"train.steps", KP_CONFIG_INTEGER, "2000", "[1, 1000000000]", "optimizer steps"},
     {"train.batch", KP_CONFIG_INTEGER, "12", "[1, 65536]", "rows of a micro-batch"},
     {"train.accumulate", KP_CONFIG_INTEGER, "1", "[1, 65536]", "micro-batches of a step"},
@@ -34,6 +46,8 @@ static const kp_config_row train_rows[] = {
     {"train.evaluate_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between evaluations"},
     {"train.evaluate_batches", KP_CONFIG_INTEGER, "20", "[0, 1000000000]",
      "batches of an evaluation; 0: the whole validation text"},
+    {"train.metric", KP_CONFIG_CHOICE, "auto", "auto|loss|accuracy|macro_f1|entity_f1|mcc",
+     "what the best checkpoint is best in; auto: loss of language, accuracy of classes, entity F1 of tags"},
     {"train.patience", KP_CONFIG_INTEGER, "0", "[0, 1000000]",
      "evaluations without improvement before stopping; 0: never"},
     {"train.checkpoint_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between checkpoints"},
@@ -115,6 +129,8 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .separator = (int32_t)kp_config_integer(config, "data.separator"),
       .positions = (kp_row_positions)kp_config_choice(config, "data.positions"),
       .recompute = (kp_recompute)kp_config_choice(config, "train.recompute"),
+      .learned = kp_learned_read(config),
+      .lora = kp_lora_read(config),
   };
   s->schedule = (kp_schedule){.kind = (kp_schedule_kind)kp_config_choice(config, "train.schedule"),
                               .steps = s->steps,
@@ -162,6 +178,7 @@ size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size
   const kp_optimizer_kind kind = (kp_optimizer_kind)kp_config_choice(config, "train.optimizer");
   const bool muon = kind == KP_OPTIMIZER_MUON || kind == KP_OPTIMIZER_HYPERBALL_MUON;
   const bool labels = kp_config_choice(config, "model.task") != KP_TASK_LANGUAGE;
+  const bool lora = kp_config_integer(config, "train.lora.rank") > 0;
   const struct {
     const char *key;
     bool unused;
@@ -174,7 +191,10 @@ size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size
               {"train.muon_split", !muon},
               {"train.muon_decay", kind != KP_OPTIMIZER_MUON},
               {"data.separator", kp_config_choice(config, "train.packing") == KP_PACKING_NONE},
-              {"train.sampling", labels}};
+              {"train.sampling", labels},
+              {"train.lora.alpha", !lora},
+              {"train.lora.dropout", !lora},
+              {"train.lora.targets", !lora}};
   size_t count = kp_model_unused_keys(config, keys, room);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (rows[i].unused && !kp_config_is_default(config, rows[i].key) && count < room)

@@ -7,6 +7,8 @@
 #include "data/packing.h"
 #include "models/model.h"
 #include "optim/optimizer.h"
+#include "train/learned.h"
+#include "train/lora.h"
 
 typedef enum kp_schedule_kind { KP_SCHEDULE_COSINE, KP_SCHEDULE_CONSTANT, KP_SCHEDULE_HELM } kp_schedule_kind;
 
@@ -39,6 +41,8 @@ typedef struct kp_train_settings {
   int32_t separator; /* the token between documents; -1: none */
   kp_row_positions positions;
   kp_recompute recompute;
+  kp_learned learned;   /* its lists live as long as the configuration */
+  kp_lora_options lora; /* its list too */
 } kp_train_settings;
 
 extern const kp_config_table kp_train_config, kp_data_config;

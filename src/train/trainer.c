@@ -18,8 +18,8 @@
 #include "optim/stepper.h"
 #include "train/data_source.h"
 #include "train/feed.h"
+#include "train/judge.h"
 #include "train/metrics.h"
-#include "train/scores.h"
 #include "train/settings.h"
 
 typedef struct trainer {
@@ -31,17 +31,19 @@ typedef struct trainer {
   kp_model_options model;
   kp_data_source data;
   kp_feed feed;
+  kp_judge judge;
+  kp_trained source;      /* what a new run with train.init starts from, until it is copied */
+  kp_transfers transfers; /* what was */
   kp_engine *engine;
   kp_stepper *stepper;
   kp_metrics metrics;
   kp_run_state state;
   kp_lock *lock;
-  double *logits;     /* of a batch of labelled examples, (B, K) or (B, T, K); else NULL */
   double seconds_now; /* of this process's training, for the rate */
   double since;       /* when the steps began that are not in it yet */
   int64_t steps_now, steps_timed;
   kp_error reason; /* of the first skipped step since the last report */
-  bool restarted;  /* a resumed run that had no checkpoint yet */
+  bool restarted;  /* a resumed run that had not been evaluated yet */
 } trainer;
 
 /* ---- setting up ---- */
@@ -80,27 +82,32 @@ static kp_status open_old_run(trainer *t, kp_error *error) {
   return kp_path_kind_of(path) == KP_PATH_FOLDER ? kp_directory_remove_temporaries(path, error) : KP_OK;
 }
 
+static bool starts_from_run(const trainer *t) {
+  return !t->options->resume && kp_config_string(t->config, "train.init")[0] != 0;
+}
+
 static kp_status read_config(trainer *t, kp_error *error) {
   if (t->options->resume) {
     char path[KP_PATH_SIZE];
     KP_TRY(kp_path_join(path, t->run, "config.yaml", error));
     KP_TRY(kp_config_load(path, kp_training_schema(), NULL, 0, &t->config, error));
   }
+  KP_TRY(kp_initial_complete(t->config, error));
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
   KP_TRY(kp_train_settings_separate(t->config, t->data.separator, &t->settings, error));
+  if (starts_from_run(t))
+    KP_TRY(kp_initial_open(t->config, &t->data, t->options->backend, &t->source, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
+  t->model.lora = t->settings.lora;
   t->model.packed = t->data.dialogue || t->settings.packing != KP_PACKING_NONE;
   return KP_OK;
 }
 
 static kp_status open_data(trainer *t, kp_error *error) {
   KP_TRY(kp_feed_init(&t->feed, &t->data, &t->settings, &t->model, error));
-  if (!t->feed.labelled) return KP_OK;
-  const int64_t places = t->model.task == KP_TASK_TAG ? t->model.context : 1;
-  t->logits = malloc((size_t)(t->settings.batch * places * t->model.classes) * sizeof *t->logits);
-  return t->logits == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for the logits of a batch") : KP_OK;
+  return kp_judge_init(&t->judge, t->config, &t->data, &t->model, t->settings.batch, error);
 }
 
 /* What the configuration left to the data and to other keys becomes a value of its own, so that the run's
@@ -145,6 +152,10 @@ static kp_status write_description(trainer *t, kp_error *error) {
       "machine", machine.machine, "backend", t->options->backend->name, "threads", t->threads, "data",
       t->data.folder, "training_tokens", (json_int_t)kp_tokens_count(t->data.train), "validation_tokens",
       (json_int_t)kp_tokens_count(t->data.validation), "planned_bytes", (json_int_t)memory.total);
+  if (t->transfers.list != NULL)
+    json_object_set_new(
+        json, "init",
+        json_pack("{s:s, s:I}", "run", t->transfers.run, "step", (json_int_t)t->transfers.step));
   kp_status status = kp_path_join(path, t->run, "run.json", error);
   if (status == KP_OK) status = kp_json_write_file(path, json, KP_JSON_DOUBLE_DIGITS, error);
   json_decref(json);
@@ -155,24 +166,41 @@ static kp_status write_description(trainer *t, kp_error *error) {
   return kp_tokenizer_save(t->data.tokenizer, path, error);
 }
 
+/* The other run's parameters; they are the new run's own from here on. */
+static kp_status take_parameters(trainer *t, kp_error *error) {
+  kp_parameters *parameters = kp_engine_parameters(t->engine);
+  KP_TRY(kp_initial_copy(&t->source, &t->data, parameters, &t->transfers, error));
+  kp_trained_close(&t->source);
+  kp_parameters_retract_learned(parameters, t->threads);
+  return KP_OK;
+}
+
+/* What a run needs to be gone on with: its configuration comes last. */
+static kp_status write_new_run(trainer *t, kp_error *error) {
+  KP_TRY(write_description(t, error));
+  if (starts_from_run(t))
+    KP_TRY(kp_checkpoint_write(t->run, kp_engine_parameters(t->engine), &t->state, t->settings.keep, error));
+  return write_config(t, error);
+}
+
 static kp_status start_or_resume(trainer *t, kp_error *error) {
   kp_parameters *parameters = kp_engine_parameters(t->engine);
-  t->state = (kp_run_state){.best_loss = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
-  if (!t->options->resume) {
-    KP_TRY(write_description(t, error));
-    return write_config(t, error); /* last: a folder with a configuration is a run that can be resumed */
-  }
+  t->state = (kp_run_state){
+      .best_loss = HUGE_VAL, .best_validation = HUGE_VAL, .best_step = -1, .evaluated_step = -1};
+  if (!t->options->resume) return write_new_run(t, error);
   int64_t step;
   if (kp_checkpoint_find(t->run, "last", &step, NULL) != KP_OK) {
     t->restarted = true; /* stopped before its first checkpoint */
     return KP_OK;
   }
-  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK)
+  if (kp_checkpoint_read(t->run, step, parameters, &t->state, error) == KP_OK) {
+    t->restarted = t->state.step == 0 && t->state.evaluated_step < 0; /* the start from another run */
     return kp_stepper_resume(t->stepper,
                              &(kp_step_outcome){.taken = t->state.adam_steps,
                                                 .skipped = t->state.skipped,
                                                 .skipped_in_a_row = t->state.skipped_in_a_row},
                              error);
+  }
   return kp_context(error,
                     "cannot go on from step %lld; remove %s/checkpoints/step-%lld to go on from before it",
                     (long long)step, t->run, (long long)step);
@@ -185,13 +213,16 @@ static kp_status set_up(trainer *t, kp_error *error) {
     KP_TRY(refuse_existing(t, error));
   KP_TRY(read_config(t, error));
   KP_TRY(open_data(t, error));
-  KP_TRY(kp_engine_create(&t->model, t->settings.batch, t->settings.seed, t->options->backend, t->threads,
-                          &t->engine, error));
+  KP_TRY(kp_engine_create_for(&t->model, &t->settings.learned, t->settings.batch, t->settings.seed,
+                              t->options->backend, t->threads, &t->engine, error));
   KP_TRY(kp_stepper_create(kp_engine_parameters(t->engine), &t->settings.optimizer, t->threads, &t->stepper,
                            error));
+  if (starts_from_run(t)) KP_TRY(take_parameters(t, error));
   if (!t->options->resume)
     KP_TRY(open_new_run(t, error)); /* only now: a wrong configuration leaves no folder behind */
   KP_TRY(start_or_resume(t, error));
+  if (t->transfers.list != NULL && t->options->initialised != NULL)
+    t->options->initialised(t->options->context, &t->transfers);
   return kp_metrics_open(t->run, t->restarted ? -1 : t->state.step, &t->metrics, error);
 }
 
@@ -199,11 +230,13 @@ static void tear_down(trainer *t) {
   kp_metrics_close(&t->metrics);
   kp_stepper_destroy(t->stepper);
   kp_engine_destroy(t->engine);
+  kp_trained_close(&t->source);
+  kp_transfers_clear(&t->transfers);
   kp_model_options_destroy(&t->model);
   kp_data_source_close(&t->data);
   if (t->options->resume) kp_config_destroy(t->config);
   kp_feed_clear(&t->feed);
-  free(t->logits);
+  kp_judge_clear(&t->judge);
   kp_lock_release(t->lock);
 }
 
@@ -331,58 +364,30 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
 
 /* ---- evaluation, checkpoints, progress ---- */
 
-static kp_status evaluate_text(trainer *t, kp_progress *p, kp_error *error) {
-  double total = 0, scored = 0;
-  for (int64_t b = 0; b < t->feed.batches; b++) {
-    int64_t count;
-    double loss;
-    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
-    total += loss * (double)count;
-    scored += (double)count;
-  }
-  p->validation_loss = total / scored;
-  p->accuracy = p->macro_f1 = p->entity_f1 = (double)NAN;
-  return KP_OK;
+/* A model that was just drawn may score well by luck, and no checkpoint has it. */
+static bool is_a_candidate(const trainer *t) {
+  return t->state.step > 0 || t->judge.metric == KP_METRIC_LOSS ||
+         kp_config_string(t->config, "train.init")[0] != 0;
 }
 
-static kp_status score_batches(trainer *t, kp_scores *scores, kp_error *error) {
-  const kp_tensor *logits = kp_engine_evaluation_network(t->engine)->logits;
-  const int64_t length = t->model.task == KP_TASK_TAG ? t->model.context : 1;
-  for (int64_t b = 0; b < t->feed.batches; b++) {
-    int64_t count;
-    double loss;
-    KP_TRY(kp_feed_evaluation(&t->feed, b, &count, error));
-    KP_TRY(kp_engine_evaluate(t->engine, &t->feed.batch, &loss, error));
-    kp_executor_read(kp_engine_evaluator(t->engine), logits, t->logits);
-    kp_scores_add(scores, t->logits, t->feed.batch.targets, t->settings.batch, length);
-  }
-  return KP_OK;
-}
-
-static kp_status evaluate_labels(trainer *t, kp_progress *p, kp_error *error) {
-  kp_scores scores;
-  KP_TRY(kp_scores_init(&scores, &t->data.labelled.labelling, NULL, t->model.context, error));
-  kp_status status = score_batches(t, &scores, error);
-  const kp_score_report report = kp_scores_report(&scores);
-  kp_scores_clear(&scores);
-  p->validation_loss = report.loss;
-  p->accuracy = report.accuracy;
-  p->macro_f1 = report.macro_f1;
-  p->entity_f1 = report.entity_f1;
-  return status;
+static bool is_best(const trainer *t, const kp_progress *p, double loss) {
+  if (!is_a_candidate(t)) return false;
+  return loss < t->state.best_loss ||
+         (loss == t->state.best_loss && p->validation_loss < t->state.best_validation);
 }
 
 static kp_status evaluate(trainer *t, kp_progress *p, kp_error *error) {
-  KP_TRY((t->feed.labelled ? evaluate_labels : evaluate_text)(t, p, error));
+  KP_TRY(kp_judge_evaluate(&t->judge, t->engine, &t->feed, p, error));
   p->evaluated = true;
   p->bits_per_byte =
       t->data.bytes_per_token > 0 ? p->validation_loss / log(2) / t->data.bytes_per_token : (double)NAN;
-  p->best = p->validation_loss < t->state.best_loss;
+  const double loss = kp_judge_loss(&t->judge, p);
+  p->best = is_best(t, p, loss);
   t->state.evaluated_step = t->state.step;
-  t->state.since_best = p->best ? 0 : t->state.since_best + 1;
+  t->state.since_best = p->best || !is_a_candidate(t) ? 0 : t->state.since_best + 1;
   if (p->best) {
-    t->state.best_loss = p->validation_loss;
+    t->state.best_loss = loss;
+    t->state.best_validation = p->validation_loss;
     t->state.best_step = t->state.step;
   }
   return KP_OK;

@@ -8,6 +8,8 @@
 #include "core/executor.h"
 #include "optim/optimizer.h"
 #include "data/batches.h"
+#include "train/initial.h"
+#include "train/learned.h"
 #include "train/memory.h"
 #include "train/run.h"
 
@@ -20,9 +22,9 @@ typedef struct kp_progress {
   double packed_share;   /* share of the rows' slots that hold tokens; NaN where rows are not packed */
   double boundary_share; /* share of rows · groups at the boundary; NaN for flat models */
   size_t resident_bytes;
-  bool evaluated;                        /* the next ones hold an evaluation */
-  double validation_loss, bits_per_byte; /* the latter NaN when the data's bytes are unknown */
-  double accuracy, macro_f1, entity_f1;  /* of labels; NaN where there are none */
+  bool evaluated;                            /* the next ones hold an evaluation */
+  double validation_loss, bits_per_byte;     /* the latter NaN when the data's bytes are unknown */
+  double accuracy, macro_f1, mcc, entity_f1; /* of labels; NaN where there are none */
   bool best;
   int64_t skipped;    /* steps so far that were not finite */
   const char *reason; /* where the first of them since the last report came from; NULL: none was skipped */
@@ -33,6 +35,8 @@ typedef struct kp_train_options {
   int threads; /* 0: all */
   bool resume;
   void (*progress)(void *context, const kp_progress *progress);
+  /* Once, when parameters were taken from another run; may be NULL. */
+  void (*initialised)(void *context, const kp_transfers *transfers);
   void *context;
   const volatile sig_atomic_t *stop; /* set: finish the step, save, return KP_ERR_INTERRUPTED */
 } kp_train_options;
@@ -45,7 +49,11 @@ kp_status kp_train(kp_config *config, const char *run, const kp_train_options *o
 
 typedef struct kp_engine kp_engine;
 
-/* A model with its parameters, initialised, and the graph of a training step of `batch` rows. */
+/* A model with its parameters, initialised, and the graph of a training step of `batch` rows, which changes
+ * the parameters that `learned` says, or with NULL all. */
+kp_status kp_engine_create_for(const kp_model_options *options, const kp_learned *learned, int64_t batch,
+                               uint64_t seed, const kp_backend *backend, int threads, kp_engine **engine,
+                               kp_error *error);
 kp_status kp_engine_create(const kp_model_options *options, int64_t batch, uint64_t seed,
                            const kp_backend *backend, int threads, kp_engine **engine, kp_error *error);
 void kp_engine_destroy(kp_engine *engine);

@@ -17,15 +17,15 @@ static const char *const mixed_model =
 static const char *const mice_model = "family: helm_mice, variant: upstream, layers: 2, heads: 2, width: 15, "
                                       "context: 8, latent: {rank: 6, plain: 4, rotary: 4, value: 5}";
 
-static const char *write_config(fixture *files, const char *model, const char *optimizer) {
-  char text[KP_PATH_SIZE + 512], name[64];
+static const char *write_config(fixture *files, const char *model, const char *optimizer, const char *init) {
+  char text[2 * KP_PATH_SIZE + 512], name[64];
   small_config(files);
   snprintf(text, sizeof text,
            "model: {%s}\n"
            "data: {path: %s}\n"
            "train: {steps: %d, batch: 4, accumulate: 2, warmup: 10, log_every: 1, evaluate_every: 25,\n"
-           "        curvature_rate: 3, checkpoint_every: 10, optimizer: %s}\n",
-           model, fixture_path(files, "text"), STEPS, optimizer);
+           "        curvature_rate: 3, checkpoint_every: 10, optimizer: %s, init: \"%s\"}\n",
+           model, fixture_path(files, "text"), STEPS, optimizer, init);
   snprintf(name, sizeof name, "%s.yaml", optimizer);
   return fixture_write(files, name, text, strlen(text));
 }
@@ -125,12 +125,12 @@ static void check_same_folders(fixture *files, const char *whole, const char *ki
   assert_null(strstr(small_listing(fixture_path(files, name), a, sizeof a), "kappa-tmp"));
 }
 
-static void check_resumed(fixture *files, const char *model, const char *optimizer, const char *backend,
-                          uint64_t seeds) {
+static void check_resumed_from(fixture *files, const char *model, const char *optimizer, const char *init,
+                               const char *backend, uint64_t seeds) {
   char config[256], whole[256], killed[256], name[32];
   program_result result;
   int interrupted = 0;
-  snprintf(config, sizeof config, "%s", write_config(files, model, optimizer));
+  snprintf(config, sizeof config, "%s", write_config(files, model, optimizer, init));
   snprintf(whole, sizeof whole, "%s/whole", files->folder);
   const double begin = seconds_now();
   program_process process = start(config, whole, backend);
@@ -145,6 +145,25 @@ static void check_resumed(fixture *files, const char *model, const char *optimiz
     check_same_folders(files, "whole", name);
   }
   assert_true(interrupted > 0);
+}
+
+static void check_resumed(fixture *files, const char *model, const char *optimizer, const char *backend,
+                          uint64_t seeds) {
+  check_resumed_from(files, model, optimizer, "", backend, seeds);
+}
+
+/* Its first parameters are another run's. */
+static void test_killed_runs_from_another_run(void **state) {
+  fixture *files = *state;
+  char config[256], base[256];
+  program_result result;
+  snprintf(config, sizeof config, "%s", small_config(files));
+  snprintf(base, sizeof base, "%s/base", files->folder);
+  program_process process =
+      program_start((const char *const[]){"train", config, "--set", "model.width=16", "--out", base, NULL});
+  program_wait(&process, &result);
+  program_check_ok(&result);
+  check_resumed_from(files, mixed_model, "adamw", base, "cpu", 1);
 }
 
 static void test_killed_runs_ref(void **state) {
@@ -179,6 +198,7 @@ int main(void) {
       with_fixture(test_killed_runs_hyperball_adamw),
       with_fixture(test_killed_runs_hyperball_muon),
       with_fixture(test_killed_runs_of_experts),
+      with_fixture(test_killed_runs_from_another_run),
   };
   setenv("OMP_WAIT_POLICY", "passive", 1);
   return cmocka_run_group_tests(tests, NULL, NULL);

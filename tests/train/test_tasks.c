@@ -308,6 +308,73 @@ static void test_what_does_not_fit(void **state) {
   refuse(config, set, run, "token files have no labels");
 }
 
+/* The step whose evaluation has the best value of `key`, and of equal ones the smallest loss; `sign` 1: the
+ * largest. */
+static int64_t best_step_by(const char *run, const char *key, double sign) {
+  json_t *lines = small_metrics(run);
+  int64_t step = -1;
+  double best = -(double)INFINITY, best_loss = (double)INFINITY;
+  for (size_t i = 0; i < json_array_size(lines); i++) {
+    const json_t *line = json_array_get(lines, i), *number = json_object_get(line, key);
+    const double value = sign * json_number_value(number);
+    const double loss = json_number_value(json_object_get(line, "validation_loss"));
+    const int64_t at = json_integer_value(json_object_get(line, "step"));
+    if (number == NULL || at == 0 || value < best || (value == best && loss >= best_loss)) continue;
+    best = value;
+    best_loss = loss;
+    step = at;
+  }
+  json_decref(lines);
+  return step;
+}
+
+/* The best checkpoint is the best by the metric that was asked for, or by the task's own; so is patience. */
+static void test_the_best_by_a_metric(void **state) {
+  static const struct {
+    kp_task task;
+    const char *metric, *key;
+    double sign;
+  } cases[] = {{KP_TASK_CLASSIFY, "auto", "accuracy", 1}, {KP_TASK_CLASSIFY, "loss", "validation_loss", -1},
+               {KP_TASK_CLASSIFY, "mcc", "mcc", 1},       {KP_TASK_CLASSIFY, "macro_f1", "macro_f1", 1},
+               {KP_TASK_TAG, "auto", "entity_f1", 1},     {KP_TASK_TAG, "accuracy", "accuracy", 1}};
+  fixture *files = *state;
+  kp_error error = {0};
+  for (int i = 0; i < 6; i++) {
+    watch w = {0};
+    int64_t best;
+    char name[32], metric[64];
+    snprintf(name, sizeof name, "run-%d", i);
+    snprintf(metric, sizeof metric, "train.metric=%s", cases[i].metric);
+    const char *run = fixture_path(files, name);
+    const bool tag = cases[i].task == KP_TASK_TAG;
+    const char *const sets[] = {metric, "train.evaluate_every=4", "train.patience=3", "train.steps=80"};
+    if (i == 0 || (tag && cases[i - 1].task != KP_TASK_TAG)) {
+      kp_directory_remove_tree(fixture_path(files, "set"), NULL);
+      prepare(files, cases[i].task);
+    }
+    const char *config =
+        write_config(files, fixture_path(files, "set"), tag ? ", task: tag" : ", task: classify");
+    check_ok(train(load(config, sets, 4), run, &w, &error), &error);
+    check_ok(kp_checkpoint_find(run, "best", &best, &error), &error);
+    assert_int_equal(best, best_step_by(run, cases[i].key, cases[i].sign));
+    /* Three evaluations behind the best one, unless the run came to its end. */
+    json_t *lines = small_metrics(run);
+    const json_t *last = json_array_get(lines, json_array_size(lines) - 1);
+    const int64_t end = json_integer_value(json_object_get(last, "step"));
+    if (end != best + 12 && !(end == 80 && best >= 68))
+      fail_msg("%s: best %d, end %d", cases[i].metric, (int)best, (int)end);
+    json_decref(lines);
+  }
+}
+
+static void test_metrics_that_the_data_lacks(void **state) {
+  fixture *files = *state;
+  const char *run = fixture_path(files, "run"), *folder = prepare(files, KP_TASK_CLASSIFY);
+  refuse(write_config(files, folder, ", task: classify"), "train.metric=entity_f1", run,
+         "the labels mark no entities");
+  refuse(small_config(files), "train.metric=accuracy", run, "a text has no labels");
+}
+
 /* Labels or a tokenizer that the run does not know. */
 static void test_evaluation_of_a_strange_set(void **state) {
   fixture *files = *state;
@@ -352,6 +419,8 @@ int main(void) {
       with_fixture(test_resume_is_bit_for_bit),
       cmocka_unit_test(test_padding_counts_for_nothing),
       with_fixture(test_what_does_not_fit),
+      with_fixture(test_the_best_by_a_metric),
+      with_fixture(test_metrics_that_the_data_lacks),
       with_fixture(test_evaluation_of_a_strange_set),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

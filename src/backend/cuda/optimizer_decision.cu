@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(KP_NORM_PARTS)
 
 kp_status kp_optimizer_submit_decision(kp_cuda_optimizer *o, kp_error *error) {
   const cudaStream_t stream = o->cuda->stream;
-  norm_parts_kernel<<<KP_NORM_PARTS, NORM_THREADS, 0, stream>>>(o->flat.gradients, o->parameters->total,
+  norm_parts_kernel<<<KP_NORM_PARTS, NORM_THREADS, 0, stream>>>(o->flat.gradients, o->parameters->learned,
                                                                 o->norm_parts);
   decision_kernel<<<1, KP_NORM_PARTS, 0, stream>>>(o->norm_parts, o->options.adamw, o->state, o->numbers);
   return kp_optimizer_launched(error);

@@ -92,13 +92,16 @@ static kp_attention_arguments arguments_of(const kp_builder *b) {
                                   .scale = kp_part_attention_scale(b, size)};
 }
 
-static kp_point attend(kp_builder *b, kp_attention_operands operands, kp_tensor *latent_and_key,
-                       const kp_latent_operands *up, kp_tensor *c) {
+static kp_point attend(kp_builder *b, int64_t layer, kp_attention_operands operands,
+                       kp_tensor *latent_and_key, const kp_latent_operands *up, kp_tensor *c) {
   const kp_model_options *o = b->options;
   const int64_t rank = o->attention.latent.rank;
   const kp_columns parts = kp_split_columns(b->graph, latent_and_key, rank);
   const kp_point l = normalised(b, parts.left, up->norm_weight, c, up->time_weight != NULL);
-  kp_tensor *z = kp_linear_lorentz(b->graph, l, up->weight, up->time_weight, up->bias);
+  char name[96];
+  name_of(name, layer, "kv_b");
+  kp_tensor *z =
+      kp_part_adapted(b, kp_linear_lorentz(b->graph, l, up->weight, up->time_weight, up->bias), l, name);
   z->recompute = o->recompute >= KP_RECOMPUTE_LINEARS;
   const kp_latent latent =
       kp_latent_keys(b->graph, z, parts.right,
@@ -145,6 +148,6 @@ kp_tensor *kp_part_attention_latent(kp_builder *b, int64_t layer, kp_point y) {
   kp_tensor *latent_and_key = rotated(b, map(b, layer, y, "kv_a", rank + rotary), 1, rank);
   const kp_latent_operands up = up_map(b, layer, o->heads * (plain + o->attention.latent.value), on_points);
   const kp_point out = kp_builder_decodes(b) ? attend_cached(b, layer, operands, latent_and_key, up)
-                                             : attend(b, operands, latent_and_key, &up, c);
+                                             : attend(b, layer, operands, latent_and_key, &up, c);
   return kp_part_attention_output(b, layer, out);
 }

@@ -151,6 +151,16 @@ static kp_grouped_weights stack(const layer_of_experts *l, const char *name, int
   return w;
 }
 
+/* The stack NAME of the sorted rows, with its adapters. */
+static kp_tensor *map_rows(const layer_of_experts *l, const char *name, kp_point x, kp_tensor *offsets,
+                           kp_grouped_weights weights) {
+  char part[64], full[96];
+  snprintf(part, sizeof part, "experts.%s", name);
+  name_of(l, full, part);
+  kp_tensor *y = kp_grouped_linear(l->b->graph, x, offsets, weights);
+  return kp_part_adapted_experts(l->b, y, x, offsets, weights, full);
+}
+
 static kp_initial initial_inner(const layer_of_experts *l) {
   return l->on_points ? kp_initial_lorentz(l->e->hidden, l->o->width + 1) : kp_initial_weight(l->o);
 }
@@ -167,8 +177,8 @@ static kp_point inner_rows(const layer_of_experts *l, kp_point y, const kp_routi
                      up = stack(l, "w3", hidden, l->o->width, initial_inner(l));
   if (c != NULL) gate.input_scale = up.input_scale = kp_expert_scale(graph, c, kp_part_radius(l->b), false);
   const kp_point sorted = kp_gather_rows(graph, y, routing);
-  kp_gate operands = {.x = kp_grouped_linear(graph, sorted, routing->offsets, up),
-                      .gate = kp_grouped_linear(graph, sorted, routing->offsets, gate)};
+  kp_gate operands = {.x = map_rows(l, "w3", sorted, routing->offsets, up),
+                      .gate = map_rows(l, "w1", sorted, routing->offsets, gate)};
   sorted.space->recompute = l->o->recompute >= KP_RECOMPUTE_ACTIVATIONS;
   operands.x->recompute = operands.gate->recompute = l->o->recompute >= KP_RECOMPUTE_LINEARS;
   if (kp_is_spherical(l->o))
@@ -187,7 +197,7 @@ static kp_tensor *routed_rows(const layer_of_experts *l, kp_point y, const kp_ro
   const kp_point h = inner_rows(l, y, routing, c);
   kp_grouped_weights down = stack(l, "w2", l->o->width, l->e->hidden, initial_outer(l));
   if (c != NULL) down.output_scale = kp_expert_scale(l->b->graph, c, kp_part_radius(l->b), true);
-  return kp_grouped_linear(l->b->graph, h, routing->offsets, down);
+  return map_rows(l, "w2", h, routing->offsets, down);
 }
 
 /* ---- the merge ---- */

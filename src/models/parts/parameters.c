@@ -76,7 +76,7 @@ static kp_tensor *linear(kp_builder *b, kp_tensor *x, const char *name, int64_t 
     snprintf(full, sizeof full, "%s.bias", name);
     offset = kp_part_parameter(b, full, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, &out);
   }
-  return kp_linear(b->graph, x, weight, offset);
+  return kp_part_adapted(b, kp_linear(b->graph, x, weight, offset), (kp_point){.space = x}, name);
 }
 
 void kp_part_stacked(kp_builder *b, const char *name, int blocks) {
@@ -105,7 +105,7 @@ kp_tensor *kp_part_point_linear(kp_builder *b, kp_point x, const char *name, int
     snprintf(full, sizeof full, "%s.bias", name);
     offset = kp_part_parameter(b, full, KP_GROUP_NO_DECAY, kp_initial_of(0), 1, &out);
   }
-  return kp_linear_lorentz(b->graph, x, weight, time, offset);
+  return kp_part_adapted(b, kp_linear_lorentz(b->graph, x, weight, time, offset), x, name);
 }
 
 kp_tensor *kp_part_radius(kp_builder *b) {

@@ -50,6 +50,11 @@ kp_tensor *kp_part_projection(kp_builder *b, kp_tensor *x, const char *name, boo
 /* A linear map of points, G times a row (a head each): `name`.weight (out, in), `name`.time (out), or (out,
  * G), and `name`.bias (out) if the options have biases.  Gives space coordinates. */
 kp_tensor *kp_part_point_linear(kp_builder *b, kp_point x, const char *name, int64_t out, kp_initial initial);
+/* What the linear map `name` has made of x, with its adapter's part if it has one (adapter.c); and of sorted
+ * rows the same of a stack of experts. */
+kp_tensor *kp_part_adapted(kp_builder *b, kp_tensor *y, kp_point x, const char *name);
+kp_tensor *kp_part_adapted_experts(kp_builder *b, kp_tensor *y, kp_point x, kp_tensor *offsets,
+                                   kp_grouped_weights base, const char *name);
 /* Says that the weight of the linear map `name` stacks `blocks` matrices of equal size. */
 void kp_part_stacked(kp_builder *b, const char *name, int blocks);
 /* c = -1/κ of the hyperboloid that the stream lives on; NULL: 1. */
