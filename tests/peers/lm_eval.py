@@ -33,7 +33,7 @@ import lm_eval
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-CONTEXT, VOCABULARY, TOLERANCE = 160, 1200, 1e-5
+VOCABULARY, TOLERANCE = 1200, 1e-5
 SUBJECTS = ["abstract_algebra", "us_foreign_policy"]
 TASKS = os.path.join(os.path.dirname(lm_eval.__file__), "tasks")
 
@@ -133,7 +133,7 @@ def write(path, objects):
 # ---- the model ----
 
 
-def make_model(folder, texts):
+def make_model(folder, texts, context):
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -151,7 +151,7 @@ def make_model(folder, texts):
     torch.manual_seed(5)
     config = transformers.GPT2Config(
         vocab_size=bpe.get_vocab_size(),
-        n_positions=CONTEXT,
+        n_positions=context,
         n_embd=48,
         n_layer=2,
         n_head=4,
@@ -279,7 +279,9 @@ def main():
         questions["mmlu_" + subject] = (scored[: arguments.questions], examples)
     everything = [q.get("query", q.get("question")) for pair in questions.values() for q in pair[0] + pair[1]]
     everything += [c for pair in questions.values() for q in pair[0] for c in q["choices"]]
-    model, tokenizer = make_model(os.path.join(folder, "model"), everything)
+    # The invented questions are short, and with examples do not all fit.
+    context = 640 if arguments.data else 160
+    model, tokenizer = make_model(os.path.join(folder, "model"), everything, context)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, device="cpu")
     run = os.path.join(folder, "run")
     subprocess.run([kappa, "import", os.path.join(folder, "model"), "--out", run], check=True, capture_output=True)
