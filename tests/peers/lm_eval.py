@@ -204,7 +204,7 @@ def score_there(lm, folder, name, shots):
         model=lm,
         tasks=[name],
         num_fewshot=shots,
-        task_manager=TaskManager(include_path=folder),
+        task_manager=TaskManager(include_path=folder, include_defaults=False),
         log_samples=True,
         bootstrap_iters=100,
         cache_requests=False,
