@@ -11,6 +11,14 @@ else()
   list(FILTER KAPPA_SOURCES EXCLUDE REGEX "/src/backend/cuda/table.c")
 endif()
 
+# The PyTorch code that exports come with is part of the library.
+set(KAPPA_MODELING ${CMAKE_SOURCE_DIR}/src/interchange/modeling)
+file(READ ${KAPPA_MODELING}/modeling_kappa.py KAPPA_MODELING_BYTES HEX)
+string(REGEX REPLACE "(..)" "0x\\1," KAPPA_MODELING_BYTES "${KAPPA_MODELING_BYTES}")
+configure_file(${KAPPA_MODELING}/modeling.c.in ${CMAKE_BINARY_DIR}/modeling_kappa.c @ONLY)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${KAPPA_MODELING}/modeling_kappa.py)
+list(APPEND KAPPA_SOURCES ${CMAKE_BINARY_DIR}/modeling_kappa.c)
+
 add_library(kappa STATIC ${KAPPA_SOURCES})
 add_library(kappa::kappa ALIAS kappa)
 set_target_properties(kappa PROPERTIES POSITION_INDEPENDENT_CODE ON)

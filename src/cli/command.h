@@ -30,11 +30,16 @@ int kp_command_bench(int argc, char **argv);
 int kp_command_eval(int argc, char **argv);
 int kp_command_sample(int argc, char **argv);
 int kp_command_train(int argc, char **argv);
+int kp_command_merge(int argc, char **argv);
+int kp_command_import(int argc, char **argv);
+int kp_command_export(int argc, char **argv);
+int kp_command_logits(int argc, char **argv);
 int kp_command_compare(int argc, char **argv);
 int kp_command_plot(int argc, char **argv);
 int kp_command_analyze(int argc, char **argv);
 int kp_command_study(int argc, char **argv);
 int kp_command_verify(int argc, char **argv);
+int kp_command_tokenizer(int argc, char **argv);
 
 /* ---- what commands share ---- */
 

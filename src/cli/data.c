@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cli/command.h"
-#include "core/suggest.h"
+#include "cli/subcommand.h"
 #include "data/catalogue.h"
 #include "data/data_sets.h"
 
@@ -90,37 +90,11 @@ static const kp_command commands[] = {
     {"get", "fetch and prepare a known data set", kp_data_get},
     {"prepare", "prepare texts of your own", kp_data_prepare},
     {"show", "what is in a prepared folder or token file", kp_data_show},
+    {"convert", "token files between the layouts of nanoGPT, llm.c and kappa", kp_data_convert},
 };
-enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
-
-static void print_help(FILE *out) {
-  fprintf(out, "Usage: kappa data COMMAND [OPTION...]\n\nCommands:\n");
-  for (int i = 0; i < COMMAND_COUNT; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].help);
-  fprintf(out, "\nExample:\n  kappa data get kjv_char\n\n`kappa data COMMAND --help` says more.\n");
-}
+static const kp_command_family family = {"data", commands, sizeof commands / sizeof *commands,
+                                         "kappa data get kjv_char"};
 
 int kp_command_data(int argc, char **argv) {
-  if (argc < 2) {
-    print_help(stderr);
-    return KP_EXIT_USAGE;
-  }
-  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0) {
-    print_help(stdout);
-    return KP_EXIT_OK;
-  }
-  const char *near = NULL;
-  for (int i = 0; i < COMMAND_COUNT; i++) {
-    const char *name = commands[i].name;
-    if (strcmp(argv[1], name) == 0) {
-      char program[64];
-      snprintf(program, sizeof program, "kappa data %s", name);
-      argv[1] = program;
-      return commands[i].run(argc - 1, argv + 1);
-    }
-    if (kp_edit_distance_is_near(kp_edit_distance(argv[1], name), argv[1])) near = name;
-  }
-  fprintf(stderr, "kappa: no command 'data %s'", argv[1]);
-  if (near != NULL) fprintf(stderr, "; did you mean 'data %s'?", near);
-  fprintf(stderr, "\nTry `kappa data --help`.\n");
-  return KP_EXIT_USAGE;
+  return kp_run_family(&family, argc, argv);
 }

@@ -75,9 +75,19 @@ static bool progress(void *context, int64_t done, int64_t total) {
 }
 
 void kp_print_prepared(const kp_prepared *p, const char *folder, bool fresh) {
-  printf("%s: %lld training and %lld validation tokens, vocabulary %d (%s)\n%s %s\n", p->name,
-         (long long)p->train.tokens, (long long)p->validation.tokens, p->vocabulary, p->tokenizer,
-         fresh ? "prepared in" : "unchanged in", folder);
+  printf("%s: %lld training and %lld validation tokens, vocabulary %d (%s)\n", p->name,
+         (long long)p->train.tokens, (long long)p->validation.tokens, p->vocabulary, p->tokenizer);
+  if (p->train.documents > 0) {
+    printf("%lld training and %lld validation documents", (long long)p->train.documents,
+           (long long)p->validation.documents);
+    if (p->duplicates > 0) printf(", %lld duplicates left out", (long long)p->duplicates);
+    if (p->empty > 0) printf(", %lld without text left out", (long long)p->empty);
+    putchar('\n');
+  }
+  printf("%s %s\n", fresh ? "prepared in" : "unchanged in", folder);
+  if (p->train.documents > 0 && !p->separated)
+    fprintf(stderr,
+            "kappa: note: the tokenizer has no end token: nothing marks where a document ends (--end)\n");
 }
 
 int kp_data_get(int argc, char **argv) {

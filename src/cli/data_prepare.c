@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/data.h"
+#include "cli/prepare_progress.h"
 #include "core/path.h"
 #include "data/labelled_prepare.h"
 #include "data/prepare.h"
@@ -17,6 +18,7 @@ typedef struct arguments {
   int64_t length;
   const char *like;
   bool labelled_options; /* any that has a meaning for labelled examples alone */
+  bool document_options; /* ... or for documents */
 } arguments;
 
 /* Options that have no letter. */
@@ -28,19 +30,51 @@ enum {
   KEY_LENGTH,
   KEY_LIKE,
   KEY_TOKENIZER,
-  KEY_VOCABULARY
+  KEY_VOCABULARY,
+  KEY_FORMAT,
+  KEY_FIELD,
+  KEY_SEPARATOR,
+  KEY_INVALID,
+  KEY_SPLIT,
+  KEY_DEDUPE,
+  KEY_BEGIN,
+  KEY_END,
+  KEY_SHARD_TOKENS,
+  KEY_THREADS
 };
 
 static const struct argp_option options[] = {
     {"name", 'n', "NAME", 0, "name of the data set, and of its folder", 0},
-    {"validation", 'v', "FILE", 0, "a text of its own for validation (default: the end of the texts)", 0},
-    {"fraction", 'f', "SHARE", 0, "of the characters that are for training (default: 0.9)", 0},
-    {"tokenizer", KEY_TOKENIZER, "KIND", 0, "character, or word: the most frequent words, others spelled", 0},
+    {"validation", 'v', "FILE", 0, "a file of its own for validation (default: a part of the texts)", 0},
+    {"fraction", 'f', "SHARE", 0, "of the characters or documents that are for training (default: 0.9)", 0},
+    {"tokenizer", KEY_TOKENIZER, "WHICH", 0,
+     "file or folder of a tokenizer; or character (default), or word: the most frequent words, others "
+     "spelled",
+     0},
     {"vocabulary", KEY_VOCABULARY, "COUNT", 0, "tokens of --tokenizer word (default: 4096)", 0},
     {"source", 's', "WORDS", 0, "where the text comes from, to be remembered", 0},
     {"licence", 'l', "WORDS", 0, "its licence, to be remembered", 0},
     {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
-    {"task", 't', "TASK", 0, "language (default), or of labelled examples: classify, tag", 1},
+    {"format", KEY_FORMAT, "FORMAT", 0, "documents: text, json or jsonl (default: by the file's name)", 1},
+    {"field", KEY_FIELD, "NAME", 0,
+     "documents: the JSON field of the text, such as meta.body (default: text)", 1},
+    {"separator", KEY_SEPARATOR, "LINE", 0,
+     "documents: the line between them in plain text; '' for blank lines (default: a file is one)", 1},
+    {"invalid", KEY_INVALID, "WHAT", 0,
+     "documents: refuse (default) bytes that are not UTF-8, or replace them", 1},
+    {"split", KEY_SPLIT, "RULE", 0,
+     "hash: each document by its hash; characters: the end of the text is for validation (default for one "
+     "plain "
+     "text, and for the tokenizers character and word)",
+     1},
+    {"dedupe", KEY_DEDUPE, 0, 0, "documents: keep the first of those that are equal", 1},
+    {"begin", KEY_BEGIN, 0, 0, "documents: the tokenizer's begin token in front of each", 1},
+    {"end", KEY_END, "TOKEN", 0, "documents: the special token behind each (default: the tokenizer's)", 1},
+    {"shard-tokens", KEY_SHARD_TOKENS, "N", 0, "documents: tokens of a file (default: 100000000)", 1},
+    {"threads", KEY_THREADS, "N", 0, "documents: threads that encode (default: all)", 1},
+    {"task", 't', "TASK", 0,
+     "language (default), or of labelled examples: classify, tag; or dialogue, see --task dialogue --help",
+     1},
     {"label", KEY_LABEL, "COLUMN", 0, "classify: name or number of the labels' column or field", 2},
     {"text", KEY_TEXT, "COLUMN", 0, "classify: that of the sentence", 2},
     {"second", KEY_SECOND, "COLUMN", 0, "classify: that of a second sentence", 2},
@@ -57,16 +91,49 @@ static kp_task parse_task(const char *name, struct argp_state *state) {
   return KP_TASK_LANGUAGE;
 }
 
-static void parse_tokenizer(const char *value, kp_prepare_options *to, struct argp_state *state) {
-  if (strcmp(value, "word") != 0 && strcmp(value, "character") != 0)
-    argp_error(state, "--tokenizer is character or word, not '%s'", value);
-  to->tokenizer = value;
-}
-
 static void parse_vocabulary(const char *value, kp_prepare_options *to, struct argp_state *state) {
   const long long vocabulary = kp_parse_integer(value, "--vocabulary", 2, state);
   if (vocabulary > INT32_MAX) argp_error(state, "--vocabulary %s is more than a token can number", value);
   to->vocabulary = (int32_t)vocabulary;
+}
+
+static int parse_word(const char *value, const char *option, const char *const *words,
+                      struct argp_state *state) {
+  char all[128] = "";
+  for (int i = 0; words[i] != NULL; i++) {
+    if (strcmp(value, words[i]) == 0) return i;
+    snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i > 0 ? ", " : "", words[i]);
+  }
+  argp_error(state, "%s is one of %s, not '%s'", option, all, value);
+  return 0;
+}
+
+/* Those of documents. */
+static error_t parse_documents(int key, char *value, struct argp_state *state) {
+  static const char *const formats[] = {"text", "json", "jsonl", NULL};
+  static const char *const policies[] = {"refuse", "replace", NULL};
+  static const char *const splits[] = {"characters", "hash", NULL};
+  arguments *a = state->input;
+  kp_prepare_options *o = &a->options;
+  switch (key) {
+  case KEY_FORMAT:
+    o->format = (kp_document_format)(KP_DOCUMENTS_TEXT + parse_word(value, "--format", formats, state));
+    break;
+  case KEY_FIELD: o->field = value; break;
+  case KEY_SEPARATOR: o->separator = value; break;
+  case KEY_INVALID: o->replace_invalid = parse_word(value, "--invalid", policies, state) == 1; break;
+  case KEY_SPLIT:
+    o->split = (kp_prepare_split)(KP_PREPARE_CHARACTERS + parse_word(value, "--split", splits, state));
+    return 0;
+  case KEY_DEDUPE: o->dedupe = true; break;
+  case KEY_BEGIN: o->begin = true; break;
+  case KEY_END: o->end = value; break;
+  case KEY_SHARD_TOKENS: o->shard_tokens = kp_parse_integer(value, "--shard-tokens", 1, state); break;
+  case KEY_THREADS: o->threads = kp_parse_threads(value, state); return 0;
+  default: return ARGP_ERR_UNKNOWN;
+  }
+  a->document_options = true;
+  return 0;
 }
 
 static void check_tokenizer(const arguments *a, struct argp_state *state) {
@@ -75,6 +142,18 @@ static void check_tokenizer(const arguments *a, struct argp_state *state) {
     argp_error(state, "--vocabulary goes with --tokenizer word; a text has as many characters as it has");
   if (a->like != NULL && a->options.tokenizer != NULL)
     argp_error(state, "--like takes the tokenizer of that set; --tokenizer would make another");
+  const bool made = a->options.tokenizer == NULL || words || strcmp(a->options.tokenizer, "character") == 0;
+  if (a->task != KP_TASK_LANGUAGE && !made)
+    argp_error(state, "labelled examples take --tokenizer character or word, not '%s'", a->options.tokenizer);
+}
+
+/* An option of documents is a word for them. */
+static void check_documents(arguments *a, struct argp_state *state) {
+  if (!a->document_options) return;
+  if (a->task != KP_TASK_LANGUAGE) argp_error(state, "labelled examples have no options of documents");
+  if (a->options.split == KP_PREPARE_CHARACTERS)
+    argp_error(state, "--split characters cuts one text, and takes no options of documents");
+  a->options.split = KP_PREPARE_DOCUMENTS;
 }
 
 /* Those of labelled examples. */
@@ -113,7 +192,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     if (a->options.train_fraction <= 0 || a->options.train_fraction >= 1)
       argp_error(state, "--fraction %s leaves one of the two parts empty", value);
     return 0;
-  case KEY_TOKENIZER: parse_tokenizer(value, &a->options, state); return 0;
+  case KEY_TOKENIZER: a->options.tokenizer = value; return 0;
   case KEY_VOCABULARY: parse_vocabulary(value, &a->options, state); return 0;
   case 's': a->options.source = value; return 0;
   case 'l': a->options.licence = value; return 0;
@@ -127,8 +206,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
       argp_error(state, "--name is a name, not a path: '%s'", a->options.name);
     check_tokenizer(a, state);
     check_labelled(a, state);
+    check_documents(a, state);
     return 0;
-  default: return parse_labelled(key, value, state);
+  default: return parse_documents(key, value, state) == 0 ? 0 : parse_labelled(key, value, state);
   }
 }
 
@@ -136,8 +216,10 @@ static const struct argp argp = {
     options,
     parse,
     "TEXT...",
-    "Prepare texts of your own, UTF-8, a token a character or a word; or labelled "
-    "examples.\v"
+    "Prepare texts of your own, UTF-8, or labelled examples.\v"
+    "TEXT is a file, a pattern in quotes, a folder, or - for standard input: plain text, JSON (an array) or "
+    "JSON "
+    "lines, each also compressed by gzip, Zstandard, xz or bzip2. docs/data.md says more.\n\n"
     "Sentences to classify stand in tables (.tsv: columns between tabs, with a "
     "header or numbers) or in JSON lines (.jsonl); words to tag one a line, the "
     "tag last, a blank line between sentences (CoNLL). docs/tasks.md says more.\n\n"
@@ -145,6 +227,8 @@ static const struct argp argp = {
     "  kappa data prepare --name letters --licence CC0 letters.txt\n"
     "  kappa data prepare --name tales --tokenizer word --vocabulary 4096 tales.txt\n"
     "  kappa train configs/gpt.yaml --set data.path=letters\n"
+    "  kappa data prepare --name web --tokenizer gpt2/tokenizer.json --dedupe 'web/*.jsonl.zst'\n"
+    "  zcat posts.jsonl.gz | kappa data prepare --name posts --tokenizer gpt2 --format jsonl --field body -\n"
     "  kappa data prepare --task classify --name sst2 --validation dev.tsv "
     "train.tsv\n"
     "  kappa data prepare --task tag --name entities train.conll",
@@ -216,12 +300,19 @@ static kp_status prepare_text(arguments *a, kp_error *error) {
   a->options.folder = folder;
   a->options.texts = a->texts.list;
   a->options.text_count = a->texts.count;
-  KP_TRY(kp_prepare(&a->options, &prepared, &fresh, error));
+  kp_progress shown = kp_progress_begin();
+  a->options.progress = kp_progress_show;
+  a->options.context = &shown;
+  kp_catch_stop();
+  const kp_status status = kp_prepare(&a->options, &prepared, &fresh, error);
+  kp_progress_end(&shown);
+  if (status != KP_OK) return status;
   kp_print_prepared(&prepared, folder, fresh);
   return KP_OK;
 }
 
 int kp_data_prepare(int argc, char **argv) {
+  if (kp_data_asks_for_dialogue(argc, argv)) return kp_data_prepare_dialogue(argc, argv);
   arguments a = {0};
   kp_error error = {0};
   kp_parse(&argp, argc, argv, &a);

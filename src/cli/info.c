@@ -173,8 +173,11 @@ static void print_step(const kp_plan_report *r, const estimate *e) {
   printf("\na step         %lld tokens; %.4g GFLOP (%.4g forward, %.4g backward)\n",
          (long long)r->tokens_per_step, (r->forward_flops + r->backward_flops) * 1e-9,
          r->forward_flops * 1e-9, r->backward_flops * 1e-9);
-  printf("the run        %lld steps; %.3g tokens, %.3g epochs of the data\n", (long long)r->settings.steps,
-         steps * (double)r->tokens_per_step, steps * (double)r->tokens_per_step / (double)r->training_tokens);
+  printf("the run        %lld steps; %.3g tokens", (long long)r->settings.steps,
+         steps * (double)r->tokens_per_step);
+  if (r->training_tokens > 0)
+    printf(", %.3g epochs of the data", steps * (double)r->tokens_per_step / (double)r->training_tokens);
+  printf("\n");
   if (e->seconds == 0) return;
   snprintf(step, sizeof step, e->seconds < 1 ? "%.0f ms" : "%.1f s",
            e->seconds < 1 ? e->seconds * 1e3 : e->seconds);

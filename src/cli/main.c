@@ -8,10 +8,15 @@
 
 static const kp_command commands[] = {
     {"data", "list, get, prepare and show data sets", kp_command_data},
+    {"tokenizer", "encode, decode, describe and train tokenizers", kp_command_tokenizer},
     {"doctor", "what this machine offers, and what kappa uses", kp_command_doctor},
     {"info", "parameters, memory and operations of a configuration", kp_command_info},
     {"train", "train a model from a configuration", kp_command_train},
     {"sample", "write text with a trained model", kp_command_sample},
+    {"logits", "print what a trained model predicts after given tokens", kp_command_logits},
+    {"import", "make a run of another program's model", kp_command_import},
+    {"merge", "fold a run's adapters into its weights", kp_command_merge},
+    {"export", "write a run as a model of transformers", kp_command_export},
     {"eval", "score a text with a trained model", kp_command_eval},
     {"compare", "compare runs: losses, costs, fairness", kp_command_compare},
     {"study", "train and compare the runs of a plan", kp_command_study},

@@ -3,18 +3,26 @@
 
 #include <nettle/sha2.h>
 
-void kp_sha256(const void *data, size_t size, char hex[KP_SHA256_HEX_SIZE]) {
-  static const char digits[] = "0123456789abcdef";
+void kp_sha256_bytes(const void *data, size_t size, unsigned char digest[KP_SHA256_SIZE]) {
   struct sha256_ctx context;
-  unsigned char digest[SHA256_DIGEST_SIZE];
   sha256_init(&context);
   if (size > 0) sha256_update(&context, size, data);
-  sha256_digest(&context, sizeof digest, digest);
-  for (size_t i = 0; i < sizeof digest; i++) {
+  sha256_digest(&context, KP_SHA256_SIZE, digest);
+}
+
+void kp_sha256_digits(const unsigned char digest[KP_SHA256_SIZE], char hex[KP_SHA256_HEX_SIZE]) {
+  static const char digits[] = "0123456789abcdef";
+  for (size_t i = 0; i < KP_SHA256_SIZE; i++) {
     hex[2 * i] = digits[digest[i] >> 4];
     hex[2 * i + 1] = digits[digest[i] & 15];
   }
-  hex[2 * sizeof digest] = 0;
+  hex[2 * KP_SHA256_SIZE] = 0;
+}
+
+void kp_sha256(const void *data, size_t size, char hex[KP_SHA256_HEX_SIZE]) {
+  unsigned char digest[KP_SHA256_SIZE];
+  kp_sha256_bytes(data, size, digest);
+  kp_sha256_digits(digest, hex);
 }
 
 kp_status kp_sha256_file(const char *path, char hex[KP_SHA256_HEX_SIZE], kp_error *error) {

@@ -7,7 +7,11 @@
 
 #include <stddef.h>
 
-enum { KP_SHA256_HEX_SIZE = 65 };
+enum { KP_SHA256_SIZE = 32, KP_SHA256_HEX_SIZE = 65 };
+
+/* The checksum's bytes, and their digits. */
+void kp_sha256_bytes(const void *data, size_t size, unsigned char digest[KP_SHA256_SIZE]);
+void kp_sha256_digits(const unsigned char digest[KP_SHA256_SIZE], char hex[KP_SHA256_HEX_SIZE]);
 
 /* Lower-case digits and a final zero. */
 void kp_sha256(const void *data, size_t size, char hex[KP_SHA256_HEX_SIZE]);

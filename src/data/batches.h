@@ -27,6 +27,7 @@ typedef struct kp_batch {
   int32_t *inputs;    /* (B, T) tokens */
   int32_t *targets;   /* (B, T), or (B) where a row has one label */
   int32_t *documents; /* (B, T), equal among the tokens that belong together; NULL where nothing reads them */
+  int32_t *positions; /* (B, T), or NULL: 0 … T - 1 in every row */
 } kp_batch;
 
 typedef enum kp_sampling { KP_SAMPLING_UNIFORM, KP_SAMPLING_SEQUENTIAL } kp_sampling;

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/directory.h"
-#include "core/lock.h"
+#include "core/path.h"
 #include "data/character_tokenizer.h"
 #include "data/labelled_encode.h"
 #include "data/utf8.h"
@@ -296,12 +295,7 @@ static kp_status prepare_locked(work *w, bool *fresh, kp_error *error) {
   const char *folder = w->options->folder;
   *fresh = false;
   if (is_there(w)) return KP_OK;
-  if (kp_prepared_state_of(folder) == KP_PREPARED_FOREIGN)
-    return kp_fail(
-        error, KP_ERR_INPUT,
-        "folder %s holds data that kappa did not write, which is never replaced: choose another folder",
-        folder);
-  KP_TRY(kp_directory_remove_temporaries(folder, error));
+  KP_TRY(kp_prepared_claim(folder, error));
   if (w->tokenizer == NULL) KP_TRY(create_tokenizer(w, error));
   w->labelling->vocabulary = w->tokenizer->vocabulary;
   kp_labelled_stream streams[2] = {0};
@@ -314,11 +308,8 @@ static kp_status prepare_locked(work *w, bool *fresh, kp_error *error) {
 }
 
 static kp_status prepare_folder(work *w, bool *fresh, kp_error *error) {
-  char path[KP_PATH_SIZE];
   kp_lock *lock = NULL;
-  KP_TRY(kp_directory_create(w->options->folder, error));
-  KP_TRY(kp_path_join(path, w->options->folder, ".prepare.lock", error));
-  KP_TRY(kp_lock_acquire(path, &lock, error));
+  KP_TRY(kp_prepared_lock(w->options->folder, &lock, error));
   kp_status status = prepare_locked(w, fresh, error);
   kp_lock_release(lock);
   return status;

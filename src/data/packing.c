@@ -120,7 +120,9 @@ static bin *pop(kp_packer *packer, int64_t room) {
 
 static kp_status place_exact(kp_packer *packer, kp_piece piece, kp_error *error) {
   bin *best = NULL;
-  for (int64_t room = piece.size; room < packer->length && best == NULL; room++) best = pop(packer, room);
+  const bool shares = packer->rule == KP_PACKING_EXACT;
+  for (int64_t room = piece.size; shares && room < packer->length && best == NULL; room++)
+    best = pop(packer, room);
   kp_status status = best == NULL ? open_bin(piece, &best, error) : append_piece(best, piece, error);
   if (best != NULL) push(packer, best);
   return status;
@@ -176,7 +178,7 @@ static void sort_bins(kp_packer *packer) {
 
 /* Samples of one document: written where `out` is not NULL, and counted. */
 static int64_t samples_of(const kp_packer *packer, kp_span document, sample *out) {
-  const bool exact = packer->rule == KP_PACKING_EXACT;
+  const bool exact = packer->rule != KP_PACKING_HELM;
   const int64_t inputs = exact && document.closed ? document.count - 1 : document.count,
                 length = packer->length;
   const int64_t kept = exact || inputs <= length ? inputs : inputs / length * length;
@@ -200,7 +202,7 @@ static int longest_first(const void *a, const void *b) {
 static kp_status place_all(kp_packer *packer, const sample *samples, int64_t count, kp_error *error) {
   for (int64_t i = 0; i < count; i++) {
     kp_piece piece = samples[i].piece;
-    if (packer->rule == KP_PACKING_EXACT) {
+    if (packer->rule != KP_PACKING_HELM) {
       KP_TRY(place_exact(packer, piece, error));
       continue;
     }
@@ -287,8 +289,7 @@ static kp_status take_helm(kp_packer *packer, int64_t maximum, kp_packed *packed
 
 kp_status kp_packer_take(kp_packer *packer, int64_t maximum, kp_packed *packed, kp_error *error) {
   if (packer->count == 0) return KP_OK;
-  return packer->rule == KP_PACKING_EXACT ? take_exact(packer, maximum, packed, error)
-                                          : take_helm(packer, maximum, packed, error);
+  return (packer->rule == KP_PACKING_HELM ? take_helm : take_exact)(packer, maximum, packed, error);
 }
 
 int64_t kp_packer_waiting(const kp_packer *packer, int64_t *sizes, int64_t room) {

@@ -7,6 +7,7 @@
  *   exact   best fit of the longest documents first: each goes where it leaves the least room.  Nothing is
  *           dropped: a document longer than a row is cut into pieces, of which each but the last is a whole
  *           row and predicts the first token of the next; every document ends by predicting the end token.
+ *   single  the same, but every piece has a row of its own.
  *   helm    what the official code of HELM (arXiv 2505.24722) does with the packing of its data loader: first
  *           fit of the longest first in the order of the bins' last use; a document longer than a row loses
  *           what is behind its last whole row; a sample behind another in a row loses its first label; the
@@ -19,10 +20,10 @@
 
 #include "core/error.h"
 
-typedef enum kp_packing_rule { KP_PACKING_EXACT, KP_PACKING_HELM } kp_packing_rule;
+typedef enum kp_packing_rule { KP_PACKING_EXACT, KP_PACKING_SINGLE, KP_PACKING_HELM } kp_packing_rule;
 
 /* A document: `count` > 0 tokens of the sequence from `offset` on.  `closed`: its last token is an end token,
- * which is predicted but predicts nothing (exact). */
+ * which is predicted but predicts nothing (exact and single). */
 typedef struct kp_span {
   int64_t offset, count;
   bool closed;

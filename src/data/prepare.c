@@ -7,20 +7,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "core/directory.h"
-#include "core/file.h"
-#include "core/lock.h"
+#include "data/byte_buffer.h"
+#include "data/byte_source.h"
 #include "data/character_tokenizer.h"
+#include "data/prepare_private.h"
 #include "data/token_writer.h"
 #include "data/utf8.h"
 #include "data/word_tokenizer.h"
 
-enum { WORD_VOCABULARY = 4096 };
+enum { WORD_VOCABULARY = 4096, SHARD_TOKENS = 100000000 };
 
 /* A text in memory. */
 typedef struct text {
-  char *data; /* owned */
-  size_t size;
+  kp_byte_buffer bytes; /* owned */
   size_t characters;
 } text;
 
@@ -31,32 +30,33 @@ typedef struct texts {
 } texts;
 
 static void free_texts(texts *loaded) {
-  free(loaded->all.data);
-  free(loaded->separate.data);
+  kp_byte_buffer_clear(&loaded->all.bytes);
+  kp_byte_buffer_clear(&loaded->separate.bytes);
+}
+
+static kp_status read_file(kp_byte_buffer *bytes, const char *path, kp_error *error) {
+  kp_byte_source *source;
+  const char *block;
+  size_t size;
+  KP_TRY(kp_byte_source_open(path, &source, error));
+  kp_status status;
+  do {
+    status = kp_byte_source_next(source, &block, &size, error);
+    if (status == KP_OK) status = kp_byte_buffer_append(bytes, block, size, error);
+  } while (status == KP_OK && size > 0);
+  kp_byte_source_close(source);
+  return status;
 }
 
 /* Appends a file to the text; it must be UTF-8 by itself, so that errors count from its own front. */
 static kp_status append_file(text *joined, const char *path, kp_error *error) {
-  char *data = NULL;
-  size_t size = 0, characters = 0;
-  KP_TRY(kp_file_read_all(path, SIZE_MAX / 4, &data, &size, error));
-  kp_status status =
-      size == 0 ? kp_fail(error, KP_ERR_INPUT, "it is empty") : kp_utf8_count(data, size, &characters, error);
-  if (status != KP_OK) {
-    free(data);
-    return kp_context(error, "text %s", path);
-  }
-  char *grown = joined->size == 0 ? data : realloc(joined->data, joined->size + size);
-  if (grown == NULL) {
-    free(data);
-    return kp_fail(error, KP_ERR_MEMORY, "no memory for the %zu bytes of text %s", size, path);
-  }
-  if (grown != data) {
-    memcpy(grown + joined->size, data, size);
-    free(data);
-  }
-  joined->data = grown;
-  joined->size += size;
+  const size_t before = joined->bytes.size;
+  size_t characters = 0;
+  KP_TRY(read_file(&joined->bytes, path, error));
+  const size_t size = joined->bytes.size - before;
+  const kp_status status = size == 0 ? kp_fail(error, KP_ERR_INPUT, "it is empty")
+                                     : kp_utf8_count(joined->bytes.data + before, size, &characters, error);
+  if (status != KP_OK) return kp_context(error, "text %s", path);
   joined->characters += characters;
   return KP_OK;
 }
@@ -65,7 +65,7 @@ static kp_status append_file(text *joined, const char *path, kp_error *error) {
 static size_t byte_of_character(const text *whole, size_t count) {
   size_t offset = 0;
   for (uint32_t code_point; count > 0; count--)
-    offset += kp_utf8_read(whole->data + offset, whole->size - offset, &code_point);
+    offset += kp_utf8_read(whole->bytes.data + offset, whole->bytes.size - offset, &code_point);
   return offset;
 }
 
@@ -105,24 +105,30 @@ static bool makes_words(const kp_prepare_options *options) {
   return strcmp(options->tokenizer, "word") == 0;
 }
 
-/* What is known before anything is written; vocabulary 0: as many as there are characters. */
-static void describe(const kp_prepare_options *options, double fraction, const texts *loaded,
-                     kp_prepared *prepared) {
+void kp_prepare_describe(const kp_prepare_options *options, kp_prepared *prepared) {
   const char *source = options->source != NULL ? options->source : options->texts[0];
   const char *licence = options->licence != NULL ? options->licence : "unknown";
-  memset(prepared, 0, sizeof *prepared);
   if (options->name != NULL)
     kp_utf8_copy(prepared->name, sizeof prepared->name, options->name);
   else
     name_of_folder(options->folder, prepared->name, sizeof prepared->name);
   kp_utf8_copy(prepared->source, sizeof prepared->source, source);
   kp_utf8_copy(prepared->licence, sizeof prepared->licence, licence);
-  kp_sha256(loaded->all.data, loaded->all.size, prepared->text_sha256);
-  if (options->validation != NULL)
-    kp_sha256(loaded->separate.data, loaded->separate.size, prepared->separate_sha256);
+}
+
+/* What is known before anything is written; vocabulary 0: as many as there are characters. */
+static void describe(const kp_prepare_options *options, double fraction, const texts *loaded,
+                     const kp_tokenizer *given, kp_prepared *prepared) {
+  const kp_byte_buffer *all = &loaded->all.bytes, *separate = &loaded->separate.bytes;
+  memset(prepared, 0, sizeof *prepared);
+  kp_prepare_describe(options, prepared);
+  kp_sha256(all->data, all->size, prepared->text_sha256);
+  if (options->validation != NULL) kp_sha256(separate->data, separate->size, prepared->separate_sha256);
   prepared->train_fraction = options->validation != NULL ? 1 : fraction;
-  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", options->tokenizer);
-  prepared->vocabulary = makes_words(options) ? options->vocabulary : 0;
+  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s",
+           given != NULL ? kp_tokenizer_name(given) : options->tokenizer);
+  prepared->vocabulary = given != NULL ? given->vocabulary : makes_words(options) ? options->vocabulary : 0;
+  prepared->fingerprint = given != NULL ? given->fingerprint : 0;
 }
 
 /* Whether the folder holds just this set; then *prepared becomes what its data.json says. */
@@ -136,8 +142,9 @@ static bool is_there(const char *folder, kp_prepared *prepared) {
               fabs(found.train_fraction - prepared->train_fraction) < 1e-12 &&
               strcmp(found.tokenizer, prepared->tokenizer) == 0 &&
               (prepared->vocabulary == 0 || found.vocabulary == prepared->vocabulary) &&
-              strcmp(found.name, prepared->name) == 0 && strcmp(found.source, prepared->source) == 0 &&
-              strcmp(found.licence, prepared->licence) == 0;
+              (prepared->fingerprint == 0 || found.fingerprint == prepared->fingerprint) &&
+              found.train.shards == 0 && strcmp(found.name, prepared->name) == 0 &&
+              strcmp(found.source, prepared->source) == 0 && strcmp(found.licence, prepared->licence) == 0;
   if (!same || kp_prepared_verify(folder, &found, NULL) != KP_OK) return false;
   *prepared = found;
   return true;
@@ -180,7 +187,7 @@ static kp_status write_split(const char *folder, const char *name, const kp_toke
 static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, const texts *loaded,
                            kp_prepared *prepared, kp_error *error) {
   char path[KP_PATH_SIZE];
-  const text *all = &loaded->all, *separate = &loaded->separate;
+  const kp_byte_buffer *all = &loaded->all.bytes, *separate = &loaded->separate.bytes;
   bool split = separate->data == NULL;
   prepared->vocabulary = tokenizer->vocabulary;
   prepared->fingerprint = tokenizer->fingerprint;
@@ -196,7 +203,7 @@ static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, co
 /* The tokenizer of the training text, whose alphabet has the characters of the validation text too. */
 static kp_status create_tokenizer(const texts *loaded, int32_t vocabulary, kp_tokenizer **tokenizer,
                                   kp_error *error) {
-  const text *all = &loaded->all, *separate = &loaded->separate;
+  const kp_byte_buffer *all = &loaded->all.bytes, *separate = &loaded->separate.bytes;
   const char *data[] = {all->data, all->data + loaded->cut, separate->data};
   const size_t sizes[] = {loaded->cut, all->size - loaded->cut, separate->size};
   return vocabulary == 0 ? kp_character_tokenizer_create(data, sizes, 3, tokenizer, error)
@@ -204,34 +211,45 @@ static kp_status create_tokenizer(const texts *loaded, int32_t vocabulary, kp_to
 }
 
 /* With the folder's lock held. */
-static kp_status prepare_locked(const char *folder, const texts *loaded, kp_prepared *prepared, bool *fresh,
-                                kp_error *error) {
+static kp_status prepare_locked(const char *folder, const texts *loaded, const kp_tokenizer *given,
+                                kp_prepared *prepared, bool *fresh, kp_error *error) {
   *fresh = false;
   if (is_there(folder, prepared)) return KP_OK;
-  if (kp_prepared_state_of(folder) == KP_PREPARED_FOREIGN)
-    return kp_fail(
-        error, KP_ERR_INPUT,
-        "folder %s holds data that kappa did not write, which is never replaced: choose another folder",
-        folder);
-  KP_TRY(kp_directory_remove_temporaries(folder, error));
-  kp_tokenizer *tokenizer;
-  KP_TRY(create_tokenizer(loaded, prepared->vocabulary, &tokenizer, error));
-  kp_status status = write_set(folder, tokenizer, loaded, prepared, error);
-  kp_tokenizer_destroy(tokenizer);
+  KP_TRY(kp_prepared_claim(folder, error));
+  kp_tokenizer *made = NULL;
+  if (given == NULL) KP_TRY(create_tokenizer(loaded, prepared->vocabulary, &made, error));
+  kp_status status = write_set(folder, given == NULL ? made : given, loaded, prepared, error);
+  kp_tokenizer_destroy(made);
   *fresh = status == KP_OK;
   return status;
 }
 
-static kp_status prepare_folder(const char *folder, const texts *loaded, kp_prepared *prepared, bool *fresh,
-                                kp_error *error) {
-  char path[KP_PATH_SIZE];
+static kp_status prepare_folder(const char *folder, const texts *loaded, const kp_tokenizer *given,
+                                kp_prepared *prepared, bool *fresh, kp_error *error) {
   kp_lock *lock = NULL;
-  KP_TRY(kp_directory_create(folder, error));
-  KP_TRY(kp_path_join(path, folder, ".prepare.lock", error));
-  KP_TRY(kp_lock_acquire(path, &lock, error));
-  kp_status status = prepare_locked(folder, loaded, prepared, fresh, error);
+  KP_TRY(kp_prepared_lock(folder, &lock, error));
+  kp_status status = prepare_locked(folder, loaded, given, prepared, fresh, error);
   kp_lock_release(lock);
   return status;
+}
+
+static bool makes_tokenizer(const kp_prepare_options *options) {
+  return makes_words(options) || strcmp(options->tokenizer, "character") == 0;
+}
+
+/* Whether the inputs are files of plain text, nothing else: neither JSON, nor folders, patterns or pipes. */
+static bool are_plain_files(const kp_prepare_options *o) {
+  for (size_t i = 0; i < o->text_count; i++)
+    if (kp_path_kind_of(o->texts[i]) == KP_PATH_FOLDER || strcmp(o->texts[i], KP_STANDARD_INPUT) == 0 ||
+        kp_document_format_of(o->texts[i]) != KP_DOCUMENTS_TEXT)
+      return false;
+  return true;
+}
+
+/* Of a single text nobody says where its documents end; several are documents for a tokenizer with an end. */
+static kp_prepare_split split_by_input(const kp_prepare_options *o) {
+  const bool whole = are_plain_files(o) && o->separator == NULL && o->format == KP_DOCUMENTS_BY_NAME;
+  return whole && (makes_tokenizer(o) || o->text_count == 1) ? KP_PREPARE_CHARACTERS : KP_PREPARE_DOCUMENTS;
 }
 
 /* The options with what 0 and NULL mean in them. */
@@ -240,29 +258,47 @@ static kp_status complete(const kp_prepare_options *given, kp_prepare_options *o
   if (options->train_fraction == 0) options->train_fraction = 0.9;
   if (options->tokenizer == NULL) options->tokenizer = "character";
   if (options->vocabulary == 0) options->vocabulary = WORD_VOCABULARY;
+  if (options->shard_tokens == 0) options->shard_tokens = SHARD_TOKENS;
   if (options->text_count == 0) return kp_fail(error, KP_ERR_INPUT, "no text was named to prepare");
   if (!(options->train_fraction > 0 && options->train_fraction < 1))
     return kp_fail(error, KP_ERR_INPUT, "the train fraction is %g; it must lie between 0 and 1",
                    options->train_fraction);
-  if (!makes_words(options) && strcmp(options->tokenizer, "character") != 0)
-    return kp_fail(error, KP_ERR_INPUT, "there is no tokenizer '%s'; choose 'character' or 'word'",
-                   options->tokenizer);
   if (options->vocabulary < 1)
     return kp_fail(error, KP_ERR_INPUT, "a vocabulary of %d holds nothing", options->vocabulary);
+  if (!makes_tokenizer(options) && kp_path_kind_of(options->tokenizer) == KP_PATH_MISSING)
+    return kp_fail(error, KP_ERR_INPUT,
+                   "there is no tokenizer '%s'; choose 'character', 'word', or the file or folder of one",
+                   options->tokenizer);
+  if (options->split == KP_PREPARE_BY_INPUT) options->split = split_by_input(options);
+  if (options->split == KP_PREPARE_DOCUMENTS && makes_tokenizer(options))
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "documents need a tokenizer that is there already: give its file or folder instead of '%s'",
+        options->tokenizer);
   return KP_OK;
+}
+
+static kp_status prepare_characters(const kp_prepare_options *options, kp_prepared *prepared, bool *fresh,
+                                    kp_error *error) {
+  texts loaded = {0};
+  kp_tokenizer *given = NULL;
+  kp_status status = KP_OK;
+  if (!makes_tokenizer(options)) status = kp_tokenizer_open(options->tokenizer, &given, error);
+  if (status == KP_OK) status = load_texts(options, options->train_fraction, &loaded, error);
+  if (status == KP_OK) {
+    describe(options, options->train_fraction, &loaded, given, prepared);
+    status = prepare_folder(options->folder, &loaded, given, prepared, fresh, error);
+  }
+  free_texts(&loaded);
+  kp_tokenizer_destroy(given);
+  return status;
 }
 
 kp_status kp_prepare(const kp_prepare_options *given, kp_prepared *prepared, bool *fresh, kp_error *error) {
   kp_prepare_options options;
-  texts loaded = {0};
   KP_TRY(complete(given, &options, error));
-  kp_status status = load_texts(&options, options.train_fraction, &loaded, error);
-  if (status == KP_OK) {
-    describe(&options, options.train_fraction, &loaded, prepared);
-    status = prepare_folder(options.folder, &loaded, prepared, fresh, error);
-  }
-  free_texts(&loaded);
-  return status;
+  return (options.split == KP_PREPARE_DOCUMENTS ? kp_prepare_documents
+                                                : prepare_characters)(&options, prepared, fresh, error);
 }
 
 kp_status kp_data_folder(char out[KP_PATH_SIZE], kp_error *error) {

@@ -5,6 +5,8 @@
 
 #include "core/assert.h"
 #include "core/file.h"
+#include "core/path.h"
+#include "data/conversation_index.h"
 #include "data/token_layout.h"
 #include "data/token_paths.h"
 
@@ -22,10 +24,12 @@ struct kp_tokens {
   int32_t vocabulary;
   uint64_t fingerprint;
   uint64_t text_bytes;
+  kp_conversation_index index; /* empty without one */
 };
 
 void kp_tokens_destroy(kp_tokens *tokens) {
   if (tokens == NULL) return;
+  kp_conversation_index_close(&tokens->index);
   if (tokens->shards != NULL)
     for (size_t i = 0; i < tokens->paths.count; i++) kp_file_map_close(&tokens->shards[i].map);
   free(tokens->shards);
@@ -73,6 +77,14 @@ static kp_status open_shards(kp_tokens *tokens, kp_error *error) {
   return KP_OK;
 }
 
+static kp_status open_index(kp_tokens *tokens, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  if (tokens->paths.count != 1) return KP_OK;
+  KP_TRY(kp_conversation_index_path(tokens->paths.path[0], path, error));
+  if (kp_path_kind_of(path) != KP_PATH_FILE) return KP_OK;
+  return kp_conversation_index_open(path, tokens, &tokens->index, error);
+}
+
 kp_status kp_tokens_open(const char *const *paths, size_t count, const char *split, kp_tokens **tokens,
                          kp_error *error) {
   if (count == 0) return kp_fail(error, KP_ERR_INPUT, "no token files were named");
@@ -82,6 +94,7 @@ kp_status kp_tokens_open(const char *const *paths, size_t count, const char *spl
   for (size_t i = 0; i < count && status == KP_OK; i++)
     status = kp_token_paths_add(&opened->paths, paths[i], split, error);
   if (status == KP_OK) status = open_shards(opened, error);
+  if (status == KP_OK) status = open_index(opened, error);
   if (status != KP_OK) {
     kp_tokens_destroy(opened);
     return status;
@@ -90,6 +103,9 @@ kp_status kp_tokens_open(const char *const *paths, size_t count, const char *spl
   return KP_OK;
 }
 
+const kp_conversation_index *kp_tokens_index(const kp_tokens *tokens) {
+  return tokens->index.count > 0 ? &tokens->index : NULL;
+}
 int64_t kp_tokens_count(const kp_tokens *tokens) {
   return tokens->count;
 }
@@ -104,6 +120,13 @@ uint64_t kp_tokens_fingerprint(const kp_tokens *tokens) {
 }
 uint64_t kp_tokens_text_bytes(const kp_tokens *tokens) {
   return tokens->text_bytes;
+}
+
+size_t kp_tokens_width(const kp_tokens *tokens) {
+  size_t width = 2;
+  for (size_t i = 0; i < tokens->paths.count; i++)
+    if (tokens->shards[i].layout.token_size > width) width = tokens->shards[i].layout.token_size;
+  return width;
 }
 
 uint64_t kp_tokens_file_bytes(const kp_tokens *tokens) {

@@ -24,12 +24,19 @@ kp_status kp_tokens_open(const char *const *paths, size_t count, const char *spl
 /* NULL is allowed. */
 void kp_tokens_destroy(kp_tokens *tokens);
 
+/* Where conversations lie in a stream of one file and which tokens are learned, if an index stands beside the
+ * file (data/conversation_index.h); else NULL. */
+const struct kp_conversation_index *kp_tokens_index(const kp_tokens *tokens);
+
 /* Tokens in the stream. */
 int64_t kp_tokens_count(const kp_tokens *tokens);
 
 /* Files in the stream, and the path of one. */
 size_t kp_tokens_files(const kp_tokens *tokens);
 const char *kp_tokens_path(const kp_tokens *tokens, size_t file);
+
+/* Bytes of a token: 4 when one of the files has such. */
+size_t kp_tokens_width(const kp_tokens *tokens);
 
 /* What the files say about themselves; 0 when one of them does not. */
 int32_t kp_tokens_vocabulary(const kp_tokens *tokens);

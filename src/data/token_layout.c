@@ -107,6 +107,7 @@ void kp_token_layout_write(const kp_token_layout *layout, unsigned char header[K
   write_field(header, 0, wide ? KP_SHARD_MAGIC_32 : KP_SHARD_MAGIC_16);
   write_field(header, 1, wide ? KP_SHARD_VERSION_32 : KP_SHARD_VERSION_16);
   write_field(header, 2, (uint32_t)layout->count);
+  if (layout->vocabulary == 0) return;
   write_field(header, field_mark, kappa_mark);
   write_field(header, field_vocabulary, (uint32_t)layout->vocabulary);
   write_wide_field(header, field_fingerprint, layout->fingerprint);

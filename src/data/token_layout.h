@@ -48,7 +48,8 @@ typedef struct kp_token_layout {
 kp_status kp_token_layout_read(const unsigned char *data, size_t size, bool raw_allowed,
                                kp_token_layout *layout, kp_error *error);
 
-/* Writes the header of a shard with the layout's token size, count and what is known. */
+/* Writes the header of a shard with the layout's token size, count and what is known; with vocabulary 0 as
+ * llm.c does, without kappa's mark. */
 void kp_token_layout_write(const kp_token_layout *layout, unsigned char header[KP_SHARD_HEADER_BYTES]);
 
 #endif

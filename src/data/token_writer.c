@@ -9,6 +9,7 @@
 struct kp_token_writer {
   kp_atomic_file *file;
   kp_token_layout layout;
+  int32_t limit; /* every token is smaller */
 };
 
 void kp_token_writer_abort(kp_token_writer *writer) {
@@ -20,15 +21,25 @@ void kp_token_writer_abort(kp_token_writer *writer) {
 kp_status kp_token_writer_create(const char *path, int32_t vocabulary, uint64_t fingerprint,
                                  kp_token_writer **writer, kp_error *error) {
   kp_assert(vocabulary > 0, "a vocabulary of %d", vocabulary);
+  const kp_token_layout layout = {.begin = KP_SHARD_HEADER_BYTES,
+                                  .token_size = vocabulary <= UINT16_MAX + 1 ? 2 : 4,
+                                  .vocabulary = vocabulary,
+                                  .fingerprint = fingerprint};
+  return kp_token_writer_create_as(path, &layout, writer, error);
+}
+
+kp_status kp_token_writer_create_as(const char *path, const kp_token_layout *layout, kp_token_writer **writer,
+                                    kp_error *error) {
   kp_token_writer *made = calloc(1, sizeof *made);
   if (made == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to write %s", path);
-  made->layout = (kp_token_layout){.begin = KP_SHARD_HEADER_BYTES,
-                                   .token_size = vocabulary <= UINT16_MAX + 1 ? 2 : 4,
-                                   .vocabulary = vocabulary,
-                                   .fingerprint = fingerprint};
+  made->layout = *layout;
+  made->layout.count = 0;
+  made->limit = layout->vocabulary > 0    ? layout->vocabulary
+                : layout->token_size == 2 ? UINT16_MAX + 1
+                                          : INT32_MAX;
   static const unsigned char room[KP_SHARD_HEADER_BYTES] = {0}; /* the count is known only at the end */
   kp_status status = kp_atomic_file_open(path, &made->file, error);
-  if (status == KP_OK) status = kp_atomic_file_write(made->file, room, sizeof room, error);
+  if (status == KP_OK) status = kp_atomic_file_write(made->file, room, layout->begin, error);
   if (status != KP_OK) {
     kp_token_writer_abort(made);
     return status;
@@ -53,9 +64,8 @@ static kp_status append_narrow(kp_token_writer *writer, const int32_t *tokens, s
 kp_status kp_token_writer_append(kp_token_writer *writer, const int32_t *tokens, size_t count,
                                  kp_error *error) {
   for (size_t i = 0; i < count; i++)
-    kp_assert(tokens[i] >= 0 && tokens[i] < writer->layout.vocabulary, "token %d, vocabulary %d", tokens[i],
-              writer->layout.vocabulary);
-  if (count > (size_t)(INT32_MAX - writer->layout.count))
+    kp_assert(tokens[i] >= 0 && tokens[i] < writer->limit, "token %d of %d", tokens[i], writer->limit);
+  if (writer->layout.begin > 0 && count > (size_t)(INT32_MAX - writer->layout.count))
     return kp_fail(error, KP_ERR_UNSUPPORTED, "a token file holds 2^31 - 1 tokens at most; split the text");
   writer->layout.count += (int64_t)count;
   if (writer->layout.token_size == 2) return append_narrow(writer, tokens, count, error);
@@ -68,9 +78,12 @@ kp_status kp_token_writer_finish(kp_token_writer *writer, uint64_t text_bytes, k
     return kp_fail(error, KP_ERR_INPUT, "there are no tokens to write");
   }
   unsigned char header[KP_SHARD_HEADER_BYTES];
+  kp_status status = KP_OK;
   writer->layout.text_bytes = text_bytes;
-  kp_token_layout_write(&writer->layout, header);
-  kp_status status = kp_atomic_file_write_at(writer->file, 0, header, sizeof header, error);
+  if (writer->layout.begin > 0) {
+    kp_token_layout_write(&writer->layout, header);
+    status = kp_atomic_file_write_at(writer->file, 0, header, sizeof header, error);
+  }
   if (status != KP_OK) {
     kp_token_writer_abort(writer);
     return status;

@@ -17,7 +17,7 @@ typedef struct kp_evaluation {
   double loss;           /* mean over tokens, natural logarithm */
   double standard_error; /* of the loss, from the differences between batches; NaN with a single one */
   double perplexity;     /* exp(loss) */
-  double bits_per_byte;  /* NaN when the bytes of the text are unknown */
+  double bits_per_byte;  /* NaN when the bytes of the text are unknown, and of conversations */
   int64_t tokens;        /* scored */
   int64_t batches, rows; /* of rows x context tokens */
   double seconds;
@@ -25,7 +25,7 @@ typedef struct kp_evaluation {
 
 /* Scores the text in consecutive windows of a context each (data/batches.h), as training does to validate:
  * tokens at the front of a window have little to go on, so a loss depends on the context.  Batches have as
- * many rows as in training. */
+ * many rows as in training.  Of conversations only what is learned is scored, in rows of whole ones. */
 kp_status kp_evaluate(const kp_trained *trained, const kp_tokens *tokens,
                       const kp_evaluation_options *options, kp_evaluation *evaluation, kp_error *error);
 

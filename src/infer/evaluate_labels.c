@@ -78,7 +78,7 @@ static void tear_down(evaluator *e) {
 
 static kp_status allocate(evaluator *e, kp_error *error) {
   const size_t bytes = (size_t)kp_tensor_count(e->network->tokens) * sizeof(int32_t);
-  e->batch = (kp_batch){malloc(bytes), malloc(bytes), malloc(bytes)};
+  e->batch = (kp_batch){.inputs = malloc(bytes), .targets = malloc(bytes), .documents = malloc(bytes)};
   e->logits = malloc((size_t)kp_tensor_count(e->network->logits) * sizeof *e->logits);
   if (e->batch.inputs != NULL && e->batch.targets != NULL && e->batch.documents != NULL && e->logits != NULL)
     return KP_OK;

@@ -21,12 +21,15 @@ typedef struct kp_import_options {
   const char *tokenizer; /* file or folder; NULL: the source's own, if it has one */
 } kp_import_options;
 
+enum { KP_IMPORT_NOTES = 2048 };
+
 /* An opened source. */
 typedef struct kp_imported {
   kp_config *config;            /* of the model; owned by whoever opened it */
   char tokenizer[KP_PATH_SIZE]; /* of the source; empty: none */
   char source[256];             /* "GPT-2 of transformers 4.57": for run.json */
   int64_t step;                 /* that it was trained for; 0: unknown */
+  char notes[KP_IMPORT_NOTES];  /* what its user should know, lines (kp_import_note) */
   void *weights;                /* the importer's own */
 } kp_imported;
 
@@ -47,8 +50,40 @@ typedef struct kp_importer {
 /* All importers, constant; each has a file of its own. */
 const kp_importer *const *kp_importers(size_t *count);
 
-/* Reads the model at `path` and writes it as a run in the folder `run`, which must not hold one: its
+/* ---- for importers ---- */
+
+/* Settings of a model as an importer finds them, "key=value" each. */
+typedef struct kp_import_settings {
+  char list[48][160];
+  size_t count;
+} kp_import_settings;
+void kp_import_set(kp_import_settings *settings, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The configuration that they make: the options' file (or nothing), these, then the options' own.  Owned by
+ * the caller. */
+kp_status kp_import_configure(const kp_import_settings *settings, const kp_import_options *options,
+                              kp_config **config, kp_error *error);
+
+/* Adds a line to the notes; what does not fit is left out. */
+void kp_import_note(kp_imported *imported, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- */
+
+/* What was imported. */
+typedef struct kp_import_report {
+  const char *format; /* the importer's name */
+  char source[256];   /* kp_imported.source */
+  char family[32];    /* of kappa */
+  int64_t parameters; /* numbers */
+  int64_t step;       /* of the checkpoint */
+  int32_t vocabulary; /* of the tokenizer; 0: the run has none */
+  char notes[KP_IMPORT_NOTES];
+} kp_import_report;
+
+/* Reads the model at `path` and writes it as a run in the folder `run`, which must not be there: its
  * configuration, tokenizer and a checkpoint at its step.  A failure leaves no run behind. */
-kp_status kp_import(const char *path, const kp_import_options *options, const char *run, kp_error *error);
+kp_status kp_import(const char *path, const kp_import_options *options, const char *run,
+                    kp_import_report *report, kp_error *error);
 
 #endif

@@ -10,6 +10,9 @@
 static kp_status find_folder(const kp_config *config, char out[KP_PATH_SIZE], kp_error *error) {
   const char *name = kp_config_string(config, "data.path");
   char base[KP_PATH_SIZE];
+  if (name[0] == 0)
+    return kp_config_fail(config, "data.path", error,
+                          "no data is named: give a prepared folder, or the name of a data set");
   KP_TRY(kp_path_check(name, error));
   snprintf(out, KP_PATH_SIZE, "%s", name);
   if (kp_path_kind_of(name) == KP_PATH_FOLDER) return KP_OK;
@@ -40,6 +43,24 @@ static kp_status open_prepared(const kp_config *config, kp_data_source *source, 
   return KP_OK;
 }
 
+/* Token files of one's own need not have the separator of the set. */
+static void find_separator(const kp_config *config, kp_data_source *source) {
+  kp_prepared prepared;
+  if (source->folder[0] == 0 || kp_config_string(config, "data.train")[0] != 0) return;
+  if (kp_prepared_read(source->folder, &prepared, NULL) == KP_OK && prepared.separated)
+    source->separator = prepared.separator;
+}
+
+/* Of a dialogue set the loss is that of the assistant's words, so bits per byte would have no meaning. */
+static kp_status check_dialogue(const kp_config *config, kp_data_source *source, kp_error *error) {
+  source->dialogue = kp_tokens_index(source->train) != NULL;
+  if (source->dialogue) source->bytes_per_token = 0;
+  if (source->dialogue == (kp_tokens_index(source->validation) != NULL)) return KP_OK;
+  return kp_config_fail(config, "data.validation", error,
+                        "of %s and %s only one has an index of conversations beside it",
+                        kp_tokens_path(source->train, 0), kp_tokens_path(source->validation, 0));
+}
+
 static kp_status open_text(const kp_config *config, kp_data_source *source, kp_error *error) {
   KP_TRY(open_split(config, "data.train", "train", source, &source->train, error));
   KP_TRY(open_split(config, "data.validation", "val", source, &source->validation, error));
@@ -47,7 +68,8 @@ static kp_status open_text(const kp_config *config, kp_data_source *source, kp_e
       source->tokenizer != NULL ? source->tokenizer->vocabulary : kp_tokens_vocabulary(source->train);
   const uint64_t bytes = kp_tokens_text_bytes(source->validation);
   if (bytes > 0) source->bytes_per_token = (double)bytes / (double)kp_tokens_count(source->validation);
-  return KP_OK;
+  find_separator(config, source);
+  return check_dialogue(config, source, error);
 }
 
 static kp_status open_labelled(const kp_config *config, kp_data_source *source, kp_error *error) {
@@ -80,7 +102,7 @@ static kp_status open_all(const kp_config *config, kp_data_source *source, kp_er
 }
 
 kp_status kp_data_source_open(const kp_config *config, kp_data_source *source, kp_error *error) {
-  *source = (kp_data_source){0};
+  *source = (kp_data_source){.separator = -1};
   kp_status status = open_all(config, source, error);
   if (status != KP_OK) kp_data_source_close(source);
   return status;

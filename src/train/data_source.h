@@ -13,6 +13,8 @@ typedef struct kp_data_source {
   kp_tokenizer *tokenizer;       /* NULL for bare token files */
   kp_data_shape shape;           /* its task is that of the folder */
   double bytes_per_token;        /* of the validation text; 0 when unknown, or of a labelled set */
+  int32_t separator;             /* the token behind each document, as the prepared set says; -1: unknown */
+  bool dialogue;                 /* the tokens are conversations, which their indices cut out */
   kp_labelled_set labelled;      /* empty unless shape.task is another than language */
 } kp_data_source;
 

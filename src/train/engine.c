@@ -127,6 +127,7 @@ void kp_network_write_batch(const kp_network *network, kp_executor *executor, co
   kp_executor_write_int32(executor, network->tokens, batch->inputs);
   kp_executor_write_int32(executor, network->targets, batch->targets);
   if (network->documents != NULL) kp_executor_write_int32(executor, network->documents, batch->documents);
+  if (batch->positions != NULL) kp_executor_write_int32(executor, network->positions, batch->positions);
 }
 
 /* Before a batch: what a run of the other graph may have overwritten. */

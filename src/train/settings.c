@@ -59,19 +59,23 @@ static const kp_config_row train_rows[] = {
     {"train.sampling", KP_CONFIG_CHOICE, "uniform", "uniform|sequential",
      "rows at random offsets, or every block once an epoch"},
     {"train.packing", KP_CONFIG_CHOICE, "none", "none|best_fit|helm",
-     "rows of whole documents (data.separator), which do not see each other; helm: as its authors pack"},
+     "rows of whole documents (conversations, or what data.separator separates), which do not see each "
+     "other; "
+     "helm: as its authors pack"},
     {"train.recompute", KP_CONFIG_CHOICE, "none", "none|activations|linears",
      "produced again in the backward pass instead of kept: less memory, more time"},
 };
 
 static const kp_config_row data_rows[] = {
     {"data.path", KP_CONFIG_STRING, "kjv_char", NULL,
-     "prepared folder, or the name of a data set of `kappa data list`"},
+     "prepared folder, or the name of a data set of `kappa data list`; of an imported model empty"},
     {"data.train", KP_CONFIG_STRING, "", NULL,
      "training tokens: a file, pattern or folder, instead of data.path's"},
     {"data.validation", KP_CONFIG_STRING, "", NULL, "validation tokens, instead of data.path's"},
     {"data.separator", KP_CONFIG_INTEGER, "-1", "[-1, 2147483647]",
-     "token between documents, for train.packing; -1: none"},
+     "token between documents, for train.packing; -1: that of the prepared set, if it has one"},
+    {"data.positions", KP_CONFIG_CHOICE, "document", "document|row",
+     "where documents share rows: positions begin at 0 in each document, or in each row"},
 };
 
 const kp_config_table kp_train_config = {train_rows, sizeof train_rows / sizeof *train_rows};
@@ -123,6 +127,7 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .sampling = (kp_sampling)kp_config_choice(config, "train.sampling"),
       .packing = (kp_packing)kp_config_choice(config, "train.packing"),
       .separator = (int32_t)kp_config_integer(config, "data.separator"),
+      .positions = (kp_row_positions)kp_config_choice(config, "data.positions"),
       .recompute = (kp_recompute)kp_config_choice(config, "train.recompute"),
       .learned = kp_learned_read(config),
       .lora = kp_lora_read(config),
@@ -138,9 +143,6 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .muon = read_muon(config),
       .tangent = kp_config_boolean(config, "train.tangent"),
   };
-  if (s->packing != KP_PACKING_NONE && s->separator < 0)
-    return kp_config_fail(config, "train.packing", error,
-                          "documents are found by the token between them: set data.separator");
   if (s->schedule.warmup < s->steps) return KP_OK;
   if (kp_config_is_set(config, "train.warmup"))
     return kp_config_fail(config, "train.warmup", error,
@@ -148,6 +150,16 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
                           (long long)s->schedule.warmup, (long long)s->steps);
   s->schedule.warmup = s->steps / 10;
   return KP_OK;
+}
+
+kp_status kp_train_settings_separate(const kp_config *config, int32_t separator, kp_train_settings *s,
+                                     kp_error *error) {
+  if (s->separator < 0) s->separator = separator;
+  if (s->packing == KP_PACKING_NONE || s->separator >= 0) return KP_OK;
+  return kp_config_fail(
+      config, "train.packing", error,
+      "documents are found by the token between them, and the data does not say which it is: "
+      "set data.separator");
 }
 
 static bool learns_curvature(const kp_config *config) {

@@ -22,6 +22,9 @@ typedef struct kp_schedule {
 /* How documents share rows. */
 typedef enum kp_packing { KP_PACKING_NONE, KP_PACKING_BEST_FIT, KP_PACKING_PUBLISHED } kp_packing;
 
+/* Where positions of documents that share a row begin. */
+typedef enum kp_row_positions { KP_POSITIONS_OF_DOCUMENT, KP_POSITIONS_OF_ROW } kp_row_positions;
+
 typedef struct kp_train_settings {
   int64_t steps, batch, accumulate;
   kp_schedule schedule;
@@ -36,6 +39,7 @@ typedef struct kp_train_settings {
   kp_sampling sampling;
   kp_packing packing;
   int32_t separator; /* the token between documents; -1: none */
+  kp_row_positions positions;
   kp_recompute recompute;
   kp_learned learned;   /* its lists live as long as the configuration */
   kp_lora_options lora; /* its list too */
@@ -48,6 +52,10 @@ const kp_schema *kp_training_schema(void);
 
 /* A warm-up that was not asked for and does not fit into the steps becomes a tenth of them. */
 kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *settings, kp_error *error);
+
+/* Completes the settings by the separator of the data, -1 where it has none.  Packing cannot do without. */
+kp_status kp_train_settings_separate(const kp_config *config, int32_t separator, kp_train_settings *settings,
+                                     kp_error *error);
 
 /* kp_model_unused_keys, and those of the train section. */
 size_t kp_training_unused_keys(const kp_config *config, const char *keys[], size_t room);

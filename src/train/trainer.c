@@ -95,12 +95,13 @@ static kp_status read_config(trainer *t, kp_error *error) {
   KP_TRY(kp_initial_complete(t->config, error));
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
+  KP_TRY(kp_train_settings_separate(t->config, t->data.separator, &t->settings, error));
   if (starts_from_run(t))
     KP_TRY(kp_initial_open(t->config, &t->data, t->options->backend, &t->source, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));
   t->model.recompute = t->settings.recompute;
   t->model.lora = t->settings.lora;
-  t->model.packed = t->settings.packing != KP_PACKING_NONE;
+  t->model.packed = t->data.dialogue || t->settings.packing != KP_PACKING_NONE;
   return KP_OK;
 }
 
@@ -115,6 +116,10 @@ static kp_status resolve_config(trainer *t, kp_error *error) {
   char assignment[64];
   snprintf(assignment, sizeof assignment, "model.vocabulary=%lld", (long long)t->model.vocabulary);
   KP_TRY(kp_config_set(t->config, assignment, error));
+  if (t->feed.packed) {
+    snprintf(assignment, sizeof assignment, "data.separator=%d", t->settings.separator);
+    KP_TRY(kp_config_set(t->config, assignment, error));
+  }
   if (t->feed.labelled) {
     snprintf(assignment, sizeof assignment, "model.classes=%lld", (long long)t->model.classes);
     KP_TRY(kp_config_set(t->config, assignment, error));
@@ -243,10 +248,11 @@ static kp_status accumulate(trainer *t, kp_error *error) {
   const double factor = kp_schedule_factor(&t->settings.schedule, t->state.step);
   KP_TRY(kp_stepper_begin(t->stepper, factor, t->settings.clip, error));
   for (int64_t m = 0; m < micro; m++) {
+    const double weight = kp_feed_weight(&t->feed, t->state.step, m);
     KP_TRY(kp_feed_training(&t->feed, t->state.step, m, error));
-    KP_TRY(kp_engine_accumulate(t->engine, &t->feed.batch, 1 / (double)micro,
-                                (uint64_t)(t->state.step * micro + m), error));
-    KP_TRY(kp_stepper_add_loss(t->stepper, kp_engine_loss(t->engine), 1 / (double)micro, error));
+    KP_TRY(kp_engine_accumulate(t->engine, &t->feed.batch, weight, (uint64_t)(t->state.step * micro + m),
+                                error));
+    KP_TRY(kp_stepper_add_loss(t->stepper, kp_engine_loss(t->engine), weight, error));
   }
   return KP_OK;
 }

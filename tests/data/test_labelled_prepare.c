@@ -376,7 +376,7 @@ typedef struct batch_buffers {
 } batch_buffers;
 
 static kp_batch *buffers(batch_buffers *b) {
-  b->batch = (kp_batch){b->inputs, b->targets, b->documents};
+  b->batch = (kp_batch){.inputs = b->inputs, .targets = b->targets, .documents = b->documents};
   return &b->batch;
 }
 

@@ -38,7 +38,7 @@ typedef struct buffers {
 
 static void fill(const kp_packed_stream *stream, int64_t step, int64_t micro_batch, buffers *out) {
   kp_error error = {0};
-  kp_batch batch = {out->inputs, out->targets, out->documents};
+  kp_batch batch = {.inputs = out->inputs, .targets = out->targets, .documents = out->documents};
   check_ok(kp_packed_stream_fill(stream, step, micro_batch, &batch, &error), &error);
 }
 

@@ -3,7 +3,7 @@
 # it in this order, and public headers (kappa/...), which stand below all and include only each other.
 set -eu
 
-order="kappa core geometry backend ops dist data optim models train infer study serve cli"
+order="kappa core geometry backend ops dist data optim models train infer interchange study serve cli"
 
 # check_layers TREE: prints every fault in TREE/src and TREE/include and returns 1 if there is one.
 check_layers() {

@@ -15,7 +15,7 @@ list_files() {
     git -C "$1" ls-files
   else
     (cd "$1" && find . -type f ! -path './build/*' ! -path './.git/*' | sed 's|^\./||')
-  fi | grep -v -E '^tests/(goldens|fuzz/corpus)/'
+  fi | grep -v -E '^tests/(goldens|fuzz/corpus|data/bpe_training)/'
 }
 
 # check_style TREE: prints every fault and returns 1 if there is one.

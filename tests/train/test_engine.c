@@ -32,7 +32,7 @@ static subject *subject_create(const char *settings) {
   check_ok(kp_model_options_read(config, NULL, &s->options, &error), &error);
   check_ok(kp_engine_create(&s->options, B, 3, kp_backend_cpu(), 2, &s->engine, &error), &error);
   kp_config_destroy(config);
-  s->batch = (kp_batch){s->inputs, s->targets, s->documents};
+  s->batch = (kp_batch){.inputs = s->inputs, .targets = s->targets, .documents = s->documents};
   for (int i = 0; i < B * T; i++) {
     s->inputs[i] = i * 31 % V;
     s->targets[i] = i * 57 % V;

@@ -237,7 +237,7 @@ static void padding_counts_for_nothing(const kp_family *family, kp_task task, co
   kp_engine *engine;
   kp_model_options options;
   int32_t inputs[B * T], targets[B * T], documents[B * T];
-  const kp_batch batch = {inputs, targets, documents};
+  const kp_batch batch = {.inputs = inputs, .targets = targets, .documents = documents};
   const int size =
       snprintf(text, sizeof text,
                "model: {family: %s, task: %s, pooling: %s, vocabulary: %d, classes: 3, layers: 2, "

@@ -26,32 +26,8 @@ static kp_status kp_seam_backward_launch(const kp_call *call, kp_seam s, kp_seam
   const int blocks = kp_blocks(s.rows, s.run);
   kernel<<<blocks, threads, bytes, cuda->stream>>>(s, g);
   KP_TRY(kp_launched(call, error));
-  kp_seam_totals totals = {};
-  totals.columns = g.columns, totals.blocks = blocks, totals.C = s.C;
-  totals.gweight = (float *)call->output[5], totals.gbias = (float *)call->output[6];
-  kp_seam_add_totals<kp_real>(cuda->stream, totals,
-                              kp_curvature_bars_of(call, 3, s.update_kappa, g.update_bars),
-                              kp_curvature_bars_of(call, 4, s.tangent_kappa, g.tangent_bars));
+  kp_seam_add_gradients(call, s, g, blocks);
   return kp_launched(call, error);
-}
-
-/* Scratch: columns, then the gradients of κ by row. */
-static inline kp_seam_gradients kp_seam_gradients_of(const kp_call *call, const kp_seam &s) {
-  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
-  kp_seam_gradients g = {};
-  g.h = call->input[9], g.direct = call->input[10], g.gy = call->input[11];
-  g.statistics = (const float *)call->input[12];
-  g.gx = call->output[0], g.gu = call->output[1], g.gr = call->output[2];
-  const bool columns = g.gy != NULL && (call->output[5] != NULL || call->output[6] != NULL);
-  float *scratch = (float *)call->scratch;
-  kp_real *bars = (kp_real *)(scratch + kp_seam_columns_size(s));
-  if (columns) g.columns = scratch;
-  if (s.update == KP_SEAM_CURVED && call->output[3] != NULL) g.update_bars = bars;
-  if (s.tangent == KP_SEAM_CURVED && call->output[4] != NULL && g.gy != NULL)
-    g.tangent_bars = bars + s.rows * s.update_kappa.groups;
-  g.same_row = !arguments->shift;
-  g.to_stream = arguments->stream_reference && s.tangent != KP_SEAM_NONE && g.gy != NULL;
-  return g;
 }
 
 template <typename T, int R, bool CURVED>

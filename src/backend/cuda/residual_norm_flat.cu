@@ -4,29 +4,11 @@
  * A warp holds a row in registers and fetches its next one meanwhile.  Forward moves 4 C elements a row with
  * a branch, backward 4 C (g x', x' and g y in, g x out); both take 10 operations an element, so memory bounds
  * them. */
-#include "backend/cuda/seam.cuh"
 #include "backend/cuda/seam_sums.cuh"
+#include "backend/cuda/seam_warp.cuh"
 
-enum { V = 8, WARPS = 4 };
-using vector = kp_vector<kp_half, V>;
-
-/* The channels of a lane: P packs, a warp apart. */
-template <int P> __device__ static int channel_of(int p) {
-  return (p * 32 + (int)threadIdx.x % 32) * V;
-}
-
-template <int P>
-__device__ static void fetch(const void *rows, const kp_seam &s, int64_t n, bool there, vector to[P]) {
-#pragma unroll
-  for (int p = 0; p < P; p++)
-    to[p] =
-        kp_load_vector<kp_half, V>(rows, n * s.pitch + channel_of<P>(p), there && channel_of<P>(p) < s.pitch);
-}
-
-template <int P>
-__device__ static void store(void *rows, const kp_seam &s, int64_t n, int p, const vector &value) {
-  if (channel_of<P>(p) < s.pitch) *(vector *)((kp_half *)rows + n * s.pitch + channel_of<P>(p)) = value;
-}
+enum { V = KP_WARP_VECTOR, WARPS = KP_WARPS };
+using vector = kp_warp_vector;
 
 /* A vector of C numbers as the lanes hold it: `absent` where there is no tensor, 0 in padding. */
 template <int P> __device__ static void spread(const kp_numbers &from, int C, float absent, float to[P][V]) {
@@ -34,7 +16,7 @@ template <int P> __device__ static void spread(const kp_numbers &from, int C, fl
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < V; k++) {
-      const int c = channel_of<P>(p) + k;
+      const int c = kp_warp_channel(p) + k;
       to[p][k] = c >= C ? 0.0f : from.at == NULL ? absent : from[c];
     }
 }
@@ -57,7 +39,7 @@ template <int P> __device__ static float2 moments(const kp_seam &s, const vector
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < V; k++) {
-      const float z = channel_of<P>(p) + k < s.C ? h[p][k] - mean : 0.0f;
+      const float z = kp_warp_channel(p) + k < s.C ? h[p][k] - mean : 0.0f;
       squares += z * z;
     }
   return make_float2(mean, 1 / sqrtf(kp_warp_sum(squares) / (float)s.C + (float)s.epsilon));
@@ -70,8 +52,8 @@ __global__ static void __launch_bounds__(32 * WARPS)
   float weight[P][V], bias[P][V];
   vector x[P], u[P], h[P];
   spread<P>(s.weight, s.C, 1, weight), spread<P>(s.bias, s.C, 0, bias);
-  fetch<P>(s.x, s, first_row(), first_row() < s.rows, x);
-  fetch<P>(s.u, s, first_row(), first_row() < s.rows && stream != NULL, u);
+  kp_warp_fetch<P>(s.x, s, first_row(), first_row() < s.rows, x);
+  kp_warp_fetch<P>(s.u, s, first_row(), first_row() < s.rows && stream != NULL, u);
   for (int64_t n = first_row(); n < s.rows; n += stride) {
 #pragma unroll
     for (int p = 0; p < P; p++) {
@@ -79,10 +61,10 @@ __global__ static void __launch_bounds__(32 * WARPS)
 #pragma unroll
       for (int k = 0; k < V; k++) sum[k] = x[p][k] + u[p][k];
       h[p] = kp_to_vector<kp_half, V>(sum);
-      if (stream != NULL) store<P>(stream, s, n, p, h[p]);
+      if (stream != NULL) kp_warp_store(stream, s, n, p, h[p]);
     }
-    fetch<P>(s.x, s, n + stride, n + stride < s.rows, x);
-    fetch<P>(s.u, s, n + stride, n + stride < s.rows && stream != NULL, u);
+    kp_warp_fetch<P>(s.x, s, n + stride, n + stride < s.rows, x);
+    kp_warp_fetch<P>(s.u, s, n + stride, n + stride < s.rows && stream != NULL, u);
     const float2 moment = moments<P>(s, h);
     if (threadIdx.x % 32 == 0) statistics[n] = moment;
 #pragma unroll
@@ -90,7 +72,7 @@ __global__ static void __launch_bounds__(32 * WARPS)
       float out[V];
 #pragma unroll
       for (int k = 0; k < V; k++) out[k] = (h[p][k] - moment.x) * moment.y * weight[p][k] + bias[p][k];
-      store<P>(y, s, n, p, kp_to_vector<kp_half, V>(out));
+      kp_warp_store(y, s, n, p, kp_to_vector<kp_half, V>(out));
     }
   }
 }
@@ -117,7 +99,7 @@ __device__ static void store_columns(const kp_seam &s, float *columns, const flo
     for (int p = 0; p < P; p++)
 #pragma unroll
       for (int k = 0; k < V; k++) {
-        const int c = channel_of<P>(p) + k;
+        const int c = kp_warp_channel(p) + k;
         if (c >= s.C) continue;
         sums[c] = gweight[p][k] + (warp == 0 ? 0.0f : sums[c]);
         sums[s.C + c] = gbias[p][k] + (warp == 0 ? 0.0f : sums[s.C + c]);
@@ -136,8 +118,8 @@ __global__ static void __launch_bounds__(32 * WARPS)
   vector h[P], gy[P], direct[P];
   spread<P>(s.weight, s.C, 1, weight);
   for (int64_t n = first_row(); n < s.rows; n += stride) {
-    fetch<P>(g.h, s, n, true, h), fetch<P>(g.gy, s, n, true, gy),
-        fetch<P>(g.direct, s, n, g.direct != NULL, direct);
+    kp_warp_fetch<P>(g.h, s, n, true, h), kp_warp_fetch<P>(g.gy, s, n, true, gy),
+        kp_warp_fetch<P>(g.direct, s, n, g.direct != NULL, direct);
     const float2 moment = g.statistics[n];
     float mean_g = 0, mean_gn = 0;
 #pragma unroll
@@ -157,11 +139,11 @@ __global__ static void __launch_bounds__(32 * WARPS)
       for (int k = 0; k < V; k++) {
         const float normal = (h[p][k] - moment.x) * moment.y;
         const float gz = moment.y * (gy[p][k] * weight[p][k] - mean_g - normal * mean_gn);
-        gx[k] = channel_of<P>(p) + k < s.C ? direct[p][k] + gz : 0.0f;
+        gx[k] = kp_warp_channel(p) + k < s.C ? direct[p][k] + gz : 0.0f;
       }
       const vector out = kp_to_vector<kp_half, V>(gx);
-      if (g.gu != NULL) store<P>(g.gu, s, n, p, out);
-      store<P>(g.gx, s, n, p, out);
+      if (g.gu != NULL) kp_warp_store(g.gu, s, n, p, out);
+      kp_warp_store(g.gx, s, n, p, out);
     }
   }
   if (g.columns != NULL) store_columns<P>(s, g.columns, gweight, gbias);
@@ -169,18 +151,9 @@ __global__ static void __launch_bounds__(32 * WARPS)
 
 /* ---- launching ---- */
 
-/* Blocks that are on the device at once. */
-template <typename F> static int blocks_of(const kp_seam &s, const kp_cuda *cuda, F kernel, size_t shared) {
-  int resident = 1;
-  if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, 32 * WARPS, shared) != cudaSuccess ||
-      resident < 1)
-    resident = 1;
-  return kp_blocks(s.rows, WARPS, kp_blocks((int64_t)resident * cuda->processors, 1, KP_SEAM_MOST_PARTIALS));
-}
-
 template <int P> static kp_status forward(const kp_call *call, const kp_seam &s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
-  const int blocks = blocks_of(s, cuda, forward_kernel<P>, 0);
+  const int blocks = kp_warp_blocks(s, cuda, forward_kernel<P>, 0, KP_SEAM_MOST_PARTIALS);
   forward_kernel<P><<<blocks, 32 * WARPS, 0, cuda->stream>>>(s, call->output[0], call->output[1],
                                                              (float2 *)call->output[2]);
   return kp_launched(call, error);
@@ -189,7 +162,7 @@ template <int P> static kp_status forward(const kp_call *call, const kp_seam &s,
 template <int P> static kp_status backward(const kp_call *call, const kp_seam &s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const size_t shared = 2 * (size_t)s.C * sizeof(float);
-  const int blocks = blocks_of(s, cuda, backward_kernel<P>, shared);
+  const int blocks = kp_warp_blocks(s, cuda, backward_kernel<P>, shared, KP_SEAM_MOST_PARTIALS);
   plain_gradients g = {call->input[9],
                        call->input[10],
                        call->input[11],
@@ -205,12 +178,11 @@ template <int P> static kp_status backward(const kp_call *call, const kp_seam &s
 }
 
 bool kp_seam_is_plain(const kp_call *call, const kp_seam &s) {
-  return kp_is_half(call) && !kp_seam_is_curved(s) && s.tangent == KP_SEAM_NONE && s.pitch % V == 0 &&
-         s.pitch <= 4 * 32 * V;
+  return kp_is_half(call) && !kp_seam_is_curved(s) && s.tangent == KP_SEAM_NONE && kp_warp_holds(s);
 }
 
 kp_status kp_seam_plain_forward(const kp_call *call, const kp_seam &s, kp_error *error) {
-  switch ((s.pitch + 32 * V - 1) / (32 * V)) {
+  switch (kp_warp_packs(s)) {
   case 1: return forward<1>(call, s, error);
   case 2: return forward<2>(call, s, error);
   case 3: return forward<3>(call, s, error);
@@ -219,7 +191,7 @@ kp_status kp_seam_plain_forward(const kp_call *call, const kp_seam &s, kp_error 
 }
 
 kp_status kp_seam_plain_backward(const kp_call *call, const kp_seam &s, kp_error *error) {
-  switch ((s.pitch + 32 * V - 1) / (32 * V)) {
+  switch (kp_warp_packs(s)) {
   case 1: return backward<1>(call, s, error);
   case 2: return backward<2>(call, s, error);
   case 3: return backward<3>(call, s, error);

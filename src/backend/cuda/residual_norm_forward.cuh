@@ -9,6 +9,7 @@
 
 #include "backend/cuda/row_program_scalars.cuh"
 #include "backend/cuda/seam.cuh"
+#include "backend/cuda/seam_sums.cuh"
 
 /* Outputs; all but events may be NULL. */
 struct kp_seam_outputs {
@@ -299,18 +300,6 @@ __global__ void __launch_bounds__(THREADS, 768 / THREADS)
     __syncthreads();
     if (threadIdx.x == 0) out.events[blockIdx.x] = *count;
   }
-}
-
-__global__ static void kp_seam_events_kernel(const int *counts, int blocks, float *events) {
-  __shared__ int sums[32];
-  int sum = 0;
-  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += counts[i];
-  for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x > 0) return;
-  for (int warp = 1; warp < (int)blockDim.x / 32; warp++) sum += sums[warp];
-  *events = (float)sum;
 }
 
 template <typename T, int V, int P, int R, int THREADS, bool CURVED>

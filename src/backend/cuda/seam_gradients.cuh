@@ -67,4 +67,34 @@ static inline size_t kp_seam_backward_bytes(const kp_seam &s, int threads, int p
   return ((first > third ? first : third) + small) * R * sizeof(S);
 }
 
+/* Scratch: columns, then the gradients of κ by row. */
+static inline kp_seam_gradients kp_seam_gradients_of(const kp_call *call, const kp_seam &s) {
+  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
+  kp_seam_gradients g = {};
+  g.h = call->input[9], g.direct = call->input[10], g.gy = call->input[11];
+  g.statistics = (const float *)call->input[12];
+  g.gx = call->output[0], g.gu = call->output[1], g.gr = call->output[2];
+  const bool columns = g.gy != NULL && (call->output[5] != NULL || call->output[6] != NULL);
+  float *scratch = (float *)call->scratch;
+  kp_real *bars = (kp_real *)(scratch + kp_seam_columns_size(s));
+  if (columns) g.columns = scratch;
+  if (s.update == KP_SEAM_CURVED && call->output[3] != NULL) g.update_bars = bars;
+  if (s.tangent == KP_SEAM_CURVED && call->output[4] != NULL && g.gy != NULL)
+    g.tangent_bars = bars + s.rows * s.update_kappa.groups;
+  g.same_row = !arguments->shift;
+  g.to_stream = arguments->stream_reference && s.tangent != KP_SEAM_NONE && g.gy != NULL;
+  return g;
+}
+
+/* Adds the blocks' partial gradients of weight, bias and curvatures to the outputs. */
+static inline void kp_seam_add_gradients(const kp_call *call, const kp_seam &s, const kp_seam_gradients &g,
+                                         int blocks) {
+  kp_seam_totals totals = {};
+  totals.columns = g.columns, totals.blocks = blocks, totals.C = s.C;
+  totals.gweight = (float *)call->output[5], totals.gbias = (float *)call->output[6];
+  kp_seam_add_totals<kp_real>(kp_cuda_of(call)->stream, totals,
+                              kp_curvature_bars_of(call, 3, s.update_kappa, g.update_bars),
+                              kp_curvature_bars_of(call, 4, s.tangent_kappa, g.tangent_bars));
+}
+
 #endif

@@ -92,4 +92,17 @@ static inline void kp_seam_add_totals(cudaStream_t stream, const kp_seam_totals 
   kp_add_curvatures(stream, tangent);
 }
 
+/* The sum of the blocks' events. */
+__global__ static void kp_seam_events_kernel(const int *counts, int blocks, float *events) {
+  __shared__ int sums[32];
+  int sum = 0;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += counts[i];
+  for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  for (int warp = 1; warp < (int)blockDim.x / 32; warp++) sum += sums[warp];
+  *events = (float)sum;
+}
+
 #endif

@@ -1,0 +1,24 @@
+/* The sub-commands of `kappa tokenizer`, and what they share. */
+#ifndef KAPPA_CLI_TOKENIZER_H
+#define KAPPA_CLI_TOKENIZER_H
+
+#include <jansson.h>
+
+#include "data/tokenizer.h"
+
+int kp_tokenizer_encode_command(int argc, char **argv);
+int kp_tokenizer_decode_command(int argc, char **argv);
+int kp_tokenizer_info_command(int argc, char **argv);
+int kp_tokenizer_train_command(int argc, char **argv);
+
+/* Reads a text whole: a file, or standard input for "-" and NULL.  The caller frees *text. */
+kp_status kp_read_text(const char *path, char **text, size_t *size, kp_error *error);
+
+/* Bytes as a JSON string.  Those that are no UTF-8, which a token by itself may well be, are shown as \xHH in
+ * the string.  The value belongs to the caller. */
+json_t *kp_json_bytes(const char *bytes, size_t size);
+
+/* The same bytes in quotation marks on a stream, so that white space and control characters can be seen. */
+void kp_print_bytes(const char *bytes, size_t size);
+
+#endif

@@ -1,0 +1,106 @@
+#include "data/byte_source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <archive.h>
+#include <archive_entry.h>
+
+enum { BLOCK = 256 * 1024 };
+
+struct kp_byte_source {
+  const char *name; /* for messages; owned */
+  int descriptor;
+  struct archive *archive;
+  bool ended;
+};
+
+static kp_status fail(const kp_byte_source *source, kp_error *error) {
+  const char *reason = archive_error_string(source->archive);
+  return kp_fail(error, KP_ERR_INPUT, "cannot read %s: %s", source->name,
+                 reason == NULL ? "its compression is damaged" : reason);
+}
+
+static kp_status open_descriptor(kp_byte_source *source, const char *path, kp_error *error) {
+  struct stat information;
+  if (strcmp(path, KP_STANDARD_INPUT) == 0) {
+    source->descriptor = dup(STDIN_FILENO);
+    if (source->descriptor < 0) return kp_fail_errno(error, KP_ERR_IO, "cannot read standard input");
+    return KP_OK;
+  }
+  source->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (source->descriptor < 0 || fstat(source->descriptor, &information) != 0)
+    return kp_fail_errno(error, KP_ERR_IO, "cannot read %s", path);
+  if (S_ISDIR(information.st_mode)) return kp_fail(error, KP_ERR_IO, "cannot read %s: it is a folder", path);
+  return KP_OK;
+}
+
+/* Formats that hold files in files (tar, zip) stay closed: their bytes would be read as text. */
+static kp_status open_archive(kp_byte_source *source, kp_error *error) {
+  struct archive_entry *entry;
+  struct archive *archive = source->archive = archive_read_new();
+  if (archive == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to read %s", source->name);
+  archive_read_support_filter_gzip(archive);
+  archive_read_support_filter_zstd(archive);
+  archive_read_support_filter_xz(archive);
+  archive_read_support_filter_bzip2(archive);
+  archive_read_support_format_raw(archive);
+  archive_read_support_format_empty(archive);
+  if (archive_read_open_fd(archive, source->descriptor, BLOCK) != ARCHIVE_OK) return fail(source, error);
+  const int code = archive_read_next_header(archive, &entry);
+  source->ended = code == ARCHIVE_EOF; /* a file of no bytes */
+  return code == ARCHIVE_OK || code == ARCHIVE_WARN || source->ended ? KP_OK : fail(source, error);
+}
+
+kp_status kp_byte_source_open(const char *path, kp_byte_source **source, kp_error *error) {
+  *source = NULL;
+  kp_byte_source *opened = calloc(1, sizeof *opened);
+  if (opened == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to read %s", path);
+  opened->descriptor = -1;
+  opened->name = strdup(strcmp(path, KP_STANDARD_INPUT) == 0 ? "standard input" : path);
+  kp_status status =
+      opened->name == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory to read %s", path) : KP_OK;
+  if (status == KP_OK) status = open_descriptor(opened, path, error);
+  if (status == KP_OK) status = open_archive(opened, error);
+  if (status != KP_OK) {
+    kp_byte_source_close(opened);
+    return status;
+  }
+  *source = opened;
+  return KP_OK;
+}
+
+kp_status kp_byte_source_next(kp_byte_source *source, const char **bytes, size_t *size, kp_error *error) {
+  const void *block = NULL;
+  la_int64_t offset;
+  *bytes = "";
+  for (*size = 0; *size == 0 && !source->ended;) {
+    const int code = archive_read_data_block(source->archive, &block, size, &offset);
+    source->ended = code == ARCHIVE_EOF;
+    if (source->ended)
+      *size = 0;
+    else if (code != ARCHIVE_OK && code != ARCHIVE_WARN)
+      return fail(source, error);
+    else
+      *bytes = block;
+  }
+  return KP_OK;
+}
+
+uint64_t kp_byte_source_taken(const kp_byte_source *source) {
+  const la_int64_t taken = archive_filter_bytes(source->archive, -1);
+  return taken < 0 ? 0 : (uint64_t)taken;
+}
+
+void kp_byte_source_close(kp_byte_source *source) {
+  if (source == NULL) return;
+  archive_read_free(source->archive);
+  if (source->descriptor >= 0) close(source->descriptor);
+  free((char *)(uintptr_t)source->name);
+  free(source);
+}

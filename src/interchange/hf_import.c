@@ -1,0 +1,213 @@
+/* Opens a folder of transformers, and reads kappa's parameters out of its tensors. */
+#include "interchange/hf_import.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json_text.h"
+#include "interchange/hf_weights.h"
+
+static const kp_hf_family *const families[] = {&kp_hf_gpt2, &kp_hf_llama, &kp_hf_mistral, &kp_hf_qwen2,
+                                               &kp_hf_kappa};
+enum { FAMILY_COUNT = sizeof families / sizeof *families };
+
+typedef struct source {
+  const kp_hf_family *family;
+  kp_hf_weights weights;
+  kp_hf_layout layout;
+  char base[16]; /* the prefix that the files have */
+  bool tied;
+} source;
+
+static bool recognises(const char *path) {
+  char config[KP_PATH_SIZE];
+  return kp_path_join(config, path, "config.json", NULL) == KP_OK && kp_path_kind_of(config) == KP_PATH_FILE;
+}
+
+/* ---- opening ---- */
+
+static kp_status find_family(kp_hf_config *config, const kp_hf_family **family, kp_error *error) {
+  const char *type;
+  KP_TRY(kp_hf_text(config, "model_type", "", &type, error));
+  for (int i = 0; i < FAMILY_COUNT; i++)
+    if (strcmp(families[i]->model_type, type) == 0) {
+      *family = families[i];
+      return KP_OK;
+    }
+  return kp_hf_refuse(config, "model_type", error,
+                      "kappa reads gpt2, llama, mistral, qwen2 and its own kappa");
+}
+
+static void describe(kp_imported *imported, kp_hf_config *config, const kp_hf_family *family) {
+  const json_t *version = json_object_get(config->object, "transformers_version");
+  char unknown[1024];
+  snprintf(imported->source, sizeof imported->source, "%s of transformers %.32s", family->model_type,
+           json_is_string(version) ? json_string_value(version) : "(no version)");
+  kp_hf_ignore(config, kp_hf_common_keys);
+  if (kp_hf_unknown(config, unknown, sizeof unknown) > 0)
+    kp_import_note(imported, "keys of config.json that kappa does not know, and that were passed over: %s",
+                   unknown);
+}
+
+static kp_status translate(const json_t *document, const char *label, source *s,
+                           const kp_import_options *options, kp_imported *imported, kp_error *error) {
+  kp_hf_config config;
+  KP_TRY(kp_hf_config_begin(&config, document, label, error));
+  KP_TRY(find_family(&config, &s->family, error));
+  KP_TRY(s->family->configure(&config, options, &imported->config, error));
+  describe(imported, &config, s->family);
+  return KP_OK;
+}
+
+static kp_status read_config(const char *folder, source *s, const kp_import_options *options,
+                             kp_imported *imported, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  json_t *document;
+  KP_TRY(kp_path_join(path, folder, "config.json", error));
+  KP_TRY(kp_json_read_file(path, &document, error));
+  const kp_status status = translate(document, path, s, options, imported, error);
+  json_decref(document);
+  return status;
+}
+
+static kp_status read_layout(source *s, const kp_config *config, kp_error *error) {
+  kp_model_options model;
+  KP_TRY(kp_model_options_read(config, NULL, &model, error));
+  s->layout = kp_hf_layout_of(&model);
+  s->tied = model.head == KP_HEAD_TIED;
+  kp_model_options_destroy(&model);
+  return KP_OK;
+}
+
+/* Files of a base model lack the prefix. */
+static void find_base(source *s) {
+  const size_t size = strlen(s->family->base);
+  if (size == 0) return;
+  for (size_t i = 0; i < s->weights.count; i++)
+    if (strncmp(s->weights.tensors[i].entry->name, s->family->base, size) == 0) {
+      snprintf(s->base, sizeof s->base, "%s", s->family->base);
+      return;
+    }
+}
+
+static kp_status find_tokenizer(const char *folder, kp_imported *imported, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  KP_TRY(kp_path_join(path, folder, "tokenizer.json", error));
+  if (kp_path_kind_of(path) == KP_PATH_FILE)
+    snprintf(imported->tokenizer, sizeof imported->tokenizer, "%s", path);
+  return KP_OK;
+}
+
+static void close_source(kp_imported *imported) {
+  source *s = imported->weights;
+  if (s == NULL) return;
+  kp_hf_weights_clear(&s->weights);
+  free(s);
+  imported->weights = NULL;
+}
+
+static kp_status fill(const char *path, const kp_import_options *options, kp_imported *imported,
+                      kp_error *error) {
+  source *s = imported->weights;
+  KP_TRY(read_config(path, s, options, imported, error));
+  KP_TRY(read_layout(s, imported->config, error));
+  KP_TRY(kp_hf_weights_open(path, &s->weights, error));
+  find_base(s);
+  return find_tokenizer(path, imported, error);
+}
+
+static kp_status open_source(const char *path, const kp_import_options *options, kp_imported *imported,
+                             kp_error *error) {
+  *imported = (kp_imported){.weights = calloc(1, sizeof(source))};
+  if (imported->weights == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to open %s", path);
+  const kp_status status = fill(path, options, imported, error);
+  if (status == KP_OK) return KP_OK;
+  close_source(imported);
+  kp_config_destroy(imported->config);
+  imported->config = NULL;
+  return status;
+}
+
+/* ---- parameters ---- */
+
+/* The tensor of a part as it lies in the file, then in kappa's order.  `whole` has room for all rows. */
+static kp_status read_part(source *s, const kp_hf_part *part, int dimensions, int64_t columns, double *values,
+                           double *room, kp_error *error) {
+  char name[1024];
+  const int64_t plain[2] = {part->rows, columns}, turned[2] = {columns, part->rows};
+  snprintf(name, sizeof name, "%s%s", part->based ? s->base : "", part->name);
+  if (part->may_lack && kp_hf_weights_find(&s->weights, name) == NULL) {
+    memset(values, 0, (size_t)(part->rows * columns) * sizeof *values);
+    return KP_OK;
+  }
+  KP_TRY(kp_hf_weights_read(&s->weights, name, dimensions, part->transposed ? turned : plain, values, error));
+  if (part->transposed) kp_hf_transpose(values, columns, part->rows, room);
+  if (part->head_size > 0) kp_hf_pair_rows(values, part->rows, columns, part->head_size, true, room);
+  return KP_OK;
+}
+
+/* A table of positions may be longer than the context that was asked for: its first rows are what counts. */
+static kp_status read_positions(source *s, const int64_t *shape, double *values, kp_error *error) {
+  char name[32];
+  snprintf(name, sizeof name, "%swpe.weight", s->base);
+  const kp_hf_tensor *tensor = kp_hf_weights_find(&s->weights, name);
+  if (tensor == NULL || tensor->entry->rank != 2 || tensor->entry->shape[0] <= shape[0] ||
+      tensor->entry->shape[1] != shape[1])
+    return kp_hf_weights_read(&s->weights, name, 2, shape, values, error);
+  double *all = malloc((size_t)tensor->entry->elements * sizeof *all);
+  if (all == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %s", name);
+  const kp_status status = kp_hf_weights_read(&s->weights, name, 2, tensor->entry->shape, all, error);
+  memcpy(values, all, (size_t)(shape[0] * shape[1]) * sizeof *values);
+  free(all);
+  return status;
+}
+
+static kp_status read_parameter(kp_imported *imported, const char *name, int dimensions, const int64_t *shape,
+                                double *values, kp_error *error) {
+  source *s = imported->weights;
+  if (s->family->parts == NULL)
+    return kp_hf_weights_read(&s->weights, name, dimensions, shape, values, error);
+  kp_hf_part parts[KP_HF_MAX_PARTS];
+  const int64_t columns = dimensions == 2 ? shape[1] : 1;
+  if (strcmp(name, "transformer.wpe.weight") == 0) return read_positions(s, shape, values, error);
+  const int count = dimensions > 2 ? 0 : s->family->parts(&s->layout, name, shape[0], parts);
+  if (count == 0)
+    return kp_fail(error, KP_ERR_INPUT, "a %s model has nothing that could be kappa's %s",
+                   s->family->model_type, name);
+  double *room = malloc((size_t)(shape[0] * columns) * sizeof *room);
+  if (room == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %s", name);
+  kp_status status = KP_OK;
+  for (int i = 0; i < count && status == KP_OK; i++) {
+    status = read_part(s, &parts[i], dimensions, columns, values, room, error);
+    values += parts[i].rows * columns;
+  }
+  free(room);
+  return status;
+}
+
+static bool is_meaningless(const source *s, const char *name) {
+  for (const char *const *buffer = s->family->buffers; *buffer != NULL; buffer++) {
+    const size_t size = strlen(name), tail = strlen(*buffer);
+    if (size >= tail && strcmp(name + size - tail, *buffer) == 0) return true;
+  }
+  return s->tied && strcmp(name, "lm_head.weight") == 0; /* a second name of the embedding */
+}
+
+static const char *unused(const kp_imported *imported) {
+  const source *s = imported->weights;
+  for (size_t i = 0; i < s->weights.count; i++) {
+    const kp_hf_tensor *tensor = &s->weights.tensors[i];
+    if (!tensor->used && !is_meaningless(s, tensor->entry->name)) return tensor->entry->name;
+  }
+  return NULL;
+}
+
+const kp_importer kp_importer_hf = {
+    .name = "hf",
+    .what = "Hugging Face: GPT-2 and LLaMA-type folders with config.json and safetensors",
+    .recognises = recognises,
+    .open = open_source,
+    .read = read_parameter,
+    .unused = unused,
+    .close = close_source};

@@ -1,0 +1,336 @@
+/* Documents to shards: what goes where, and calls that were broken off. */
+#include "data/fixture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "data/document_batch.h"
+#include "data/prepare.h"
+#include "data/token_file.h"
+#include "support/program.h"
+
+static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789 .";
+
+/* A character tokenizer's file. */
+static const char *write_tokenizer(fixture *files) {
+  char content[512];
+  size_t used =
+      (size_t)snprintf(content, sizeof content, "{\"type\": \"character\", \"characters\": [\" \", \".\"");
+  for (const char *at = "0123456789abcdefghijklmnopqrstuvwxyz"; *at != 0; at++)
+    used += (size_t)snprintf(content + used, sizeof content - used, ", \"%c\"", *at);
+  used += (size_t)snprintf(content + used, sizeof content - used, "]}");
+  return fixture_write(files, "tokenizer.json", content, used);
+}
+
+/* JSON lines of `count` documents with about `length` characters each; every tenth is one that was there. */
+static const char *write_documents(fixture *files, const char *name, int count, int length) {
+  char *lines = NULL;
+  size_t size;
+  FILE *out = open_memstream(&lines, &size);
+  assert_non_null(out);
+  for (int i = 0; i < count; i++) {
+    const int number = i % 10 == 9 ? i - 5 : i;
+    uint32_t state = (uint32_t)number * 2654435761u + 1;
+    fprintf(out, "{\"text\": \"%d ", number);
+    for (int c = 0; c < length; c++) {
+      state = state * 1664525u + 1013904223u;
+      fputc(alphabet[(state >> 16) % (sizeof alphabet - 1)], out);
+    }
+    fputs("\"}\n", out);
+  }
+  fclose(out);
+  const char *path = fixture_write(files, name, lines, size);
+  free(lines);
+  return path;
+}
+
+static int64_t count_tokens(const char *folder, const char *split, kp_tokens **tokens) {
+  kp_error error = {0};
+  check_ok(kp_tokens_open(&folder, 1, split, tokens, &error), &error);
+  return kp_tokens_count(*tokens);
+}
+
+/* Same bytes in all files of two sets. */
+static void check_equal(fixture *files, const kp_prepared *set, const char *one, const char *other) {
+  const int32_t counts[] = {set->train.shards, set->validation.shards};
+  for (int side = 0; side < 2; side++)
+    for (int32_t i = 0; i < counts[side]; i++) {
+      char name[KP_PREPARED_NAME_SIZE], path[256];
+      size_t size, other_size;
+      kp_prepared_file_name(side == 1, counts[side], i, name);
+      snprintf(path, sizeof path, "%s/%s", one, name);
+      char *bytes = fixture_read(fixture_path(files, path), &size);
+      snprintf(path, sizeof path, "%s/%s", other, name);
+      char *others = fixture_read(fixture_path(files, path), &other_size);
+      assert_int_equal(size, other_size);
+      assert_memory_equal(bytes, others, size);
+      free(bytes);
+      free(others);
+    }
+}
+
+static void test_split_and_shards(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set, read, again;
+  bool fresh;
+  const char *text = write_documents(files, "in.jsonl", 500, 40);
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "set"),
+                                .train_fraction = 0.75,
+                                .shard_tokens = 4000};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_true(fresh && !set.separated);
+  assert_int_equal(set.train.documents + set.validation.documents, 500);
+  assert_in_range(set.train.documents, 340, 410);
+  assert_int_equal(set.train.text_bytes, set.train.tokens);
+  assert_in_range(set.train.shards, 3, 4);
+  kp_tokens *tokens;
+  assert_int_equal(count_tokens(options.folder, "train", &tokens), set.train.tokens);
+  assert_int_equal(kp_tokens_files(tokens), set.train.shards);
+  assert_int_equal(kp_tokens_text_bytes(tokens), set.train.text_bytes);
+  assert_true(kp_tokens_fingerprint(tokens) == set.fingerprint);
+  kp_tokens_destroy(tokens);
+  check_ok(kp_prepared_read(options.folder, &read, &error), &error);
+  assert_memory_equal(&read.train, &set.train, sizeof read.train);
+  assert_memory_equal(&read.validation, &set.validation, sizeof read.validation);
+  assert_string_equal(read.request_sha256, set.request_sha256);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_false(fresh);
+  /* The same documents in one shard: none of the old ones is left. */
+  options.shard_tokens = 0;
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  assert_int_equal(again.train.shards, 1);
+  assert_int_equal(count_tokens(options.folder, "train", &tokens), set.train.tokens);
+  kp_tokens_destroy(tokens);
+  /* A damaged shard is noticed. */
+  char *bytes;
+  size_t size;
+  bytes = fixture_read(fixture_path(files, "set/val_000001.bin"), &size);
+  bytes[size - 2] ^= 1;
+  fixture_write(files, "set/val_000001.bin", bytes, size);
+  free(bytes);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  check_ok(kp_prepared_verify(options.folder, &again, &error), &error);
+}
+
+static void test_documents_follow_each_other(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set;
+  bool fresh;
+  const char *texts[] = {fixture_write(files, "a.txt", "first", 5),
+                         fixture_write(files, "b.json", "[\"second\"]", 10)};
+  kp_prepare_options options = {.texts = texts,
+                                .text_count = 2,
+                                .validation = fixture_write(files, "v.jsonl", "\"first\"\n\"third\"\n", 16),
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "set")};
+  kp_tokens *tokens;
+  kp_tokenizer *tokenizer;
+  int32_t ids[11];
+  char *text;
+  size_t size;
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_int_equal(count_tokens(options.folder, "train", &tokens), 11);
+  kp_tokens_copy(tokens, 0, 11, ids);
+  check_ok(kp_tokenizer_open(options.folder, &tokenizer, &error), &error);
+  check_ok(kp_tokenizer_decode(tokenizer, ids, 11, &text, &size, &error), &error);
+  assert_string_equal(text, "firstsecond");
+  assert_int_equal(set.validation.tokens, 10);
+  free(text);
+  kp_tokens_destroy(tokens);
+  kp_tokenizer_destroy(tokenizer);
+  /* What is in the training text is no test. */
+  options.dedupe = true;
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_int_equal(set.validation.tokens, 5);
+  assert_int_equal(set.duplicates, 1);
+}
+
+static void test_duplicates(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared all, set;
+  bool fresh;
+  const char *text = write_documents(files, "in.jsonl", 5000, 20);
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "set")};
+  check_ok(kp_prepare(&options, &all, &fresh, &error), &error);
+  assert_int_equal(all.duplicates, 0);
+  options.dedupe = true;
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_true(fresh);
+  assert_int_equal(set.train.documents + set.validation.documents + set.duplicates, 5000);
+  assert_int_equal(set.duplicates, 500);
+}
+
+static void test_refused(void **state) {
+  fixture *files = *state;
+  static const struct {
+    const char *content, *tokenizer, *end, *words;
+    bool begin;
+  } cases[] = {
+      {"\"one\"\n", NULL, NULL, "for validation; each needs one: give more documents", false},
+      {"\"ok\"\n\n\"never ONE\"\n", NULL, NULL, "in.jsonl, the document of line 3: ", false},
+      {"\"ok\"\n", "none", NULL, "there is no tokenizer 'none'", false},
+      {"\"ok\"\n", "character", NULL, "documents need a tokenizer that is there already", false},
+      {"\"ok\"\n", NULL, "<|end|>", "has no special token '<|end|>'", false},
+      {"\"ok\"\n", NULL, NULL, "has no begin token", true},
+      {"{\"body\": \"x\"}\n", NULL, NULL, "there is no field 'text'; the fields are: body", false},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    kp_error error = {0};
+    kp_prepared set;
+    bool fresh;
+    const char *text = fixture_write(files, "in.jsonl", cases[i].content, strlen(cases[i].content));
+    kp_prepare_options options = {.texts = &text,
+                                  .text_count = 1,
+                                  .tokenizer = cases[i].tokenizer != NULL ? cases[i].tokenizer
+                                                                          : write_tokenizer(files),
+                                  .end = cases[i].end,
+                                  .begin = cases[i].begin,
+                                  .folder = fixture_path(files, "set")};
+    assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INPUT);
+    check_words(&error, cases[i].words);
+    assert_int_not_equal(kp_prepared_state_of(options.folder), KP_PREPARED_COMPLETE);
+  }
+}
+
+/* ---- calls that are broken off ---- */
+
+typedef struct breaking {
+  int calls, break_at;
+  bool killed;
+  int64_t tokens;
+} breaking;
+
+static bool watch(void *context, const kp_prepare_progress *progress) {
+  breaking *b = context;
+  b->tokens = progress->tokens;
+  if (++b->calls != b->break_at) return true;
+  if (b->killed) kill(getpid(), SIGKILL);
+  return false;
+}
+
+static void run_killed(kp_prepare_options *options) {
+  const pid_t child = fork();
+  assert_true(child >= 0);
+  if (child == 0) {
+    kp_prepared set;
+    bool fresh;
+    kp_prepare(options, &set, &fresh, NULL);
+    _exit(1);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* Killed behind one batch, stopped by the user behind the next, then to the end. */
+static void test_broken_off(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared whole, set;
+  bool fresh;
+  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
+  breaking b = {0};
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "whole"),
+                                .name = "set",
+                                .dedupe = true,
+                                .shard_tokens = 3000000,
+                                .progress = watch,
+                                .context = &b};
+  check_ok(kp_prepare(&options, &whole, &fresh, &error), &error);
+  assert_int_equal(b.tokens, whole.train.tokens + whole.validation.tokens);
+  assert_true(b.calls >= 3);
+  options.folder = fixture_path(files, "broken");
+  b = (breaking){.break_at = 2, .killed = true};
+  run_killed(&options);
+  assert_int_equal(kp_prepared_state_of(options.folder), KP_PREPARED_PARTIAL);
+  /* The next shard, put in place by a call that was killed before it said so. */
+  assert_int_equal(access(fixture_path(files, "broken/train_000005.bin"), F_OK), 0);
+  assert_int_equal(access(fixture_path(files, "broken/train_000006.bin"), F_OK), -1);
+  fixture_write(files, "broken/train_000006.bin", "half", 4);
+  b = (breaking){.break_at = 1};
+  assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
+  check_words(&error, "shards done: the same command goes on behind them");
+  b = (breaking){0};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_true(fresh);
+  assert_true(b.tokens < (whole.train.tokens + whole.validation.tokens) / 2);
+  assert_memory_equal(&set.train, &whole.train, sizeof set.train);
+  assert_memory_equal(&set.validation, &whole.validation, sizeof set.validation);
+  assert_string_equal(set.text_sha256, whole.text_sha256);
+  assert_int_equal(set.duplicates, whole.duplicates);
+  check_equal(files, &whole, "whole", "broken");
+  assert_int_equal(access(fixture_path(files, "broken/" KP_PROGRESS_FILE), F_OK), -1);
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_false(fresh);
+}
+
+/* Other options, or another file, begin anew. */
+static void test_another_request_begins_anew(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set;
+  bool fresh;
+  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
+  breaking b = {.break_at = 3};
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "set"),
+                                .shard_tokens = 3000000,
+                                .progress = watch,
+                                .context = &b};
+  assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
+  options.shard_tokens = 8000000;
+  b = (breaking){.break_at = 3};
+  assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
+  text = write_documents(files, "in.jsonl", 400, 3000);
+  b = (breaking){0};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_int_equal(set.train.documents + set.validation.documents, 400);
+  assert_int_equal(b.tokens, set.train.tokens + set.validation.tokens);
+  check_ok(kp_prepared_verify(options.folder, &set, &error), &error);
+}
+
+static void test_full_disk(void **state) {
+  fixture *files = *state;
+  kp_prepared set;
+  program_result result;
+  kp_error error = {0};
+  const char *text = write_documents(files, "in.jsonl", 3000, 1000), *tokenizer = write_tokenizer(files);
+  program_limit_files(1000000);
+  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
+      "--shard-tokens", "1000000", text);
+  program_limit_files(0);
+  program_check_refused(&result, 1, "File too large");
+  assert_int_equal(kp_prepared_state_of(fixture_path(files, "set")), KP_PREPARED_PARTIAL);
+  assert_int_equal(access(fixture_path(files, "set/train_000001.bin"), F_OK), -1);
+  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
+      "--shard-tokens", "1000000", text);
+  program_check_ok(&result);
+  check_ok(kp_prepared_read(fixture_path(files, "set"), &set, &error), &error);
+  assert_int_equal(set.train.shards, 3);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      with_fixture(test_split_and_shards), with_fixture(test_documents_follow_each_other),
+      with_fixture(test_duplicates),       with_fixture(test_refused),
+      with_fixture(test_broken_off),       with_fixture(test_another_request_begins_anew),
+      with_fixture(test_full_disk),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
