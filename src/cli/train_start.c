@@ -107,5 +107,8 @@ void kp_print_transfers(void *context, const kp_transfers *transfers) {
     for (int i = 0; i < transfers->count && kind != KP_TRANSFER_COPIED; i++)
       if ((int)transfers->list[i].kind == kind) print_transfer(transfers, i);
   }
+  if (transfers->note != NULL) printf("  %s\n", transfers->note);
+  if (transfers->tokenizer_unknown)
+    printf("  that run has no tokenizer: whether the data has its tokens nothing says\n");
   fflush(stdout);
 }
