@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/compare_tasks.h"
 #include "cli/table.h"
 #include "core/json_text.h"
 #include "core/path.h"
@@ -232,6 +233,7 @@ static void print_comparison(const kp_comparison *c) {
   print_losses(c);
   putchar('\n');
   print_costs(c);
+  kp_print_tasks(c->tasks);
   print_geometry(c);
   print_twins(c);
   print_keys(c);

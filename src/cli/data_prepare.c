@@ -48,10 +48,11 @@ static const struct argp_option options[] = {
     {"validation", 'v', "FILE", 0, "a file of its own for validation (default: a part of the texts)", 0},
     {"fraction", 'f', "SHARE", 0, "of the characters or documents that are for training (default: 0.9)", 0},
     {"tokenizer", KEY_TOKENIZER, "WHICH", 0,
-     "file or folder of a tokenizer; or character (default), or word: the most frequent words, others "
-     "spelled",
+     "file or folder of a tokenizer; or one that is made of the texts: character (default), word (the most "
+     "frequent words, others spelled), bpe (byte-level, learned)",
      0},
-    {"vocabulary", KEY_VOCABULARY, "COUNT", 0, "tokens of --tokenizer word (default: 4096)", 0},
+    {"vocabulary", KEY_VOCABULARY, "COUNT", 0, "tokens of --tokenizer word (default: 4096) or bpe (32768)",
+     0},
     {"source", 's', "WORDS", 0, "where the text comes from, to be remembered", 0},
     {"licence", 'l', "WORDS", 0, "its licence, to be remembered", 0},
     {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
@@ -138,8 +139,10 @@ static error_t parse_documents(int key, char *value, struct argp_state *state) {
 
 static void check_tokenizer(const arguments *a, struct argp_state *state) {
   const bool words = a->options.tokenizer != NULL && strcmp(a->options.tokenizer, "word") == 0;
-  if (a->options.vocabulary > 0 && !words)
-    argp_error(state, "--vocabulary goes with --tokenizer word; a text has as many characters as it has");
+  const bool learned = a->options.tokenizer != NULL && strcmp(a->options.tokenizer, "bpe") == 0;
+  if (a->options.vocabulary > 0 && !words && !learned)
+    argp_error(state,
+               "--vocabulary goes with --tokenizer word or bpe; a text has as many characters as it has");
   if (a->like != NULL && a->options.tokenizer != NULL)
     argp_error(state, "--like takes the tokenizer of that set; --tokenizer would make another");
   const bool made = a->options.tokenizer == NULL || words || strcmp(a->options.tokenizer, "character") == 0;

@@ -53,18 +53,19 @@ static json_t *label_json(const kp_scores *scores, int32_t label) {
                    kp_json_number(s.f1), "gold", (json_int_t)s.gold, "predicted", (json_int_t)s.predicted);
 }
 
-static void print_object(const kp_trained *trained, const kp_scores *scores) {
+static json_t *result_of(const kp_trained *trained, const char *data, const kp_scores *scores) {
   const kp_score_report r = kp_scores_report(scores);
   json_t *labels = json_array();
   for (int32_t k = 0; k < scores->labelling->labels.count; k++)
     json_array_append_new(labels, label_json(scores, k));
-  json_t *json = json_pack(
-      "{s:s, s:I, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "run", trained->run, "step",
-      (json_int_t)trained->step, "backend", trained->backend->name, "task",
-      kp_task_name(scores->labelling->task), "examples", (json_int_t)r.examples, "labels_scored",
-      (json_int_t)r.labels, "loss", kp_json_number(r.loss), "loss_error", kp_json_number(r.loss_error),
-      "accuracy", kp_json_number(r.accuracy), "accuracy_error", kp_json_number(r.accuracy_error), "macro_f1",
-      kp_json_number(r.macro_f1), "majority", kp_json_number(r.majority), "chance", kp_json_number(r.chance));
+  json_t *json =
+      json_pack("{s:s, s:I, s:s, s:s, s:s?, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "run",
+                trained->run, "step", (json_int_t)trained->step, "backend", trained->backend->name, "task",
+                kp_task_name(scores->labelling->task), "data", data, "examples", (json_int_t)r.examples,
+                "labels_scored", (json_int_t)r.labels, "loss", kp_json_number(r.loss), "loss_error",
+                kp_json_number(r.loss_error), "accuracy", kp_json_number(r.accuracy), "accuracy_error",
+                kp_json_number(r.accuracy_error), "macro_f1", kp_json_number(r.macro_f1), "majority",
+                kp_json_number(r.majority), "chance", kp_json_number(r.chance));
   if (scores->entities) {
     json_object_set_new(json, "entity_f1", kp_json_number(r.entity_f1));
     json_object_set_new(json, "entity_f1_error", kp_json_number(r.entity_error));
@@ -73,17 +74,17 @@ static void print_object(const kp_trained *trained, const kp_scores *scores) {
     json_object_set_new(json, "entities", json_integer(scores->entities_gold));
   }
   json_object_set_new(json, "labels", labels);
-  kp_print_json(json);
+  return json;
 }
 
-kp_status kp_eval_labels(const kp_trained *trained, const char *data, const kp_evaluation_options *options,
-                         bool json, kp_error *error) {
+kp_status kp_eval_labels(const kp_eval_arguments *a, const kp_trained *trained, kp_error *error) {
   kp_labelled_set set;
   kp_scores scores;
-  KP_TRY(kp_evaluation_examples_open(trained, data, &set, error));
-  kp_status status = kp_evaluate_labels(trained, &set, options, &scores, error);
+  KP_TRY(kp_evaluation_examples_open(trained, a->data, &set, error));
+  kp_status status = kp_evaluate_labels(trained, &set, &a->options, &scores, error);
   if (status == KP_OK) {
-    (json ? print_object : print_words)(trained, &scores);
+    if (!a->json) print_words(trained, &scores);
+    status = kp_eval_finish(a, trained, result_of(trained, a->data, &scores), error);
     kp_scores_clear(&scores);
   }
   kp_labelled_close(&set);

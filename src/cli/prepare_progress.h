@@ -9,6 +9,7 @@
 
 typedef struct kp_progress {
   bool terminal, shown;
+  kp_prepare_stage stage;
   double begun, printed; /* seconds */
 } kp_progress;
 

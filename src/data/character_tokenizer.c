@@ -38,22 +38,28 @@ static kp_status unknown_character(const char *text, size_t offset, uint32_t cod
                  text + offset, code_point, offset, line);
 }
 
-static kp_status encode_part(const kp_tokenizer *base, const char *text, size_t size, size_t *offset,
-                             int32_t *ids, size_t capacity, size_t *count, kp_error *error) {
+static kp_status append(const kp_tokenizer *base, const char *text, size_t begin, size_t end, kp_ids *ids,
+                        kp_error *error) {
   const character_tokenizer *tokenizer = (const character_tokenizer *)base;
-  size_t at = *offset, written = 0;
-  while (at < size && written < capacity) {
+  KP_TRY(kp_ids_reserve(ids, end - begin, error));
+  for (size_t at = begin; at < end;) {
     uint32_t code_point;
-    size_t length = kp_utf8_read(text + at, size - at, &code_point);
+    size_t length = kp_utf8_read(text + at, end - at, &code_point);
     if (length == 0) return kp_utf8_fail(text, at, error);
     int32_t id = code_point <= tokenizer->last ? tokenizer->ids[code_point] : -1;
     if (id < 0) return unknown_character(text, at, code_point, length, error);
-    ids[written++] = id;
+    ids->list[ids->count++] = id;
     at += length;
   }
-  *offset = at;
-  *count = written;
   return KP_OK;
+}
+
+/* A character may stand apart from all others. */
+static size_t cut(const kp_tokenizer *base, const char *text, size_t size, size_t from) {
+  (void)base;
+  size_t at = from < size ? from + 1 : size;
+  while (at < size && ((unsigned char)text[at] & 0xC0) == 0x80) at++;
+  return at;
 }
 
 static void token_bytes(const kp_tokenizer *base, int32_t id, const char **bytes, size_t *size) {
@@ -84,7 +90,8 @@ static kp_status save(const kp_tokenizer *base, const char *path, kp_error *erro
 
 static const kp_tokenizer_kind character_kind = {
     .name = "character",
-    .encode_part = encode_part,
+    .append = append,
+    .cut = cut,
     .token_bytes = token_bytes,
     .save = save,
     .destroy = destroy,

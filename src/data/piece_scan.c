@@ -99,6 +99,10 @@ void kp_class_table_destroy(kp_class_table *table) {
 
 /* ---- reading characters ---- */
 
+kp_class kp_class_of(const kp_class_table *table, uint32_t code_point) {
+  return table->classes[table->page[code_point / KP_CLASS_PAGE]][code_point % KP_CLASS_PAGE];
+}
+
 kp_class kp_class_at(const kp_class_table *table, const char *text, size_t *length) {
   const unsigned char *at = (const unsigned char *)text;
   uint32_t c = at[0];
@@ -113,7 +117,7 @@ kp_class kp_class_at(const kp_class_table *table, const char *text, size_t *leng
     c = (c & 31u) << 6 | (at[1] & 63u);
     *length = 2;
   }
-  return table->classes[table->page[c / KP_CLASS_PAGE]][c % KP_CLASS_PAGE];
+  return kp_class_of(table, c);
 }
 
 /* The end of the run of one class that goes on at `at`. */

@@ -30,6 +30,8 @@ typedef struct kp_class_table {
 kp_status kp_class_table_create(kp_class_table **table, kp_error *error);
 void kp_class_table_destroy(kp_class_table *table);
 
+kp_class kp_class_of(const kp_class_table *table, uint32_t code_point);
+
 /* The class of the character at the front of valid UTF-8, and its bytes. */
 kp_class kp_class_at(const kp_class_table *table, const char *text, size_t *length);
 

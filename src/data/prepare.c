@@ -11,11 +11,12 @@
 #include "data/byte_source.h"
 #include "data/character_tokenizer.h"
 #include "data/prepare_private.h"
+#include "data/prepare_tokenizer.h"
 #include "data/token_writer.h"
 #include "data/utf8.h"
 #include "data/word_tokenizer.h"
 
-enum { WORD_VOCABULARY = 4096, SHARD_TOKENS = 100000000 };
+enum { WORD_VOCABULARY = 4096, BPE_VOCABULARY = 32768, SHARD_TOKENS = 100000000 };
 
 /* A text in memory. */
 typedef struct text {
@@ -101,6 +102,10 @@ static void name_of_folder(const char *folder, char *out, size_t room) {
   kp_utf8_copy(out, room, last);
 }
 
+bool kp_prepare_learns(const kp_prepare_options *options) {
+  return strcmp(options->tokenizer, "bpe") == 0;
+}
+
 static bool makes_words(const kp_prepare_options *options) {
   return strcmp(options->tokenizer, "word") == 0;
 }
@@ -127,6 +132,11 @@ static void describe(const kp_prepare_options *options, double fraction, const t
   prepared->train_fraction = options->validation != NULL ? 1 : fraction;
   snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s",
            given != NULL ? kp_tokenizer_name(given) : options->tokenizer);
+  if (kp_prepare_learns(options)) {
+    char request[32];
+    const int length = snprintf(request, sizeof request, "bpe %d", options->vocabulary);
+    kp_sha256(request, (size_t)length, prepared->request_sha256);
+  }
   prepared->vocabulary = given != NULL ? given->vocabulary : makes_words(options) ? options->vocabulary : 0;
   prepared->fingerprint = given != NULL ? given->fingerprint : 0;
 }
@@ -141,6 +151,7 @@ static bool is_there(const char *folder, kp_prepared *prepared) {
               strcmp(found.separate_sha256, prepared->separate_sha256) == 0 &&
               fabs(found.train_fraction - prepared->train_fraction) < 1e-12 &&
               strcmp(found.tokenizer, prepared->tokenizer) == 0 &&
+              strcmp(found.request_sha256, prepared->request_sha256) == 0 &&
               (prepared->vocabulary == 0 || found.vocabulary == prepared->vocabulary) &&
               (prepared->fingerprint == 0 || found.fingerprint == prepared->fingerprint) &&
               found.train.shards == 0 && strcmp(found.name, prepared->name) == 0 &&
@@ -152,16 +163,18 @@ static bool is_there(const char *folder, kp_prepared *prepared) {
 
 static kp_status write_tokens(kp_token_writer *writer, const kp_tokenizer *tokenizer, const char *data,
                               size_t size, int64_t *tokens, kp_error *error) {
-  enum { chunk = 8192 };
-  int32_t ids[chunk];
+  enum { CHUNK = 1 << 24 };
+  const kp_text_view view = {.data = data, .size = size};
+  kp_ids ids = {0};
+  kp_status status = KP_OK;
   *tokens = 0;
-  for (size_t offset = 0; offset < size;) {
-    size_t count;
-    KP_TRY(kp_tokenizer_encode_part(tokenizer, data, size, &offset, ids, chunk, &count, error));
-    KP_TRY(kp_token_writer_append(writer, ids, count, error));
-    *tokens += (int64_t)count;
+  for (size_t offset = 0; offset < size && status == KP_OK; ids.count = 0) {
+    status = kp_tokenizer_append_part(tokenizer, view, &offset, CHUNK, 0, &ids, error);
+    if (status == KP_OK) status = kp_token_writer_append(writer, ids.list, ids.count, error);
+    *tokens += (int64_t)ids.count;
   }
-  return KP_OK;
+  kp_ids_clear(&ids);
+  return status;
 }
 
 static kp_status write_split(const char *folder, const char *name, const kp_tokenizer *tokenizer,
@@ -191,6 +204,7 @@ static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, co
   bool split = separate->data == NULL;
   prepared->vocabulary = tokenizer->vocabulary;
   prepared->fingerprint = tokenizer->fingerprint;
+  snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(tokenizer));
   KP_TRY(kp_prepared_begin(folder, error));
   KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
   KP_TRY(kp_tokenizer_save(tokenizer, path, error));
@@ -200,49 +214,63 @@ static kp_status write_set(const char *folder, const kp_tokenizer *tokenizer, co
   return kp_prepared_write(folder, prepared, error);
 }
 
-/* The tokenizer of the training text, whose alphabet has the characters of the validation text too. */
-static kp_status create_tokenizer(const texts *loaded, int32_t vocabulary, kp_tokenizer **tokenizer,
-                                  kp_error *error) {
+/* The tokenizer of the training text; of characters and words the alphabet has those of the validation text
+ * too. */
+static kp_status create_tokenizer(const kp_prepare_options *options, const texts *loaded,
+                                  kp_tokenizer **tokenizer, kp_error *error) {
   const kp_byte_buffer *all = &loaded->all.bytes, *separate = &loaded->separate.bytes;
   const char *data[] = {all->data, all->data + loaded->cut, separate->data};
   const size_t sizes[] = {loaded->cut, all->size - loaded->cut, separate->size};
-  return vocabulary == 0 ? kp_character_tokenizer_create(data, sizes, 3, tokenizer, error)
-                         : kp_word_tokenizer_create(data, sizes, 3, 1, vocabulary, tokenizer, error);
+  if (kp_prepare_learns(options)) {
+    KP_TRY(kp_prepared_begin(options->folder, error));
+    return kp_prepare_learn_text(options, (kp_text_view){all->data, loaded->cut}, tokenizer, error);
+  }
+  return makes_words(options)
+             ? kp_word_tokenizer_create(data, sizes, 3, 1, options->vocabulary, tokenizer, error)
+             : kp_character_tokenizer_create(data, sizes, 3, tokenizer, error);
 }
 
 /* With the folder's lock held. */
-static kp_status prepare_locked(const char *folder, const texts *loaded, const kp_tokenizer *given,
-                                kp_prepared *prepared, bool *fresh, kp_error *error) {
+static kp_status prepare_locked(const kp_prepare_options *options, const texts *loaded,
+                                const kp_tokenizer *given, kp_prepared *prepared, bool *fresh,
+                                kp_error *error) {
+  const char *folder = options->folder;
   *fresh = false;
   if (is_there(folder, prepared)) return KP_OK;
   KP_TRY(kp_prepared_claim(folder, error));
   kp_tokenizer *made = NULL;
-  if (given == NULL) KP_TRY(create_tokenizer(loaded, prepared->vocabulary, &made, error));
+  if (given == NULL) KP_TRY(create_tokenizer(options, loaded, &made, error));
   kp_status status = write_set(folder, given == NULL ? made : given, loaded, prepared, error);
   kp_tokenizer_destroy(made);
   *fresh = status == KP_OK;
   return status;
 }
 
-static kp_status prepare_folder(const char *folder, const texts *loaded, const kp_tokenizer *given,
-                                kp_prepared *prepared, bool *fresh, kp_error *error) {
+static kp_status prepare_folder(const kp_prepare_options *options, const texts *loaded,
+                                const kp_tokenizer *given, kp_prepared *prepared, bool *fresh,
+                                kp_error *error) {
   kp_lock *lock = NULL;
-  KP_TRY(kp_prepared_lock(folder, &lock, error));
-  kp_status status = prepare_locked(folder, loaded, given, prepared, fresh, error);
+  KP_TRY(kp_prepared_lock(options->folder, &lock, error));
+  kp_status status = prepare_locked(options, loaded, given, prepared, fresh, error);
   kp_lock_release(lock);
   return status;
 }
 
+/* Whether the vocabulary is the text's own, which must therefore be whole. */
 static bool makes_tokenizer(const kp_prepare_options *options) {
   return makes_words(options) || strcmp(options->tokenizer, "character") == 0;
 }
 
 /* Whether the inputs are files of plain text, nothing else: neither JSON, nor folders, patterns or pipes. */
 static bool are_plain_files(const kp_prepare_options *o) {
-  for (size_t i = 0; i < o->text_count; i++)
-    if (kp_path_kind_of(o->texts[i]) == KP_PATH_FOLDER || strcmp(o->texts[i], KP_STANDARD_INPUT) == 0 ||
-        kp_document_format_of(o->texts[i]) != KP_DOCUMENTS_TEXT)
+  for (size_t i = 0; i < o->text_count; i++) {
+    const char *path = o->texts[i];
+    const kp_path_kind kind = kp_path_kind_of(path);
+    const bool pattern = kind == KP_PATH_MISSING && strpbrk(path, "*?[") != NULL;
+    if (kind == KP_PATH_FOLDER || pattern || strcmp(path, KP_STANDARD_INPUT) == 0 ||
+        kp_document_format_of(path) != KP_DOCUMENTS_TEXT)
       return false;
+  }
   return true;
 }
 
@@ -257,7 +285,8 @@ static kp_status complete(const kp_prepare_options *given, kp_prepare_options *o
   *options = *given;
   if (options->train_fraction == 0) options->train_fraction = 0.9;
   if (options->tokenizer == NULL) options->tokenizer = "character";
-  if (options->vocabulary == 0) options->vocabulary = WORD_VOCABULARY;
+  if (options->vocabulary == 0)
+    options->vocabulary = kp_prepare_learns(options) ? BPE_VOCABULARY : WORD_VOCABULARY;
   if (options->shard_tokens == 0) options->shard_tokens = SHARD_TOKENS;
   if (options->text_count == 0) return kp_fail(error, KP_ERR_INPUT, "no text was named to prepare");
   if (!(options->train_fraction > 0 && options->train_fraction < 1))
@@ -265,15 +294,17 @@ static kp_status complete(const kp_prepare_options *given, kp_prepare_options *o
                    options->train_fraction);
   if (options->vocabulary < 1)
     return kp_fail(error, KP_ERR_INPUT, "a vocabulary of %d holds nothing", options->vocabulary);
-  if (!makes_tokenizer(options) && kp_path_kind_of(options->tokenizer) == KP_PATH_MISSING)
-    return kp_fail(error, KP_ERR_INPUT,
-                   "there is no tokenizer '%s'; choose 'character', 'word', or the file or folder of one",
-                   options->tokenizer);
+  const bool made = makes_tokenizer(options) || kp_prepare_learns(options);
+  if (!made && kp_path_kind_of(options->tokenizer) == KP_PATH_MISSING)
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "there is no tokenizer '%s'; choose 'character', 'word', 'bpe', or the file or folder of one",
+        options->tokenizer);
   if (options->split == KP_PREPARE_BY_INPUT) options->split = split_by_input(options);
   if (options->split == KP_PREPARE_DOCUMENTS && makes_tokenizer(options))
     return kp_fail(
         error, KP_ERR_INPUT,
-        "documents need a tokenizer that is there already: give its file or folder instead of '%s'",
+        "the tokenizer '%s' is for whole texts; for documents give the file or folder of one, or 'bpe'",
         options->tokenizer);
   return KP_OK;
 }
@@ -283,11 +314,12 @@ static kp_status prepare_characters(const kp_prepare_options *options, kp_prepar
   texts loaded = {0};
   kp_tokenizer *given = NULL;
   kp_status status = KP_OK;
-  if (!makes_tokenizer(options)) status = kp_tokenizer_open(options->tokenizer, &given, error);
+  if (!makes_tokenizer(options) && !kp_prepare_learns(options))
+    status = kp_tokenizer_open(options->tokenizer, &given, error);
   if (status == KP_OK) status = load_texts(options, options->train_fraction, &loaded, error);
   if (status == KP_OK) {
     describe(options, options->train_fraction, &loaded, given, prepared);
-    status = prepare_folder(options->folder, &loaded, given, prepared, fresh, error);
+    status = prepare_folder(options, &loaded, given, prepared, fresh, error);
   }
   free_texts(&loaded);
   kp_tokenizer_destroy(given);
@@ -297,6 +329,7 @@ static kp_status prepare_characters(const kp_prepare_options *options, kp_prepar
 kp_status kp_prepare(const kp_prepare_options *given, kp_prepared *prepared, bool *fresh, kp_error *error) {
   kp_prepare_options options;
   KP_TRY(complete(given, &options, error));
+  *fresh = false;
   return (options.split == KP_PREPARE_DOCUMENTS ? kp_prepare_documents
                                                 : prepare_characters)(&options, prepared, fresh, error);
 }

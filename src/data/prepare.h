@@ -23,10 +23,19 @@ typedef enum kp_prepare_split {
   KP_PREPARE_DOCUMENTS,
 } kp_prepare_split;
 
-/* How far it got. */
+/* What it does; the last comes always, the others where a tokenizer is learned. */
+typedef enum kp_prepare_stage {
+  KP_PREPARE_ENCODES, /* documents: documents, bytes of the files, tokens of this call */
+  KP_PREPARE_READS,   /* documents to learn from */
+  KP_PREPARE_COUNTS,  /* bytes of a text to learn from */
+  KP_PREPARE_MERGES,  /* tokens of the vocabulary */
+} kp_prepare_stage;
+
+/* How far it got; an `all_` is 0 when unknown. */
 typedef struct kp_prepare_progress {
-  int64_t documents, duplicates, tokens; /* tokens: of this call */
-  uint64_t bytes, all_bytes;             /* of the files; all_bytes is 0 when unknown */
+  kp_prepare_stage stage;
+  int64_t documents, duplicates, tokens, all_tokens;
+  uint64_t bytes, all_bytes;
 } kp_prepare_progress;
 
 typedef struct kp_prepare_options {
@@ -34,8 +43,8 @@ typedef struct kp_prepare_options {
                                documents: files, folders, patterns, standard input */
   size_t text_count;
   const char *validation; /* a file of its own for validation, or NULL */
-  const char *tokenizer;  /* "character" (NULL means it), "word", or a tokenizer's file or folder */
-  int32_t vocabulary;     /* of the word tokenizer; 0 means 4096 */
+  const char *tokenizer;  /* "character" (NULL means it), "word", "bpe", or a tokenizer's file or folder */
+  int32_t vocabulary;     /* of words, 0 means 4096; of BPE, 0 means 32,768 */
   double train_fraction;  /* of the characters or documents, without such a file; 0 means 0.9 */
   const char *folder;     /* made if it is missing */
   const char *name;       /* NULL: the last name of the folder */
@@ -52,7 +61,7 @@ typedef struct kp_prepare_options {
   const char *end;      /* the special token behind each; NULL: the tokenizer's end token, if it has one */
   int64_t shard_tokens; /* a token file ends behind the document that reaches them; 0 means 100,000,000 */
   int threads;          /* 0: all */
-  /* Called about every 8 MiB of text; false stops: KP_ERR_INTERRUPTED.  May be NULL. */
+  /* Called behind about every 8 MiB of text; false stops: KP_ERR_INTERRUPTED.  May be NULL. */
   bool (*progress)(void *context, const kp_prepare_progress *progress);
   void *context;
 } kp_prepare_options;

@@ -8,6 +8,7 @@
 #include "data/byte_source.h"
 #include "data/prepare_private.h"
 #include "data/prepare_state.h"
+#include "data/prepare_tokenizer.h"
 
 enum { TRAIN, VALIDATION };
 
@@ -49,8 +50,12 @@ static void print_files(FILE *out, const kp_documents *documents) {
 
 static void print_request(FILE *out, const work *w) {
   const kp_prepare_options *o = w->options;
-  fprintf(out, "documents 1\n%016" PRIx64 " %d %d %d\n", w->tokenizer->fingerprint, w->tokenizer->vocabulary,
-          w->begin, w->end);
+  if (w->tokenizer == NULL)
+    fprintf(out, "documents 1, %s %d\n", o->tokenizer, o->vocabulary);
+  else
+    fprintf(out, "documents 1, tokenizer %016" PRIx64 "\n", w->tokenizer->fingerprint);
+  print_word(out, o->begin ? "begin" : NULL);
+  print_word(out, o->end);
   fprintf(out, "%d %d %d %.15g %lld\n", (int)o->format, o->replace_invalid, o->dedupe, o->train_fraction,
           (long long)o->shard_tokens);
   print_word(out, o->field);
@@ -83,7 +88,7 @@ static kp_status find_tokens(work *w, kp_error *error) {
   return KP_OK;
 }
 
-static kp_status open_inputs(work *w, kp_error *error) {
+static kp_status open_documents(work *w, kp_error *error) {
   const kp_prepare_options *o = w->options;
   kp_documents_options documents = {.paths = o->texts,
                                     .path_count = o->text_count,
@@ -91,8 +96,6 @@ static kp_status open_inputs(work *w, kp_error *error) {
                                     .field = o->field,
                                     .separator = o->separator,
                                     .replace_invalid = o->replace_invalid};
-  KP_TRY(kp_tokenizer_open(o->tokenizer, &w->tokenizer, error));
-  KP_TRY(find_tokens(w, error));
   KP_TRY(kp_documents_open(&documents, &w->training, error));
   if (o->validation == NULL) return KP_OK;
   documents.paths = &o->validation;
@@ -100,16 +103,32 @@ static kp_status open_inputs(work *w, kp_error *error) {
   return kp_documents_open(&documents, &w->validation, error);
 }
 
+static void close_documents(work *w) {
+  kp_documents_close(w->training);
+  kp_documents_close(w->validation);
+  w->training = w->validation = NULL;
+}
+
+static kp_status open_inputs(work *w, kp_error *error) {
+  KP_TRY(open_documents(w, error));
+  if (kp_prepare_learns(w->options)) return KP_OK;
+  KP_TRY(kp_tokenizer_open(w->options->tokenizer, &w->tokenizer, error));
+  return find_tokens(w, error);
+}
+
 static kp_status describe(work *w, kp_error *error) {
+  *w->prepared = (kp_prepared){.train_fraction = w->validation != NULL ? 1 : w->options->train_fraction};
+  kp_prepare_describe(w->options, w->prepared);
+  return hash_request(w, w->prepared->request_sha256, error);
+}
+
+static void describe_tokenizer(const work *w) {
   kp_prepared *prepared = w->prepared;
-  *prepared = (kp_prepared){.train_fraction = w->validation != NULL ? 1 : w->options->train_fraction,
-                            .vocabulary = w->tokenizer->vocabulary,
-                            .fingerprint = w->tokenizer->fingerprint,
-                            .separated = w->end >= 0,
-                            .separator = w->end >= 0 ? w->end : 0};
-  kp_prepare_describe(w->options, prepared);
+  prepared->vocabulary = w->tokenizer->vocabulary;
+  prepared->fingerprint = w->tokenizer->fingerprint;
+  prepared->separated = w->end >= 0;
+  prepared->separator = w->end >= 0 ? w->end : 0;
   snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(w->tokenizer));
-  return hash_request(w, prepared->request_sha256, error);
 }
 
 static bool reads_standard_input(const kp_documents *documents) {
@@ -252,12 +271,37 @@ static kp_status finish(work *w, kp_error *error) {
 
 /* ---- the folder ---- */
 
+static void begin_feed(work *w) {
+  kp_document_feed_clear(&w->feed);
+  w->feed = (kp_document_feed){.training = w->training,
+                               .validation = w->validation,
+                               .train_fraction = w->options->train_fraction,
+                               .dedupe = w->options->dedupe};
+}
+
+/* Learning reads all documents once, encoding again. */
+static kp_status learn_tokenizer(work *w, kp_error *error) {
+  if (reads_standard_input(w->training) || reads_standard_input(w->validation))
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "standard input can be read only once, and a tokenizer that is learned needs the documents "
+        "twice: put them into a file, or learn the tokenizer first (kappa tokenizer train)");
+  begin_feed(w);
+  KP_TRY(kp_prepare_learn_documents(w->options, &w->feed, &w->tokenizer, error));
+  close_documents(w);
+  return open_documents(w, error);
+}
+
 static kp_status begin_anew(work *w, kp_error *error) {
   char path[KP_PATH_SIZE];
   const char *folder = w->options->folder;
   KP_TRY(kp_prepared_begin(folder, error));
-  KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
-  KP_TRY(kp_tokenizer_save(w->tokenizer, path, error));
+  if (w->tokenizer == NULL) {
+    KP_TRY(learn_tokenizer(w, error));
+  } else {
+    KP_TRY(kp_path_join(path, folder, KP_TOKENIZER_FILE, error));
+    KP_TRY(kp_tokenizer_save(w->tokenizer, path, error));
+  }
   memcpy(w->state.request_sha256, w->prepared->request_sha256, sizeof w->state.request_sha256);
   return kp_prepare_state_write(folder, &w->state, w->writers, error);
 }
@@ -276,8 +320,14 @@ static kp_status begin_or_go_on(work *w, kp_error *error) {
   const char *folder = w->options->folder;
   if (kp_prepared_state_of(folder) == KP_PREPARED_PARTIAL)
     KP_TRY(kp_prepare_state_read(folder, w->prepared->request_sha256, &w->state, w->writers, &found, error));
-  if (!found) return begin_anew(w, error);
-  for (int side = 0; side < 2; side++) w->feed.skip[side] = kp_shard_writer_documents(&w->writers[side]);
+  if (!found) KP_TRY(begin_anew(w, error));
+  if (w->tokenizer == NULL) KP_TRY(kp_tokenizer_open(folder, &w->tokenizer, error));
+  KP_TRY(find_tokens(w, error));
+  begin_feed(w);
+  for (int side = 0; side < 2; side++) {
+    w->writers[side].tokenizer = w->tokenizer;
+    w->feed.skip[side] = kp_shard_writer_documents(&w->writers[side]);
+  }
   w->feed.expected_read = w->state.read;
   if (w->state.read > 0) take_chain(w->state.chain_sha256, w->feed.expected_chain);
   return KP_OK;
@@ -285,19 +335,14 @@ static kp_status begin_or_go_on(work *w, kp_error *error) {
 
 /* With the folder's lock held. */
 static kp_status prepare_locked(work *w, bool *fresh, kp_error *error) {
-  *fresh = false;
   if (is_there(w)) return KP_OK;
   KP_TRY(kp_prepared_claim(w->options->folder, error));
   for (int side = 0; side < 2; side++)
     w->writers[side] = (kp_shard_writer){.folder = w->options->folder,
-                                         .tokenizer = w->tokenizer,
                                          .validation = side == VALIDATION,
                                          .shard_tokens = w->options->shard_tokens};
-  w->feed = (kp_document_feed){.training = w->training,
-                               .validation = w->validation,
-                               .train_fraction = w->options->train_fraction,
-                               .dedupe = w->options->dedupe};
   KP_TRY(begin_or_go_on(w, error));
+  describe_tokenizer(w);
   KP_TRY(encode_all(w, error));
   *fresh = true;
   return finish(w, error);
@@ -308,8 +353,7 @@ static void clear(work *w) {
   kp_ids_clear(&w->ids);
   free(w->offsets);
   for (int side = 0; side < 2; side++) kp_shard_writer_clear(&w->writers[side]);
-  kp_documents_close(w->training);
-  kp_documents_close(w->validation);
+  close_documents(w);
   kp_tokenizer_destroy(w->tokenizer);
 }
 

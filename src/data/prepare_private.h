@@ -8,6 +8,9 @@
 /* Name, source and licence of the set. */
 void kp_prepare_describe(const kp_prepare_options *options, kp_prepared *prepared);
 
+/* Whether the set's tokenizer is learned from it: data/prepare_tokenizer.h. */
+bool kp_prepare_learns(const kp_prepare_options *options);
+
 /* kp_prepare for documents; the options are complete. */
 kp_status kp_prepare_documents(const kp_prepare_options *options, kp_prepared *prepared, bool *fresh,
                                kp_error *error);

@@ -298,7 +298,6 @@ static json_t *split_to_json(bool validation, const kp_prepared_split *split) {
 }
 
 static void add_documents(json_t *document, const kp_prepared *prepared) {
-  json_object_set_new(document, "request_sha256", json_string(prepared->request_sha256));
   json_object_set_new(document, "documents",
                       json_integer(prepared->train.documents + prepared->validation.documents));
   json_object_set_new(document, "duplicates", json_integer(prepared->duplicates));
@@ -318,6 +317,8 @@ kp_status kp_prepared_write(const char *folder, const kp_prepared *prepared, kp_
       prepared->text_sha256, "separate_validation_sha256", prepared->separate_sha256, "train_fraction",
       prepared->train_fraction, "tokenizer", tokenizer, "train", split_to_json(false, &prepared->train),
       "validation", split_to_json(true, &prepared->validation));
-  if (document != NULL && prepared->request_sha256[0] != 0) add_documents(document, prepared);
+  if (document != NULL && prepared->request_sha256[0] != 0)
+    json_object_set_new(document, "request_sha256", json_string(prepared->request_sha256));
+  if (document != NULL && prepared->train.documents > 0) add_documents(document, prepared);
   return store(folder, document, error);
 }

@@ -6,6 +6,7 @@
 
 #include "data/piece_pattern.h"
 #include "data/piece_scan.h"
+#include "data/utf8.h"
 
 /* One pattern: cut by `scan`, or by PCRE2 where that is NULL. */
 typedef struct stage {
@@ -75,20 +76,27 @@ static bool is_continuation(char byte) {
   return ((unsigned char)byte & 0xC0) == 0x80;
 }
 
-/* Both known patterns cut between a character that is no white space and white space other than a line break:
- * no alternative has the one behind the other, and none looks ahead from behind a character that is no white
- * space. */
+/* Both known patterns cut between a letter and anything else, and between a number or other character and
+ * white space that is no line break: no alternative has the second behind the first, none looks back, and the
+ * only look ahead is from behind white space. */
+static bool cuts_between(kp_class before, kp_class class) {
+  if (before == KP_CLASS_LETTER) return class != KP_CLASS_LETTER;
+  return class == KP_CLASS_SPACE && (before == KP_CLASS_NUMBER || before == KP_CLASS_OTHER);
+}
+
 size_t kp_pretokenizer_cut(const kp_pretokenizer *pretokenizer, const char *text, size_t size, size_t from) {
   if (pretokenizer->count == 0 || from >= size) return size;
   for (size_t i = 0; i < pretokenizer->count; i++)
     if (pretokenizer->stages[i].scan == NULL) return size;
   while (from > 0 && is_continuation(text[from])) from--;
-  kp_class before = KP_CLASS_SPACE; /* unknown at first: not a cut */
-  for (size_t at = from, length; at < size; at += length) {
-    const kp_class class = kp_class_at(pretokenizer->table, text + at, &length);
-    const bool cuts = class == KP_CLASS_SPACE && before != KP_CLASS_SPACE && before != KP_CLASS_BREAK;
-    if (cuts) return at;
+  kp_class before = KP_CLASS_SPACE; /* what stands in front of `from` is not looked at: no cut there */
+  for (size_t at = from; at < size;) {
+    uint32_t code_point;
+    const size_t length = kp_utf8_read(text + at, size - at, &code_point);
+    const kp_class class = length == 0 ? KP_CLASS_SPACE : kp_class_of(pretokenizer->table, code_point);
+    if (length > 0 && cuts_between(before, class)) return at;
     before = class;
+    at += length == 0 ? 1 : length;
   }
   return size;
 }

@@ -39,9 +39,9 @@ void kp_pretokenizer_destroy(kp_pretokenizer *pretokenizer);
 size_t kp_pretokenizer_count(const kp_pretokenizer *pretokenizer);
 const char *kp_pretokenizer_pattern(const kp_pretokenizer *pretokenizer, size_t i);
 
-/* The first place behind `from`, at a character, where the text is cut whatever stands around it;
- * `size` where there is none.  Both sides, cut by themselves, give the pieces of the whole.  The text is
- * valid UTF-8. */
+/* The first place behind `from`, at a character, where the text is cut whatever stands around it; `size`
+ * where none is known, which is so for patterns other than those two.  Both sides, cut by themselves, give
+ * the pieces of the whole.  Bytes that are not UTF-8 do no harm: no place is at one. */
 size_t kp_pretokenizer_cut(const kp_pretokenizer *pretokenizer, const char *text, size_t size, size_t from);
 
 typedef struct kp_pieces kp_pieces;

@@ -5,7 +5,10 @@
  * vocabulary.
  *
  * A kind of tokenizer is a struct that begins with kp_tokenizer and fills it: data/character_tokenizer.c,
- * data/word_tokenizer.c. */
+ * data/word_tokenizer.c, data/bpe_tokenizer.c.
+ *
+ * Text is UTF-8, and bytes that are not are an error that names their place; kp_utf8_replace (data/utf8.h)
+ * repairs a text beforehand where that is wanted. */
 #ifndef KAPPA_DATA_TOKENIZER_H
 #define KAPPA_DATA_TOKENIZER_H
 
@@ -19,9 +22,6 @@
 
 /* The name of a tokenizer's file in a prepared folder. */
 #define KP_TOKENIZER_FILE "tokenizer.json"
-
-/* No tokenizer needs more ids than this for what it must encode at once. */
-enum { KP_TOKENIZER_PIECE = 64 };
 
 typedef struct kp_tokenizer kp_tokenizer;
 
@@ -49,9 +49,14 @@ typedef struct kp_special_token {
 
 /* The functions of one kind. */
 typedef struct kp_tokenizer_kind {
-  const char *name; /* the "type" of its file: "character" or "word" */
-  kp_status (*encode_part)(const kp_tokenizer *tokenizer, const char *text, size_t size, size_t *offset,
-                           int32_t *ids, size_t capacity, size_t *count, kp_error *error);
+  const char *name; /* "character", "word" or "bpe" */
+  /* Appends the ids of text[begin .. end), as if nothing stood around it; errors count from the front of
+   * `text`. */
+  kp_status (*append)(const kp_tokenizer *tokenizer, const char *text, size_t begin, size_t end, kp_ids *ids,
+                      kp_error *error);
+  /* The first place behind `from` at which the text may be cut: both sides have the ids of the whole.  `size`
+   * where there is none. */
+  size_t (*cut)(const kp_tokenizer *tokenizer, const char *text, size_t size, size_t from);
   void (*token_bytes)(const kp_tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size);
   kp_status (*save)(const kp_tokenizer *tokenizer, const char *path, kp_error *error);
   void (*destroy)(kp_tokenizer *tokenizer);
@@ -61,12 +66,15 @@ struct kp_tokenizer {
   const kp_tokenizer_kind *kind;
   int32_t vocabulary;               /* ids are 0 .. vocabulary - 1 */
   uint64_t fingerprint;             /* never 0: 0 means "unknown" in token files */
-  const kp_special_token *specials; /* the kind's */
+  const kp_special_token *specials; /* by their bytes, as strcmp sorts; the kind's */
   size_t special_count;
   int32_t begin, end; /* specials in front of a document and behind it; -1: none */
 };
 
-/* Opens a tokenizer file, or tokenizer.json of a folder.  The caller destroys the tokenizer. */
+/* Opens a tokenizer; the caller destroys it.  A file is recognised by its content: kappa's own, Hugging
+ * Face's tokenizer.json, a vocabulary (vocab.json, encoder.json) with its merges (merges.txt, vocab.bpe)
+ * beside it, or a rank file of tiktoken (tokenizer.model of Llama 3, gpt2.tiktoken).  A folder holds one of
+ * these, looked for in that order. */
 kp_status kp_tokenizer_open(const char *path, kp_tokenizer **tokenizer, kp_error *error);
 
 /* NULL is allowed. */
@@ -82,13 +90,12 @@ const char *kp_tokenizer_name(const kp_tokenizer *tokenizer);
 kp_status kp_tokenizer_encode(const kp_tokenizer *tokenizer, const char *text, size_t size, int32_t **ids,
                               size_t *count, kp_error *error);
 
-/* Encodes the text from byte *offset on until the text ends or fewer than KP_TOKENIZER_PIECE of `capacity`
- * ids are left; moves *offset behind what was encoded.  For texts whose ids would not fit in memory at once.
- * The ids are those that kp_tokenizer_encode gives when `capacity` is at least KP_TOKENIZER_PIECE; errors
- * count from the front of `text`. */
-kp_status kp_tokenizer_encode_part(const kp_tokenizer *tokenizer, const char *text, size_t size,
-                                   size_t *offset, int32_t *ids, size_t capacity, size_t *count,
-                                   kp_error *error);
+/* Appends the ids of the text from byte *offset on, of `bytes` bytes or more until a place where the text may
+ * be cut, and moves *offset there; with `threads` threads (0: all).  For texts whose ids would not fit in
+ * memory at once: the ids of all parts are those of kp_tokenizer_encode, and errors count from the front of
+ * `text`. */
+kp_status kp_tokenizer_append_part(const kp_tokenizer *tokenizer, kp_text_view text, size_t *offset,
+                                   size_t bytes, int threads, kp_ids *ids, kp_error *error);
 
 /* Appends the ids of `text`, in which the text of a special token becomes that token when `with_specials`. */
 kp_status kp_tokenizer_append(const kp_tokenizer *tokenizer, kp_text_view text, bool with_specials,

@@ -67,8 +67,8 @@ static size_t skip_ascii(const char *text, size_t size, size_t at) {
   return at;
 }
 
-/* The first byte at `at` or behind it that does not begin a valid character; `size`: there is none. */
-static size_t first_invalid(const char *text, size_t size, size_t at) {
+size_t kp_utf8_invalid(const char *text, size_t size, size_t from) {
+  size_t at = from;
   while ((at = skip_ascii(text, size, at)) < size) {
     uint32_t code_point;
     const size_t length = kp_utf8_read(text + at, size - at, &code_point);
@@ -79,7 +79,7 @@ static size_t first_invalid(const char *text, size_t size, size_t at) {
 }
 
 kp_status kp_utf8_check(const char *text, size_t size, kp_error *error) {
-  const size_t invalid = first_invalid(text, size, 0);
+  const size_t invalid = kp_utf8_invalid(text, size, 0);
   return invalid == size ? KP_OK : kp_utf8_fail(text, invalid, error);
 }
 
@@ -98,7 +98,7 @@ static size_t truncated_length(const char *text, size_t size) {
 static size_t replace_invalid(const char *text, size_t size, char *out) {
   size_t written = 0;
   for (size_t at = 0; at < size;) {
-    const size_t invalid = first_invalid(text, size, at);
+    const size_t invalid = kp_utf8_invalid(text, size, at);
     if (out != NULL) memcpy(out + written, text + at, invalid - at);
     written += invalid - at;
     if (invalid == size) break;

@@ -19,6 +19,9 @@ size_t kp_utf8_write(uint32_t code_point, char out[KP_UTF8_LONGEST]);
 /* Number of characters of `text`.  Invalid bytes are an error that names byte offset and line. */
 kp_status kp_utf8_count(const char *text, size_t size, size_t *count, kp_error *error);
 
+/* The first byte at `from` or behind it that does not begin a valid character; `size`: all are valid. */
+size_t kp_utf8_invalid(const char *text, size_t size, size_t from);
+
 /* Invalid bytes are an error that names byte offset and line. */
 kp_status kp_utf8_check(const char *text, size_t size, kp_error *error);
 

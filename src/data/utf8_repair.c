@@ -9,26 +9,6 @@
 
 static const char replacement[] = "\xEF\xBF\xBD";
 
-size_t kp_utf8_invalid(const char *text, size_t size) {
-  size_t offset = 0;
-  while (offset < size) {
-    uint32_t code_point;
-    uint64_t eight;
-    /* Eight ASCII characters at a time. */
-    if (size - offset >= sizeof eight) {
-      memcpy(&eight, text + offset, sizeof eight);
-      if ((eight & UINT64_C(0x8080808080808080)) == 0) {
-        offset += sizeof eight;
-        continue;
-      }
-    }
-    const size_t length = kp_utf8_read(text + offset, size - offset, &code_point);
-    if (length == 0) return offset;
-    offset += length;
-  }
-  return size;
-}
-
 /* Bytes at the front of `text` that begin a character and break off; 1 where none can begin. */
 static size_t broken_length(const char *text, size_t size) {
   const unsigned char *bytes = (const unsigned char *)text;
@@ -52,9 +32,9 @@ static size_t broken_length(const char *text, size_t size) {
 kp_status kp_utf8_repair(const char *text, size_t size, kp_byte_buffer *out, kp_error *error) {
   out->size = 0;
   for (size_t offset = 0; offset < size;) {
-    const size_t valid = kp_utf8_invalid(text + offset, size - offset);
-    KP_TRY(kp_byte_buffer_append(out, text + offset, valid, error));
-    offset += valid;
+    const size_t invalid = kp_utf8_invalid(text, size, offset);
+    KP_TRY(kp_byte_buffer_append(out, text + offset, invalid - offset, error));
+    offset = invalid;
     if (offset == size) break;
     KP_TRY(kp_byte_buffer_append(out, replacement, sizeof replacement - 1, error));
     offset += broken_length(text + offset, size - offset);

@@ -6,9 +6,6 @@
 
 #include "data/byte_buffer.h"
 
-/* The offset of the first byte that is not valid UTF-8; `size` when there is none. */
-size_t kp_utf8_invalid(const char *text, size_t size);
-
 /* Writes `text` to `out`, which is emptied first, with U+FFFD in place of each longest piece that could begin
  * a character but does not (Unicode 15, section 3.9, "maximal subpart"), as Python and browsers do. */
 kp_status kp_utf8_repair(const char *text, size_t size, kp_byte_buffer *out, kp_error *error);

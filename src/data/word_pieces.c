@@ -2,7 +2,6 @@
 
 #include <stdbool.h>
 
-#include "data/tokenizer.h"
 #include "data/utf8.h"
 
 /* A range of code points. */
@@ -44,7 +43,7 @@ void kp_word_piece(const char *text, size_t size, size_t *bytes, size_t *charact
   *bytes = at;
   *characters = at > 0;
   if (at == 0 || (code_point != ' ' && !belongs_to_word(code_point))) return;
-  while (at < size && taken < KP_TOKENIZER_PIECE - 1) {
+  while (at < size && taken < KP_WORD_LONGEST) {
     const size_t length = kp_utf8_read(text + at, size - at, &code_point);
     if (length == 0 || !belongs_to_word(code_point)) break;
     at += length;

@@ -7,6 +7,9 @@
 
 #include "core/error.h"
 
+/* No piece has more characters than this. */
+enum { KP_WORD_LONGEST = 63 };
+
 /* The bytes and characters of the piece at the front of `text`, which has `size` > 0 bytes; no characters
  * where the text does not begin with valid UTF-8. */
 void kp_word_piece(const char *text, size_t size, size_t *bytes, size_t *characters);

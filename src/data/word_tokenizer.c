@@ -24,29 +24,31 @@ static void destroy(kp_tokenizer *base) {
   free(tokenizer);
 }
 
-/* Pieces are encoded whole: one that does not fit waits for the next call. */
-static kp_status encode_part(const kp_tokenizer *base, const char *text, size_t size, size_t *offset,
-                             int32_t *ids, size_t capacity, size_t *count, kp_error *error) {
+static kp_status append(const kp_tokenizer *base, const char *text, size_t begin, size_t end, kp_ids *ids,
+                        kp_error *error) {
   const word_tokenizer *tokenizer = (const word_tokenizer *)base;
-  size_t at = *offset, written = 0;
-  while (at < size && written < capacity) {
-    size_t bytes, characters, spelled;
-    kp_word_piece(text + at, size - at, &bytes, &characters);
+  const kp_tokenizer *alphabet = tokenizer->alphabet;
+  for (size_t at = begin; at < end;) {
+    size_t bytes, characters;
+    kp_word_piece(text + at, end - at, &bytes, &characters);
     const int32_t word = characters < 2 ? -1 : kp_word_table_find(&tokenizer->words, text + at, bytes);
-    if (word >= 0) {
-      ids[written++] = tokenizer->alphabet->vocabulary + word;
-      at += bytes;
-      continue;
-    }
-    if (written > 0 && characters > capacity - written) break;
-    const size_t end = characters == 0 ? size : at + bytes; /* invalid bytes: the alphabet names them */
-    KP_TRY(kp_tokenizer_encode_part(tokenizer->alphabet, text, end, &at, ids + written, capacity - written,
-                                    &spelled, error));
-    written += spelled;
+    const int32_t id = alphabet->vocabulary + word;
+    if (characters == 0) bytes = end - at; /* invalid bytes: the alphabet names them */
+    if (word >= 0)
+      KP_TRY(kp_ids_append(ids, &id, 1, error));
+    else
+      KP_TRY(alphabet->kind->append(alphabet, text, at, at + bytes, ids, error));
+    at += bytes;
   }
-  *offset = at;
-  *count = written;
   return KP_OK;
+}
+
+/* Line breaks are pieces by themselves, and a space begins one. */
+static size_t cut(const kp_tokenizer *base, const char *text, size_t size, size_t from) {
+  (void)base;
+  size_t at = from < size ? from + 1 : size;
+  while (at < size && text[at] != ' ' && text[at] != '\n') at++;
+  return at;
 }
 
 static void token_bytes(const kp_tokenizer *base, int32_t id, const char **bytes, size_t *size) {
@@ -81,7 +83,8 @@ static kp_status save(const kp_tokenizer *base, const char *path, kp_error *erro
 
 static const kp_tokenizer_kind word_kind = {
     .name = "word",
-    .encode_part = encode_part,
+    .append = append,
+    .cut = cut,
     .token_bytes = token_bytes,
     .save = save,
     .destroy = destroy,

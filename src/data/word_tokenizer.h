@@ -2,7 +2,7 @@
  *
  * A text is cut into pieces from its front: a word is a run of characters that are neither white space nor
  * punctuation, together with one space (U+0020) in front of it if there is one, at most
- * KP_TOKENIZER_PIECE - 1 characters; every other character is a piece by itself.  A piece that is in the
+ * KP_WORD_LONGEST characters; every other character is a piece by itself.  A piece that is in the
  * vocabulary is one token, any other is spelled: one token a character.  The vocabulary holds every character
  * of the texts it was made from, so nothing of them is lost: text comes back byte for byte.
  *

@@ -2,11 +2,17 @@
 #ifndef KAPPA_INFER_EVALUATE_H
 #define KAPPA_INFER_EVALUATE_H
 
+#include <stdbool.h>
+
 #include "data/token_file.h"
 #include "train/run.h"
 
 typedef struct kp_evaluation_options {
   int64_t batches; /* at most so many, from the front of the text; 0: all */
+  int64_t tokens;  /* score at most so many, from the front; 0: all */
+  int64_t window;  /* tokens of one; 0: the model's context */
+  int64_t stride;  /* of windows (infer/windows.h); 0: the window's length */
+  bool documents;  /* document by document */
   int threads;     /* 0: all */
   /* After every batch, with the number done; may be NULL. */
   void (*progress)(void *context, int64_t done, int64_t batches, double loss);
@@ -20,14 +26,24 @@ typedef struct kp_evaluation {
   double bits_per_byte;  /* NaN when the bytes of the text are unknown, and of conversations */
   int64_t tokens;        /* scored */
   int64_t batches, rows; /* of rows x context tokens */
+  int64_t window, stride;
+  int64_t documents; /* 1 for a stream */
   double seconds;
 } kp_evaluation;
 
-/* Scores the text in consecutive windows of a context each (data/batches.h), as training does to validate:
- * tokens at the front of a window have little to go on, so a loss depends on the context.  Batches have as
- * many rows as in training.  Of conversations only what is learned is scored, in rows of whole ones. */
+/* Scores the text in windows of `window` tokens, every `stride` tokens (infer/windows.h): by default one
+ * behind the other, each of the model's context, as training does to validate.  Tokens at the front of a
+ * window have little to go on, so a loss depends on window and stride.  Batches have about as many tokens as
+ * in training.
+ *
+ * Windows longer than the model's context are refused where positions are learned (kp_context_refusal), and
+ * documents where nothing says which token stands between them.  Of conversations only
+ * what is learned is scored, in rows of whole ones. */
 kp_status kp_evaluate(const kp_trained *trained, const kp_tokens *tokens,
                       const kp_evaluation_options *options, kp_evaluation *evaluation, kp_error *error);
+
+/* NULL, or why the model cannot read windows of `context` tokens. */
+const char *kp_context_refusal(const kp_model_options *options, int64_t context);
 
 /* The tokens to score: the validation tokens of the run's own data when `data` is NULL, else those of a
  * prepared folder, a data set's name or a token file.  Tokens of another tokenizer are refused.  Destroy with

@@ -55,15 +55,15 @@ kp_status kp_evaluation_data_open(const kp_trained *trained, const char *data, k
 
 static kp_status append_text(kp_token_writer *writer, const kp_tokenizer *tokenizer, const kp_file_map *text,
                              kp_error *error) {
-  enum { PIECE = 65536 };
-  int32_t *ids = malloc(PIECE * sizeof *ids);
-  kp_status status = ids == NULL ? kp_fail(error, KP_ERR_MEMORY, "no memory for tokens") : KP_OK;
-  for (size_t offset = 0, count; status == KP_OK && offset < text->size;) {
-    status = kp_tokenizer_encode_part(tokenizer, (const char *)text->data, text->size, &offset, ids, PIECE,
-                                      &count, error);
-    if (status == KP_OK) status = kp_token_writer_append(writer, ids, count, error);
+  enum { CHUNK = 1 << 24 };
+  const kp_text_view view = {.data = (const char *)text->data, .size = text->size};
+  kp_ids ids = {0};
+  kp_status status = KP_OK;
+  for (size_t offset = 0; status == KP_OK && offset < text->size; ids.count = 0) {
+    status = kp_tokenizer_append_part(tokenizer, view, &offset, CHUNK, 0, &ids, error);
+    if (status == KP_OK) status = kp_token_writer_append(writer, ids.list, ids.count, error);
   }
-  free(ids);
+  kp_ids_clear(&ids);
   return status;
 }
 

@@ -10,11 +10,13 @@
 #include "core/atomic_file.h"
 #include "core/json_text.h"
 #include "interchange/hf_import.h"
+#include "interchange/originals_import.h"
 #include "interchange/whole_folder.h"
 #include "train/run.h"
 #include "train/settings.h"
 
-static const kp_importer *const importers[] = {&kp_importer_hf};
+static const kp_importer *const importers[] = {&kp_importer_hf, &kp_importer_mixed, &kp_importer_nanogpt,
+                                               &kp_importer_ngpt, &kp_importer_helm};
 
 const kp_importer *const *kp_importers(size_t *count) {
   *count = sizeof importers / sizeof *importers;

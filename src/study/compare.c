@@ -10,6 +10,7 @@
 #include "core/directory.h"
 #include "core/json_text.h"
 #include "study/compare_private.h"
+#include "study/compare_tasks.h"
 #include "study/run_plot.h"
 #include "train/settings.h"
 
@@ -159,6 +160,10 @@ kp_status kp_comparison_create(const char *const *runs, size_t count, kp_compari
     find_keys(c);
   }
   if (status == KP_OK) status = kp_comparison_judge(c, error);
+  if (status == KP_OK) {
+    c->tasks = kp_arena_take(arena, sizeof *c->tasks);
+    status = kp_task_table_create(c, c->tasks, error);
+  }
   if (status == KP_OK)
     *result = c;
   else
@@ -169,6 +174,7 @@ kp_status kp_comparison_create(const char *const *runs, size_t count, kp_compari
 void kp_comparison_destroy(kp_comparison *c) {
   if (c == NULL) return;
   for (int i = 0; i < c->run_count; i++) kp_run_record_close(&c->runs[i]);
+  if (c->tasks != NULL) kp_task_table_destroy(c->tasks);
   kp_arena_destroy(c->arena);
 }
 

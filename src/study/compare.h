@@ -43,7 +43,8 @@ typedef struct kp_comparison {
   int key_count;
   const char **warnings; /* sentences */
   int warning_count, warning_capacity;
-  kp_arena *arena; /* owns everything but the runs */
+  struct kp_task_table *tasks; /* study/compare_tasks.h */
+  kp_arena *arena;             /* owns everything but the runs */
 } kp_comparison;
 
 /* What a difference from a twin allows to say: "lower", "higher", "cannot be told apart", "not known". */

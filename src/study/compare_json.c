@@ -1,7 +1,7 @@
 #include <math.h>
 
 #include "core/json_text.h"
-#include "study/compare.h"
+#include "study/compare_tasks.h"
 
 static json_t *statistic_json(kp_statistic s) {
   return json_pack("{s:o, s:o, s:i}", "mean", kp_json_number(s.mean), "spread", kp_json_number(s.spread), "n",
@@ -76,5 +76,6 @@ json_t *kp_comparison_json(const kp_comparison *c) {
     json_object_set_new(keys, c->keys[k].key, values);
   }
   for (int i = 0; i < c->warning_count; i++) json_array_append_new(warnings, json_string(c->warnings[i]));
-  return json_pack("{s:o, s:o, s:o}", "rows", rows, "differing_keys", keys, "warnings", warnings);
+  return json_pack("{s:o, s:o, s:o, s:o}", "rows", rows, "tasks", kp_task_table_json(c->tasks),
+                   "differing_keys", keys, "warnings", warnings);
 }

@@ -79,14 +79,14 @@ static kp_status read_source(kp_config *config, const kp_data_source *data, kp_e
   return KP_OK;
 }
 
-static kp_status open_data(kp_plan_report *r, kp_config *config, kp_error *error) {
+static kp_status open_data(kp_plan_report *r, kp_config *config, bool *dialogue, kp_error *error) {
   kp_data_source data;
   KP_TRY(kp_data_source_open(config, &data, error));
   kp_status status = read_source(config, &data, error);
   if (status == KP_OK) status = kp_model_options_read(config, &data.shape, &r->model, error);
   r->data_bytes = kp_tokens_file_bytes(data.train) + kp_tokens_file_bytes(data.validation);
   r->training_tokens = kp_tokens_count(data.train);
-  r->model.packed = data.dialogue;
+  *dialogue = data.dialogue;
   kp_data_source_close(&data);
   return status;
 }
@@ -95,11 +95,12 @@ static kp_status open_data(kp_plan_report *r, kp_config *config, kp_error *error
 static kp_status read_data(kp_plan_report *r, kp_config *config, kp_error *error) {
   const bool bare =
       kp_config_string(config, "data.path")[0] == 0 && kp_config_string(config, "data.train")[0] == 0;
+  bool dialogue = false;
   kp_status status =
-      bare ? kp_model_options_read(config, NULL, &r->model, error) : open_data(r, config, error);
+      bare ? kp_model_options_read(config, NULL, &r->model, error) : open_data(r, config, &dialogue, error);
   r->model.recompute = r->settings.recompute;
   r->model.lora = r->settings.lora;
-  r->model.packed = r->model.packed || r->settings.packing != KP_PACKING_NONE;
+  r->model.packed = dialogue || r->settings.packing != KP_PACKING_NONE;
   return status;
 }
 

@@ -1,6 +1,7 @@
 /* Documents to shards: what goes where, and calls that were broken off. */
 #include "data/fixture.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -152,6 +153,40 @@ static void test_documents_follow_each_other(void **state) {
   assert_int_equal(set.duplicates, 1);
 }
 
+/* The same documents through a pipe, compressed or not, and from files: the same tokens. */
+static void test_standard_input(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared from_file, from_input;
+  bool fresh;
+  const char *text = write_documents(files, "in.jsonl", 500, 40), *input = "-";
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .tokenizer = write_tokenizer(files),
+                                .folder = fixture_path(files, "file")};
+  check_ok(kp_prepare(&options, &from_file, &fresh, &error), &error);
+  options.texts = &input;
+  options.folder = fixture_path(files, "input");
+  assert_int_equal(kp_prepare(&options, &from_input, &fresh, &error), KP_ERR_INPUT);
+  check_words(&error, "say text, json or jsonl (--format)");
+  options.format = KP_DOCUMENTS_LINES;
+  const int kept = dup(STDIN_FILENO);
+  for (int round = 0; round < 2; round++) { /* what was read once cannot be known again: it is read */
+    const int file = open(text, O_RDONLY);
+    assert_true(file >= 0 && dup2(file, STDIN_FILENO) == STDIN_FILENO);
+    check_ok(kp_prepare(&options, &from_input, &fresh, &error), &error);
+    assert_true(fresh);
+    close(file);
+  }
+  assert_string_equal(from_file.train.sha256, from_input.train.sha256);
+  assert_string_equal(from_file.text_sha256, from_input.text_sha256);
+  options.tokenizer = "bpe";
+  assert_int_equal(kp_prepare(&options, &from_input, &fresh, &error), KP_ERR_INPUT);
+  check_words(&error, "standard input can be read only once");
+  assert_true(dup2(kept, STDIN_FILENO) == STDIN_FILENO);
+  close(kept);
+}
+
 static void test_duplicates(void **state) {
   fixture *files = *state;
   kp_error error = {0};
@@ -180,7 +215,7 @@ static void test_refused(void **state) {
       {"\"one\"\n", NULL, NULL, "for validation; each needs one: give more documents", false},
       {"\"ok\"\n\n\"never ONE\"\n", NULL, NULL, "in.jsonl, the document of line 3: ", false},
       {"\"ok\"\n", "none", NULL, "there is no tokenizer 'none'", false},
-      {"\"ok\"\n", "character", NULL, "documents need a tokenizer that is there already", false},
+      {"\"ok\"\n", "character", NULL, "the tokenizer 'character' is for whole texts", false},
       {"\"ok\"\n", NULL, "<|end|>", "has no special token '<|end|>'", false},
       {"\"ok\"\n", NULL, NULL, "has no begin token", true},
       {"{\"body\": \"x\"}\n", NULL, NULL, "there is no field 'text'; the fields are: body", false},
@@ -327,9 +362,13 @@ static void test_full_disk(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      with_fixture(test_split_and_shards), with_fixture(test_documents_follow_each_other),
-      with_fixture(test_duplicates),       with_fixture(test_refused),
-      with_fixture(test_broken_off),       with_fixture(test_another_request_begins_anew),
+      with_fixture(test_split_and_shards),
+      with_fixture(test_documents_follow_each_other),
+      with_fixture(test_standard_input),
+      with_fixture(test_duplicates),
+      with_fixture(test_refused),
+      with_fixture(test_broken_off),
+      with_fixture(test_another_request_begins_anew),
       with_fixture(test_full_disk),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,8 +77,8 @@ static void test_long_words_are_cut(void **state) {
   memset(text, 'a', sizeof text);
   text[0] = ' ';
   kp_word_piece(text, sizeof text, &bytes, &characters);
-  assert_int_equal(bytes, KP_TOKENIZER_PIECE - 1);
-  assert_int_equal(characters, KP_TOKENIZER_PIECE - 1);
+  assert_int_equal(bytes, KP_WORD_LONGEST);
+  assert_int_equal(characters, KP_WORD_LONGEST);
 }
 
 /* " the" three times, "the" and " cat" twice; 8 characters. */
@@ -156,20 +156,22 @@ static size_t random_text(uint64_t seed, char *text, size_t room) {
   }
 }
 
-/* Encoded in parts of `capacity`, the text gives the same ids. */
+/* Encoded in parts of `bytes` or more, the text gives the same ids. */
 static void check_parts(const kp_tokenizer *tokenizer, const char *text, size_t size, const int32_t *ids,
-                        size_t count, size_t capacity) {
+                        size_t count, size_t bytes) {
   kp_error error = {0};
-  int32_t part[256];
-  size_t offset = 0, done = 0, written;
+  const kp_text_view whole = {.data = text, .size = size};
+  kp_ids part = {0};
+  size_t offset = 0, done = 0;
   while (offset < size) {
-    check_ok(kp_tokenizer_encode_part(tokenizer, text, size, &offset, part, capacity, &written, &error),
-             &error);
-    assert_true(written > 0 && done + written <= count);
-    assert_memory_equal(part, ids + done, written * sizeof *part);
-    done += written;
+    part.count = 0;
+    check_ok(kp_tokenizer_append_part(tokenizer, whole, &offset, bytes, 1, &part, &error), &error);
+    assert_true(part.count > 0 && done + part.count <= count);
+    assert_memory_equal(part.list, ids + done, part.count * sizeof *ids);
+    done += part.count;
   }
   assert_int_equal(done, count);
+  kp_ids_clear(&part);
 }
 
 static void check_round_trip(const kp_tokenizer *tokenizer, const char *text, size_t size) {
@@ -181,7 +183,8 @@ static void check_round_trip(const kp_tokenizer *tokenizer, const char *text, si
   check_ok(kp_tokenizer_decode(tokenizer, ids, count, &back, &back_size, &error), &error);
   assert_int_equal(back_size, size);
   assert_memory_equal(back, text, size);
-  check_parts(tokenizer, text, size, ids, count, KP_TOKENIZER_PIECE);
+  check_parts(tokenizer, text, size, ids, count, 1);
+  check_parts(tokenizer, text, size, ids, count, 50);
   check_parts(tokenizer, text, size, ids, count, 201);
   free(ids);
   free(back);
