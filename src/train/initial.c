@@ -95,11 +95,12 @@ static kp_status check_tokens(const kp_trained *source, const kp_data_source *da
       data->tokenizer != NULL ? data->tokenizer->fingerprint : kp_tokens_fingerprint(data->train);
   const long long vocabulary = plain_vocabulary(data);
   if (theirs != NULL && ours != 0 && theirs->fingerprint != ours)
-    return kp_fail(error, KP_ERR_INPUT,
-                   "%s has %lld tokens of another tokenizer (fingerprint %016llx) than the %lld that run %s "
-                   "knows (%016llx): prepare the data with the tokenizer %s/%s",
-                   folder, vocabulary, (unsigned long long)ours, (long long)theirs->vocabulary, source->run,
-                   (unsigned long long)theirs->fingerprint, source->run, KP_TOKENIZER_FILE);
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "%s has %lld tokens of another tokenizer (fingerprint %016llx) than the %lld that run %s "
+        "knows (%016llx): prepare the data with its tokenizer, `kappa data prepare --tokenizer %s`",
+        folder, vocabulary, (unsigned long long)ours, (long long)theirs->vocabulary, source->run,
+        (unsigned long long)theirs->fingerprint, source->run);
   if (vocabulary > source->options.vocabulary)
     return kp_fail(error, KP_ERR_INPUT,
                    "%s has %lld tokens and run %s knows %lld: prepare the data with that run's tokenizer",
