@@ -38,6 +38,8 @@ static void print_words(const kp_trained *trained, const kp_scores *scores) {
          r.majority, r.chance);
   print_score("macro-F1", r.macro_f1, (double)NAN);
   putchar('\n');
+  print_score("MCC", r.mcc, (double)NAN);
+  putchar('\n');
   if (scores->entities) {
     print_score("entity F1", r.entity_f1, r.entity_error);
     printf("   (precision %.4f, recall %.4f of %lld entities)\n", r.precision, r.recall,
@@ -66,6 +68,7 @@ static json_t *result_of(const kp_trained *trained, const char *data, const kp_s
                 kp_json_number(r.loss_error), "accuracy", kp_json_number(r.accuracy), "accuracy_error",
                 kp_json_number(r.accuracy_error), "macro_f1", kp_json_number(r.macro_f1), "majority",
                 kp_json_number(r.majority), "chance", kp_json_number(r.chance));
+  json_object_set_new(json, "mcc", kp_json_number(r.mcc));
   if (scores->entities) {
     json_object_set_new(json, "entity_f1", kp_json_number(r.entity_f1));
     json_object_set_new(json, "entity_f1_error", kp_json_number(r.entity_error));
