@@ -83,6 +83,7 @@ typedef struct kp_rotary_arguments {
   int offset, stride;          /* stride 0: D, heads side by side */
   double factor, original;     /* YaRN: the context grows by `factor` from `original` tokens */
   double beta_fast, beta_slow; /* YaRN: turns in `original` tokens of fast and slow pairs */
+  bool by_turns;               /* the ramp between them is Llama 3.1's */
 } kp_rotary_arguments;
 
 /* Attention.  Letters: H query heads over H' key heads (kv_heads), D channels of a query or key (head_size),

@@ -30,6 +30,7 @@ int kp_command_bench(int argc, char **argv);
 int kp_command_eval(int argc, char **argv);
 int kp_command_sample(int argc, char **argv);
 int kp_command_train(int argc, char **argv);
+int kp_command_merge(int argc, char **argv);
 int kp_command_import(int argc, char **argv);
 int kp_command_export(int argc, char **argv);
 int kp_command_logits(int argc, char **argv);

@@ -145,9 +145,9 @@ static void check_tokenizer(const arguments *a, struct argp_state *state) {
                "--vocabulary goes with --tokenizer word or bpe; a text has as many characters as it has");
   if (a->like != NULL && a->options.tokenizer != NULL)
     argp_error(state, "--like takes the tokenizer of that set; --tokenizer would make another");
-  const bool made = a->options.tokenizer == NULL || words || strcmp(a->options.tokenizer, "character") == 0;
-  if (a->task != KP_TASK_LANGUAGE && !made)
-    argp_error(state, "labelled examples take --tokenizer character or word, not '%s'", a->options.tokenizer);
+  if (a->task != KP_TASK_LANGUAGE && learned)
+    argp_error(state, "labelled examples take --tokenizer character, word, or that of a file or folder; "
+                      "`kappa tokenizer train` makes one");
 }
 
 /* An option of documents is a word for them. */
@@ -230,7 +230,7 @@ static const struct argp argp = {
     "  kappa data prepare --name letters --licence CC0 letters.txt\n"
     "  kappa data prepare --name tales --tokenizer word --vocabulary 4096 tales.txt\n"
     "  kappa train configs/gpt.yaml --set data.path=letters\n"
-    "  kappa data prepare --name web --tokenizer gpt2/tokenizer.json --dedupe 'web/*.jsonl.zst'\n"
+    "  kappa data prepare --name web --tokenizer gpt2 --dedupe 'web/*.jsonl.zst'\n"
     "  zcat posts.jsonl.gz | kappa data prepare --name posts --tokenizer gpt2 --format jsonl --field body -\n"
     "  kappa data prepare --task classify --name sst2 --validation dev.tsv "
     "train.tsv\n"

@@ -134,6 +134,11 @@ static kp_status print_all(const kp_inspected *in, const arguments *a, kp_error 
     printf("vocabulary   %d\n", vocabulary(in));
   else
     printf("vocabulary   not said\n");
+  if (in->prepared && in->set.train.documents > 0)
+    printf("documents    %lld training, %lld validation; %lld duplicates left out\n",
+           (long long)in->set.train.documents, (long long)in->set.validation.documents,
+           (long long)in->set.duplicates);
+  if (in->prepared && in->set.separated) printf("separator    %d\n", in->set.separator);
   if (in->labelled) print_labels(&in->examples);
   for (int i = 0; i < in->part_count; i++) KP_TRY(print_part(in, i, a, error));
   return KP_OK;

@@ -15,6 +15,7 @@ static const kp_command commands[] = {
     {"sample", "write text with a trained model", kp_command_sample},
     {"logits", "print what a trained model predicts after given tokens", kp_command_logits},
     {"import", "make a run of another program's model", kp_command_import},
+    {"merge", "fold a run's adapters into its weights", kp_command_merge},
     {"export", "write a run as a model of transformers", kp_command_export},
     {"eval", "score a text with a trained model", kp_command_eval},
     {"compare", "compare runs: losses, costs, fairness", kp_command_compare},

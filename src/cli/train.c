@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "cli/command.h"
+#include "cli/train_start.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 
@@ -14,6 +15,7 @@ typedef struct arguments {
   kp_texts sets;
   kp_train_options options;
   bool quiet, keys;
+  bool imported; /* the folder has the model of another program */
 } arguments;
 
 static const struct argp_option options[] = {
@@ -100,71 +102,6 @@ static void print_progress(void *context, const kp_progress *p) {
   fflush(stdout);
 }
 
-/* ---- what was taken from another run ---- */
-
-/* "transformer.h.*.ln_1.weight" of "transformer.h.3.ln_1.weight": blocks are told as one. */
-static void family_of(const char *name, char out[128]) {
-  const char *block = strstr(name, ".h.");
-  const size_t digits = block == NULL ? 0 : strspn(block + 3, "0123456789");
-  if (digits == 0)
-    snprintf(out, 128, "%s", name);
-  else
-    snprintf(out, 128, "%.*s*%s", (int)(block + 3 - name), name, block + 3 + digits);
-}
-
-/* How many of the list are of the same kind and family as number `index`; 0 unless it is the first. */
-static int family_size(const kp_transfers *transfers, int index) {
-  char own[128], other[128];
-  int size = 0;
-  family_of(transfers->list[index].name, own);
-  for (int i = 0; i < transfers->count; i++) {
-    family_of(transfers->list[i].name, other);
-    if (transfers->list[i].kind != transfers->list[index].kind || strcmp(own, other) != 0) continue;
-    if (i < index) return 0;
-    size++;
-  }
-  return size;
-}
-
-static void print_transfer(const kp_transfers *transfers, int index) {
-  const kp_transfer *t = &transfers->list[index];
-  char name[128];
-  const int size = family_size(transfers, index);
-  if (size == 0) return;
-  family_of(t->name, name);
-  printf("    %s", name);
-  if (size > 1) printf(" (%d)", size);
-  if (t->kind == KP_TRANSFER_ROWS)
-    printf(": %lld of %lld rows", (long long)(t->from < t->rows ? t->from : t->rows), (long long)t->rows);
-  putchar('\n');
-}
-
-static void print_transfers(void *context, const kp_transfers *transfers) {
-  static const char *const titles[KP_TRANSFER_KINDS] = {
-      [KP_TRANSFER_COPIED] = "copied",
-      [KP_TRANSFER_ROWS] = "copied in part, the other rows are new",
-      [KP_TRANSFER_NEW] = "new",
-      [KP_TRANSFER_OTHER] = "new, as the run's has another shape or is for other labels",
-      [KP_TRANSFER_LEFT] = "of the run alone, left out"};
-  (void)context;
-  printf("starts from %s, step %lld (%s)\n", transfers->run, (long long)transfers->step, transfers->family);
-  for (int kind = 0; kind < KP_TRANSFER_KINDS; kind++) {
-    int64_t numbers = 0, count = 0;
-    for (int i = 0; i < transfers->count; i++) {
-      if ((int)transfers->list[i].kind != kind) continue;
-      numbers += transfers->list[i].numbers;
-      count++;
-    }
-    if (count == 0) continue;
-    printf("  %s: %lld parameters", titles[kind], (long long)count);
-    if (numbers > 0) printf(", %lld numbers", (long long)numbers);
-    putchar('\n');
-    for (int i = 0; i < transfers->count && kind != KP_TRANSFER_COPIED; i++)
-      if ((int)transfers->list[i].kind == kind) print_transfer(transfers, i);
-  }
-  fflush(stdout);
-}
-
 /* runs/NAME for path/NAME.yaml */
 static void default_folder(const char *config, char out[KP_PATH_SIZE]) {
   const char *slash = strrchr(config, '/'), *name = slash == NULL ? config : slash + 1;
@@ -183,7 +120,7 @@ static int print_keys(void) {
 }
 
 /* The configuration of a new run; without a file it is what --init and --set say. */
-static kp_status load_config(arguments *a, kp_config **config, kp_error *error) {
+static kp_status load_config(arguments *a, const char *folder, kp_config **config, kp_error *error) {
   char init[KP_PATH_SIZE + 16];
   KP_TRY(a->config != NULL
              ? kp_config_load(a->config, kp_training_schema(), a->sets.list, a->sets.count, config, error)
@@ -194,6 +131,7 @@ static kp_status load_config(arguments *a, kp_config **config, kp_error *error) 
     snprintf(init, sizeof init, "train.init=\"%s\"", a->init);
     KP_TRY(kp_config_set(*config, init, error));
   }
+  KP_TRY(kp_train_import(*config, folder, &a->imported, error));
   KP_TRY(kp_initial_complete(*config, error));
   kp_print_unused_keys(*config);
   return KP_OK;
@@ -202,7 +140,7 @@ static kp_status load_config(arguments *a, kp_config **config, kp_error *error) 
 int kp_command_train(int argc, char **argv) {
   arguments a = {.options = {.backend = kp_backend_cpu(),
                              .progress = print_progress,
-                             .initialised = print_transfers,
+                             .initialised = kp_print_transfers,
                              .stop = &kp_stop_requested}};
   kp_error error = {0};
   kp_config *config = NULL;
@@ -220,11 +158,12 @@ int kp_command_train(int argc, char **argv) {
   if (a.options.resume && (a.sets.count > 0 || a.init != NULL))
     status = kp_fail(&error, KP_ERR_INPUT,
                      "a resumed run keeps its configuration: --set cannot change it, --init neither");
-  if (status == KP_OK && !a.options.resume) status = load_config(&a, &config, &error);
+  if (status == KP_OK && !a.options.resume) status = load_config(&a, folder, &config, &error);
   if (status == KP_OK) {
     kp_catch_stop();
     status = kp_train(config, folder, &a.options, &error);
   }
+  if (a.imported) kp_train_import_end(folder);
   kp_config_destroy(config);
   kp_texts_clear(&a.sets);
   if (status != KP_OK) return kp_print_error(&error);

@@ -36,6 +36,8 @@ static void list_fields(const json_t *object, char *out, size_t room) {
     }
     used += (size_t)snprintf(out + used, room - used, "%s%s", used > 0 ? ", " : "", key);
   }
+  for (char *at = out; *at != 0; at++) /* a message is one line */
+    if ((unsigned char)*at < ' ') *at = '?';
 }
 
 /* What stands under the first word of a path: a key, or a place in a list. */

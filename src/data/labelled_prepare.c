@@ -44,6 +44,13 @@ static kp_status take_like(work *w, kp_error *error) {
   return kp_tokenizer_open(w->options->like, &w->tokenizer, error);
 }
 
+/* One that is there already, unless the tokenizer is to be made of the examples. */
+static kp_status open_tokenizer(work *w, kp_error *error) {
+  const char *which = w->options->tokenizer;
+  const bool made = which == NULL || strcmp(which, "character") == 0 || strcmp(which, "word") == 0;
+  return made ? KP_OK : kp_tokenizer_open(which, &w->tokenizer, error);
+}
+
 static void renumber(kp_labelled_texts *texts, const int32_t *renumbered) {
   for (size_t i = 0; i < texts->example_count; i++)
     if (texts->examples[i].label >= 0) texts->examples[i].label = renumbered[texts->examples[i].label];
@@ -338,7 +345,7 @@ kp_status kp_prepare_labelled(const kp_labelled_prepare_options *options, kp_pre
             .labelling = labelling,
             .prepared = prepared};
   kp_status status = check(&w, error);
-  if (status == KP_OK && options->like != NULL) status = take_like(&w, error);
+  if (status == KP_OK) status = options->like != NULL ? take_like(&w, error) : open_tokenizer(&w, error);
   if (status == KP_OK) status = describe(&w, error);
   if (status == KP_OK) status = read_files(&w, error);
   if (status == KP_OK) status = prepare_folder(&w, fresh, error);

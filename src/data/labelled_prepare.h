@@ -18,7 +18,8 @@ typedef struct kp_labelled_prepare_options {
   size_t file_count;
   const char *validation;              /* a file of its own, or NULL: a share of the examples */
   double train_fraction;               /* of the examples, when there is no such file; 0 means 0.9 */
-  const char *tokenizer;               /* "character" (NULL means it) or "word", unless `like` gives one */
+  const char *tokenizer;               /* "character" (NULL means it), "word", or the file or folder of one;
+                                          NULL when `like` gives it */
   int32_t vocabulary;                  /* of the word tokenizer; 0 means 4096 */
   int64_t length;                      /* the most tokens of an example; 0 means 256 */
   const char *like;                    /* a labelled folder whose tokenizer and labels are taken, or NULL */

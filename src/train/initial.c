@@ -6,6 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "core/assert.h"
+#include "train/curving.h"
 #include "train/settings.h"
 
 /* ---- the name ---- */
@@ -56,7 +57,8 @@ static kp_status take_model(kp_config *config, const kp_config *source, kp_error
     KP_TRY(take_key(config, source, kp_schema_row(schema, i)->key, error));
   const bool same = kp_config_choice(config, "model.family") == kp_config_choice(source, "model.family") &&
                     kp_config_choice(config, "model.variant") == kp_config_choice(source, "model.variant");
-  return same ? KP_OK : kp_model_presets(config, error);
+  if (!same) KP_TRY(kp_model_presets(config, error));
+  return kp_curving_complete(config, source, error);
 }
 
 bool kp_initial_completes(const kp_config *config) {
@@ -93,11 +95,12 @@ static kp_status check_tokens(const kp_trained *source, const kp_data_source *da
       data->tokenizer != NULL ? data->tokenizer->fingerprint : kp_tokens_fingerprint(data->train);
   const long long vocabulary = plain_vocabulary(data);
   if (theirs != NULL && ours != 0 && theirs->fingerprint != ours)
-    return kp_fail(error, KP_ERR_INPUT,
-                   "%s has %lld tokens of another tokenizer (fingerprint %016llx) than the %lld that run %s "
-                   "knows (%016llx): prepare the data with the tokenizer %s/%s",
-                   folder, vocabulary, (unsigned long long)ours, (long long)theirs->vocabulary, source->run,
-                   (unsigned long long)theirs->fingerprint, source->run, KP_TOKENIZER_FILE);
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "%s has %lld tokens of another tokenizer (fingerprint %016llx) than the %lld that run %s "
+        "knows (%016llx): prepare the data with its tokenizer, `kappa data prepare --tokenizer %s`",
+        folder, vocabulary, (unsigned long long)ours, (long long)theirs->vocabulary, source->run,
+        (unsigned long long)theirs->fingerprint, source->run);
   if (vocabulary > source->options.vocabulary)
     return kp_fail(error, KP_ERR_INPUT,
                    "%s has %lld tokens and run %s knows %lld: prepare the data with that run's tokenizer",
@@ -215,11 +218,27 @@ static void transfer(const kp_trained *source, kp_parameters *parameters, int in
   t->from = row_size(theirs) == 0 ? 0 : theirs->shape[0];
 }
 
-kp_status kp_initial_copy(const kp_trained *source, const kp_data_source *data, kp_parameters *parameters,
-                          kp_transfers *transfers, kp_error *error) {
+/* Scores by distance weigh products as the dot products did. */
+static void set_sharpness(const kp_trained *source, const kp_model_options *model,
+                          kp_parameters *parameters) {
+  double sharpness, values[KP_MAX_LAYERS];
+  if (!kp_curving_sharpness(&source->options, model, &sharpness)) return;
+  for (int p = 0; p < parameters->count; p++) {
+    const kp_parameter *parameter = &parameters->list[p];
+    const char *end = strstr(parameter->name, ".attn.sharpness");
+    if (end == NULL || parameter->count > KP_MAX_LAYERS) continue;
+    for (int64_t i = 0; i < parameter->count; i++) values[i] = sharpness;
+    kp_parameters_write(parameters, parameters->values, p, values);
+  }
+}
+
+kp_status kp_initial_copy(const kp_trained *source, const kp_data_source *data, const kp_model_options *model,
+                          kp_parameters *parameters, kp_transfers *transfers, kp_error *error) {
   const int theirs = source->parameters->count, most = theirs + parameters->count;
   const bool labels = data->shape.task != KP_TASK_LANGUAGE && same_labels(source, data);
-  *transfers = (kp_transfers){.step = source->step, .family = source->options.family->name};
+  *transfers = (kp_transfers){.step = source->step,
+                              .family = source->options.family->name,
+                              .tokenizer_unknown = source->tokenizer == NULL};
   snprintf(transfers->run, sizeof transfers->run, "%s", source->run);
   transfers->list = malloc((size_t)most * sizeof *transfers->list);
   bool *taken = calloc((size_t)theirs + 1, sizeof *taken);
@@ -232,6 +251,8 @@ kp_status kp_initial_copy(const kp_trained *source, const kp_data_source *data, 
     transfer(source, parameters, i, labels, transfers, taken);
     copied += transfers->list[i].numbers;
   }
+  transfers->note = kp_curving_note(&source->options, model);
+  set_sharpness(source, model, parameters);
   for (int i = 0; i < theirs; i++)
     if (!taken[i]) add(transfers, source->parameters->list[i].name, KP_TRANSFER_LEFT);
   free(taken);

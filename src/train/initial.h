@@ -30,7 +30,9 @@ typedef struct kp_transfer {
 typedef struct kp_transfers {
   char run[KP_PATH_SIZE]; /* the source */
   int64_t step;
-  const char *family; /* of the source */
+  const char *family;     /* of the source */
+  const char *note;       /* on the outputs of a curved model from a flat one (train/curving.h), or NULL */
+  bool tokenizer_unknown; /* the source does not say what its tokens are */
   kp_transfer *list;
   int count;
 } kp_transfers;
@@ -53,8 +55,9 @@ kp_status kp_initial_complete(kp_config *config, kp_error *error);
 kp_status kp_initial_open(kp_config *config, const kp_data_source *data, const kp_backend *backend,
                           kp_trained *source, kp_error *error);
 
-/* Copies into initialised parameters of a model for `data`.  Clear `transfers`, also after a failure. */
-kp_status kp_initial_copy(const kp_trained *source, const kp_data_source *data, kp_parameters *parameters,
-                          kp_transfers *transfers, kp_error *error);
+/* Copies into the initialised parameters of `model`, which is for `data`.  Clear `transfers`, also after a
+ * failure. */
+kp_status kp_initial_copy(const kp_trained *source, const kp_data_source *data, const kp_model_options *model,
+                          kp_parameters *parameters, kp_transfers *transfers, kp_error *error);
 
 #endif

@@ -59,8 +59,8 @@ static kp_status find(const kp_safetensors *file, const kp_parameter *p, int64_t
   const bool stacked = c->up->rank == 3;
   c->stack = stacked ? c->up->shape[0] : 1;
   c->rows = c->up->rank >= 2 ? c->up->shape[c->up->rank - 2] : 0;
-  c->columns = rank > 0 && c->stack > 0 ? c->down->elements / (c->stack * rank) : 0;
-  if (c->up->rank >= 2 && fits(c, p->count, rank)) return KP_OK;
+  c->columns = c->up->elements > 0 && c->down->elements > 0 ? c->down->elements / (c->stack * rank) : 0;
+  if (c->up->rank >= 2 && c->up->elements > 0 && fits(c, p->count, rank)) return KP_OK;
   return kp_fail(error, KP_ERR_INPUT, "%s: the adapter of %s does not fit it at rank %lld",
                  kp_safetensors_label(file), p->name, (long long)rank);
 }

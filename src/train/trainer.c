@@ -170,7 +170,7 @@ static kp_status write_description(trainer *t, kp_error *error) {
 /* The other run's parameters; they are the new run's own from here on. */
 static kp_status take_parameters(trainer *t, kp_error *error) {
   kp_parameters *parameters = kp_engine_parameters(t->engine);
-  KP_TRY(kp_initial_copy(&t->source, &t->data, parameters, &t->transfers, error));
+  KP_TRY(kp_initial_copy(&t->source, &t->data, &t->model, parameters, &t->transfers, error));
   kp_trained_close(&t->source);
   kp_parameters_retract_learned(parameters, t->threads);
   return KP_OK;

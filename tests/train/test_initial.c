@@ -215,11 +215,9 @@ static void test_other_sizes(void **state) {
 
 /* ---- labels ---- */
 
-/* Sentences of the characters of the small text, so that its tokenizer is theirs. */
 static const char *write_sentences(fixture *files, const char *name, const char *first, const char *second) {
-  static const char *const words[] = {"In the beginning was", "the line, and the line was straight;",
-                                      "and it met no other line, for they were parallel.\\n",
-                                      "Then came the curve, and said: all lines meet,",
+  static const char *const words[] = {"In the beginning was", "the line, and the line;",
+                                      "they were parallel.", "Then came the curve, and said: all lines meet,",
                                       "or none, or all but one.\\n"};
   char text[4096], *at = text;
   for (int e = 0; e < 20; e++)
@@ -240,6 +238,7 @@ static void prepare_labelled(fixture *files, const char *name, const char *first
                                                .files = &input,
                                                .file_count = 1,
                                                .validation = input,
+                                               .tokenizer = fixture_path(files, "base"),
                                                .folder = fixture_path(files, name),
                                                .name = name};
   check_ok(kp_prepare_labelled(&options, &prepared, &labelling, &fresh, &error), &error);
@@ -307,7 +306,7 @@ static void test_other_tokens_are_refused(void **state) {
   prepare_text(files, "strange", "Strange quarks zigzag; the five boxing wizards jump over dwarves. @#%&*()");
   two_sets s = start_from(files, base, "strange");
   refuse(&s, run, "tokens of another tokenizer");
-  refuse(&s, run, "base/tokenizer.json");
+  refuse(&s, run, "kappa data prepare --tokenizer ");
   s = start_from(files, fixture_path(files, "nowhere"), "text");
   refuse(&s, run, "is no run to start from");
   char step[KP_PATH_SIZE];
