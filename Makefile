@@ -10,7 +10,7 @@ ifneq ($(origin CC),default)
 export CC
 endif
 
-.PHONY: all help demo test test-gpu bench bench-gpu install debug asan fuzz format tidy clean
+.PHONY: all help demo test test-gpu test-peers bench bench-gpu install debug asan fuzz format tidy clean
 
 all:
 	@scripts/install-dependencies build
@@ -23,6 +23,7 @@ help:
 	@echo 'make test       build and run all tests: release, sanitizers, fuzzing'
 	@echo 'make bench      measure the speed of this machine'
 	@echo 'make test-gpu   run the tests that need an NVIDIA GPU'
+	@echo 'make test-peers compare with transformers, tokenizers, tiktoken, lm-evaluation-harness (PyPI)'
 	@echo 'make bench-gpu  measure this GPU, beside PyTorch where it is installed; writes docs/performance.md'
 	@echo 'make install    install under PREFIX ($(PREFIX)), below DESTDIR if set'
 	@echo 'make debug      build everything without optimization into build/debug'
@@ -49,6 +50,10 @@ bench:
 test-gpu:
 	@scripts/install-dependencies build test
 	@scripts/test-gpu
+
+test-peers:
+	@scripts/install-dependencies build
+	@scripts/test-peers
 
 bench-gpu:
 	@scripts/install-dependencies build

@@ -66,7 +66,7 @@ static const struct argp argp = {
     "IN is a file, a pattern in quotes, or a folder; OUT is a file for all of it, or a folder for a file "
     "each.\n\n"
     "Example:\n"
-    "  kappa data convert openwebtext/train.bin owt/ --to kappa --tokenizer gpt2/tokenizer.json\n"
+    "  kappa data convert openwebtext/train.bin owt/ --to kappa --tokenizer gpt2\n"
     "  kappa data convert 'fineweb_train_*.bin' train.bin --to nanogpt",
     0,
     0,

@@ -230,7 +230,7 @@ static const struct argp argp = {
     "  kappa data prepare --name letters --licence CC0 letters.txt\n"
     "  kappa data prepare --name tales --tokenizer word --vocabulary 4096 tales.txt\n"
     "  kappa train configs/gpt.yaml --set data.path=letters\n"
-    "  kappa data prepare --name web --tokenizer gpt2/tokenizer.json --dedupe 'web/*.jsonl.zst'\n"
+    "  kappa data prepare --name web --tokenizer gpt2 --dedupe 'web/*.jsonl.zst'\n"
     "  zcat posts.jsonl.gz | kappa data prepare --name posts --tokenizer gpt2 --format jsonl --field body -\n"
     "  kappa data prepare --task classify --name sst2 --validation dev.tsv "
     "train.tsv\n"

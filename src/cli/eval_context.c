@@ -102,6 +102,9 @@ static kp_status draw(const kp_trained *trained, const lengths *l, kp_error *err
     most = fmax(most, y[i]);
   }
   panel->x.logarithmic = true;
+  panel->x.minimum = x[0];
+  panel->x.maximum = x[l->count - 1];
+  panel->legend = KP_LEGEND_RIGHT;
   kp_panel_title(panel, trained->run);
   kp_panel_series(panel, KP_LINE_DASHED, "trained context", 0x808080, 2,
                   (const double[]){trained_context, trained_context}, (const double[]){least, most});

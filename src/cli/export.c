@@ -4,18 +4,19 @@
 
 #include "cli/command.h"
 #include "interchange/export.h"
+#include "interchange/llmc.h"
 
 typedef struct arguments {
   const char *run, *out;
   kp_export_options options;
-  bool json;
+  bool llmc, json;
 } arguments;
 
 enum { CHECKPOINT = 256, TO };
 
 static const struct argp_option options[] = {
-    {"out", 'o', "DIR", 0, "folder to write, which must not be there", 0},
-    {"to", TO, "FORMAT", 0, "hf (default): Hugging Face's transformers", 0},
+    {"out", 'o', "DIR", 0, "folder to write, or file of llm.c, which must not be there", 0},
+    {"to", TO, "FORMAT", 0, "hf (default): Hugging Face's transformers; llmc: a GPT-2 of llm.c", 0},
     {"dtype", 'd', "TYPE", 0, "of the tensors: f32 (default), bf16 or f16", 0},
     {"checkpoint", CHECKPOINT, "WHICH", 0, "best (default), last, or a step", 0},
     {"json", 'j', 0, 0, "print one JSON object instead of text", 0},
@@ -37,7 +38,8 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case CHECKPOINT: a->options.checkpoint = value; return 0;
   case 'j': a->json = true; return 0;
   case TO:
-    if (strcmp(value, "hf") != 0) argp_error(state, "--to is hf, not '%s'", value);
+    a->llmc = strcmp(value, "llmc") == 0;
+    if (!a->llmc && strcmp(value, "hf") != 0) argp_error(state, "--to is hf or llmc, not '%s'", value);
     return 0;
   case ARGP_KEY_ARG:
     if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
@@ -55,12 +57,13 @@ static const struct argp argp = {
     options,
     parse,
     "RUN --out DIR",
-    "Write a run as a model of Hugging Face's transformers.\v"
+    "Write a run as a model of Hugging Face's transformers, or as a checkpoint of llm.c.\v"
     "What GPT-2 or LLaMA can express becomes one; all other models come with modeling_kappa.py, which "
     "transformers loads with trust_remote_code=True.  The logits stay kappa's.\n\n"
     "Example:\n"
     "  kappa export runs/first --to hf --out exported/first\n"
-    "  kappa export runs/ngpt --out exported/ngpt --dtype bf16 --checkpoint last",
+    "  kappa export runs/ngpt --out exported/ngpt --dtype bf16 --checkpoint last\n"
+    "  kappa export runs/gpt2 --to llmc --out gpt2.bin",
     0,
     0,
     0};
@@ -85,7 +88,9 @@ int kp_command_export(int argc, char **argv) {
   kp_error error = {0};
   kp_export_report report;
   kp_parse(&argp, argc, argv, &a);
-  if (kp_export_hf(a.run, &a.options, a.out, &report, &error) != KP_OK) return kp_print_error(&error);
+  const kp_status status =
+      (a.llmc ? kp_export_llmc : kp_export_hf)(a.run, &a.options, a.out, &report, &error);
+  if (status != KP_OK) return kp_print_error(&error);
   print_report(&a, &report);
   return KP_EXIT_OK;
 }

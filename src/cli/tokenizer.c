@@ -8,10 +8,31 @@
 #include "cli/subcommand.h"
 #include "core/file.h"
 #include "data/utf8.h"
+#include "data/utf8_repair.h"
 
 kp_status kp_read_text(const char *path, char **text, size_t *size, kp_error *error) {
   const bool standard = path == NULL || strcmp(path, "-") == 0;
   return kp_file_read_all(standard ? "/dev/stdin" : path, SIZE_MAX - 1, text, size, error);
+}
+
+bool kp_parse_invalid(const char *word, struct argp_state *state) {
+  const bool replace = strcmp(word, "replace") == 0;
+  if (!replace && strcmp(word, "refuse") != 0)
+    argp_error(state, "--invalid is refuse or replace, not '%s'", word);
+  return replace;
+}
+
+kp_status kp_repair_text(char **text, size_t *size, kp_error *error) {
+  kp_byte_buffer repaired = {0};
+  const kp_status status = kp_utf8_repair(*text, *size, &repaired, error);
+  if (status != KP_OK) {
+    kp_byte_buffer_clear(&repaired);
+    return status;
+  }
+  free(*text);
+  *text = repaired.data;
+  *size = repaired.size;
+  return KP_OK;
 }
 
 /* The bytes with those that are no UTF-8 written as \xHH; the caller frees them.  NULL: no memory. */
@@ -54,6 +75,7 @@ static const kp_command commands[] = {
     {"decode", "token ids to text", kp_tokenizer_decode_command},
     {"info", "what a tokenizer is, and how well it fits a text", kp_tokenizer_info_command},
     {"train", "learn a byte-level BPE tokenizer from texts", kp_tokenizer_train_command},
+    {"convert", "write a tokenizer of another format as tokenizer.json", kp_tokenizer_convert_command},
 };
 
 static const kp_command_family family = {"tokenizer", commands, sizeof commands / sizeof *commands,

@@ -9,16 +9,17 @@
 
 typedef struct arguments {
   const char *tokenizer, *text, *file, *out;
-  bool specials, pieces, json;
+  bool specials, pieces, replace_invalid, json;
   int threads;
 } arguments;
 
-enum { KEY_SPECIALS = 256, KEY_PIECES };
+enum { KEY_SPECIALS = 256, KEY_PIECES, KEY_INVALID };
 
 static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0, "encode a file; '-' is standard input", 0},
     {"specials", KEY_SPECIALS, 0, 0, "texts of special tokens become these tokens", 0},
     {"pieces", KEY_PIECES, 0, 0, "one line a token: its id and its text", 0},
+    {"invalid", KEY_INVALID, "WHAT", 0, "refuse (default) bytes that are not UTF-8, or replace them", 0},
     {"out", 'o', "FILE.bin", 0, "write a token file (docs/formats.md) instead of printing", 0},
     {"threads", 't', "N", 0, "threads (default: all)", 0},
     {"json", 'j', 0, 0, "print one JSON object", 0},
@@ -31,6 +32,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'f': a->file = value; return 0;
   case KEY_SPECIALS: a->specials = true; return 0;
   case KEY_PIECES: a->pieces = true; return 0;
+  case KEY_INVALID: a->replace_invalid = kp_parse_invalid(value, state); return 0;
   case 'o': a->out = value; return 0;
   case 't': a->threads = kp_parse_threads(value, state); return 0;
   case 'j': a->json = true; return 0;
@@ -125,9 +127,8 @@ static kp_status write_tokens(const char *path, const kp_tokenizer *tokenizer, c
   return status;
 }
 
-static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
-                      kp_error *error) {
-  if (a->out != NULL) KP_TRY(write_tokens(a->out, tokenizer, ids, bytes, error));
+static kp_status print(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
+                       kp_error *error) {
   if (a->json) return print_json(a, tokenizer, ids, bytes, error);
   if (a->pieces) return print_pieces(tokenizer, ids, error);
   if (a->out == NULL)
@@ -135,6 +136,14 @@ static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const k
   else
     printf("%s: %zu tokens of %zu bytes\n", a->out, ids->count, bytes);
   return KP_OK;
+}
+
+static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, const kp_ids *ids, size_t bytes,
+                      kp_error *error) {
+  if (a->out != NULL) KP_TRY(write_tokens(a->out, tokenizer, ids, bytes, error));
+  KP_TRY(print(a, tokenizer, ids, bytes, error));
+  if (fflush(stdout) == 0 && ferror(stdout) == 0) return KP_OK;
+  return kp_fail_errno(error, KP_ERR_IO, "cannot write the tokens to standard output");
 }
 
 static kp_status encode(const arguments *a, const kp_tokenizer *tokenizer, kp_text_view text,
@@ -148,27 +157,38 @@ static kp_status encode(const arguments *a, const kp_tokenizer *tokenizer, kp_te
   return status;
 }
 
-static kp_status run(const arguments *a, kp_error *error) {
-  kp_tokenizer *tokenizer;
-  char *read = NULL;
-  kp_text_view text = {.data = a->text, .size = a->text == NULL ? 0 : strlen(a->text)};
-  KP_TRY(kp_tokenizer_open(a->tokenizer, &tokenizer, error));
-  kp_status status = KP_OK;
+/* TEXT, the file or standard input; the caller frees *text. */
+static kp_status read_text(const arguments *a, char **text, size_t *size, kp_error *error) {
   if (a->text == NULL) {
-    status = kp_read_text(a->file, &read, &text.size, error);
-    text.data = read;
+    KP_TRY(kp_read_text(a->file, text, size, error));
+  } else {
+    *text = strdup(a->text);
+    *size = strlen(a->text);
+    if (*text == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for the text");
   }
-  if (status == KP_OK) status = encode(a, tokenizer, text, error);
-  if (status != KP_OK && a->text == NULL && read != NULL)
-    kp_context(error, "%s", a->file == NULL ? "standard input" : a->file);
-  free(read);
-  kp_tokenizer_destroy(tokenizer);
+  return a->replace_invalid ? kp_repair_text(text, size, error) : KP_OK;
+}
+
+static kp_status run(const arguments *a, const kp_tokenizer *tokenizer, kp_error *error) {
+  char *text = NULL;
+  size_t size = 0;
+  kp_status status = read_text(a, &text, &size, error);
+  if (status == KP_OK) {
+    status = encode(a, tokenizer, (kp_text_view){.data = text, .size = size}, error);
+    if (status == KP_ERR_INPUT && a->text == NULL)
+      kp_context(error, "%s", a->file == NULL ? "standard input" : a->file);
+  }
+  free(text);
   return status;
 }
 
 int kp_tokenizer_encode_command(int argc, char **argv) {
   arguments a = {0};
   kp_error error = {0};
+  kp_tokenizer *tokenizer = NULL;
   kp_parse(&argp, argc, argv, &a);
-  return run(&a, &error) == KP_OK ? KP_EXIT_OK : kp_print_error(&error);
+  kp_status status = kp_tokenizer_open(a.tokenizer, &tokenizer, &error);
+  if (status == KP_OK) status = run(&a, tokenizer, &error);
+  kp_tokenizer_destroy(tokenizer);
+  return status == KP_OK ? KP_EXIT_OK : kp_print_error(&error);
 }

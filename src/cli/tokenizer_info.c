@@ -76,6 +76,20 @@ static kp_status measure(const arguments *a, const kp_tokenizer *tokenizer, text
   return status == KP_OK ? KP_OK : kp_context(error, "%s", a->file);
 }
 
+static int by_id(const void *a, const void *b) {
+  const int32_t x = ((const kp_special_token *)a)->id, y = ((const kp_special_token *)b)->id;
+  return (x > y) - (x < y);
+}
+
+/* The special tokens in the order of their ids; the caller frees them.  NULL: no memory. */
+static kp_special_token *sorted_specials(const kp_tokenizer *tokenizer) {
+  kp_special_token *list = malloc((tokenizer->special_count + 1) * sizeof *list);
+  if (list == NULL) return NULL;
+  for (size_t i = 0; i < tokenizer->special_count; i++) list[i] = tokenizer->specials[i];
+  qsort(list, tokenizer->special_count, sizeof *list, by_id);
+  return list;
+}
+
 static void print_bound(const char *name, const kp_tokenizer *tokenizer, int32_t id) {
   if (id < 0)
     printf("%-12s none\n", name);
@@ -84,13 +98,13 @@ static void print_bound(const char *name, const kp_tokenizer *tokenizer, int32_t
       if (tokenizer->specials[i].id == id) printf("%-12s %d %s\n", name, id, tokenizer->specials[i].text);
 }
 
-static void print_all(const kp_tokenizer *tokenizer, const text_fit *fit) {
+static void print_all(const kp_tokenizer *tokenizer, const kp_special_token *specials, const text_fit *fit) {
   printf("kind         %s\nvocabulary   %d\nfingerprint  %016" PRIx64 "\nspecials     %zu\n",
          kp_tokenizer_name(tokenizer), tokenizer->vocabulary, tokenizer->fingerprint,
          tokenizer->special_count);
   enum { SHOWN = 20 };
   for (size_t i = 0; i < tokenizer->special_count && i < SHOWN; i++)
-    printf("             %d %s\n", tokenizer->specials[i].id, tokenizer->specials[i].text);
+    printf("             %d %s\n", specials[i].id, specials[i].text);
   if (tokenizer->special_count > SHOWN)
     printf("             and %zu more\n", tokenizer->special_count - SHOWN);
   print_bound("begin", tokenizer, tokenizer->begin);
@@ -101,15 +115,14 @@ static void print_all(const kp_tokenizer *tokenizer, const text_fit *fit) {
            fit->lossless ? "decoded without loss" : "NOT the same when it is decoded");
 }
 
-static void print_json(const kp_tokenizer *tokenizer, const text_fit *fit) {
+static void print_json(const kp_tokenizer *tokenizer, const kp_special_token *specials, const text_fit *fit) {
   char fingerprint[17];
   snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, tokenizer->fingerprint);
-  json_t *specials = json_array();
+  json_t *list = json_array();
   for (size_t i = 0; i < tokenizer->special_count; i++)
-    json_array_append_new(specials, json_pack("{s:i, s:s}", "id", (int)tokenizer->specials[i].id, "text",
-                                              tokenizer->specials[i].text));
+    json_array_append_new(list, json_pack("{s:i, s:s}", "id", (int)specials[i].id, "text", specials[i].text));
   json_t *json = json_pack("{s:s, s:i, s:s, s:o}", "kind", kp_tokenizer_name(tokenizer), "vocabulary",
-                           (int)tokenizer->vocabulary, "fingerprint", fingerprint, "specials", specials);
+                           (int)tokenizer->vocabulary, "fingerprint", fingerprint, "specials", list);
   json_object_set_new(json, "begin", tokenizer->begin < 0 ? json_null() : json_integer(tokenizer->begin));
   json_object_set_new(json, "end", tokenizer->end < 0 ? json_null() : json_integer(tokenizer->end));
   if (fit->tokens > 0)
@@ -120,15 +133,23 @@ static void print_json(const kp_tokenizer *tokenizer, const text_fit *fit) {
   kp_print_json(json);
 }
 
+static kp_status show(const arguments *a, const kp_tokenizer *tokenizer, kp_error *error) {
+  text_fit fit = {0};
+  if (a->file != NULL) KP_TRY(measure(a, tokenizer, &fit, error));
+  kp_special_token *specials = sorted_specials(tokenizer);
+  if (specials == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for the special tokens");
+  if (a->json)
+    print_json(tokenizer, specials, &fit);
+  else
+    print_all(tokenizer, specials, &fit);
+  free(specials);
+  return KP_OK;
+}
+
 static kp_status run(const arguments *a, kp_error *error) {
   kp_tokenizer *tokenizer;
-  text_fit fit = {0};
   KP_TRY(kp_tokenizer_open(a->tokenizer, &tokenizer, error));
-  const kp_status status = a->file == NULL ? KP_OK : measure(a, tokenizer, &fit, error);
-  if (status == KP_OK && a->json)
-    print_json(tokenizer, &fit);
-  else if (status == KP_OK)
-    print_all(tokenizer, &fit);
+  const kp_status status = show(a, tokenizer, error);
   kp_tokenizer_destroy(tokenizer);
   return status;
 }

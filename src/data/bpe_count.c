@@ -1,22 +1,20 @@
-#define _GNU_SOURCE /* memmem */
 #include "data/bpe_count.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/assert.h"
 #include "core/backend.h"
+#include "data/special_tokens.h"
 #include "data/utf8.h"
 
 /* Longer texts are shared among threads in parts of about this size. */
-enum { PART_BYTES = 1 << 20 };
-/* Parts a thread between two reports of progress. */
-enum { ROUND_PARTS = 64 };
+enum { PART_BYTES = 1 << 18 };
+/* Bytes a thread, about, between two reports of progress. */
+enum { ROUND_BYTES = 16 << 20 };
 
 struct kp_bpe_counter {
   kp_bpe_count_options options;
-  size_t *next; /* where each special stands next in the text that is being cut; its size: nowhere */
+  kp_special_token *specials; /* sorted */
   int threads;
   kp_pieces **pieces;    /* one a thread */
   kp_word_table *tables; /* one a thread */
@@ -30,12 +28,15 @@ kp_status kp_bpe_counter_create(const kp_bpe_count_options *options, kp_bpe_coun
   if (c == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to count words");
   c->options = *options;
   c->threads = kp_thread_count(options->threads);
-  c->next = calloc(options->special_count + 1, sizeof *c->next);
+  c->specials = calloc(options->special_count + 1, sizeof *c->specials);
   c->pieces = calloc((size_t)c->threads, sizeof *c->pieces);
   c->tables = calloc((size_t)c->threads, sizeof *c->tables);
   kp_status status = KP_OK;
-  if (c->next == NULL || c->pieces == NULL || c->tables == NULL)
+  if (c->specials == NULL || c->pieces == NULL || c->tables == NULL)
     status = kp_fail(error, KP_ERR_MEMORY, "no memory to count words with %d threads", c->threads);
+  for (size_t i = 0; i < options->special_count && status == KP_OK; i++)
+    c->specials[i].text = options->specials[i];
+  if (status == KP_OK) kp_specials_sort(c->specials, options->special_count);
   for (int t = 0; t < c->threads && status == KP_OK; t++) {
     status = kp_pieces_create(options->pretokenizer, &c->pieces[t], error);
     if (status == KP_OK) status = kp_word_table_init(&c->tables[t], error);
@@ -53,7 +54,7 @@ void kp_bpe_counter_destroy(kp_bpe_counter *c) {
     if (c->pieces != NULL) kp_pieces_destroy(c->pieces[t]);
     if (c->tables != NULL) kp_word_table_clear(&c->tables[t]);
   }
-  free(c->next);
+  free(c->specials);
   free(c->pieces);
   free(c->tables);
   free(c->parts);
@@ -85,30 +86,14 @@ static kp_status cut_text(kp_bpe_counter *c, const char *text, size_t size, kp_e
   return add_part(c, text, size, error);
 }
 
-/* The special that stands first from `begin` on, the longest where several do; special_count: none. */
-static size_t next_special(kp_bpe_counter *c, kp_text_view text, size_t begin) {
-  size_t found = c->options.special_count;
-  for (size_t i = 0; i < c->options.special_count; i++) {
-    const size_t length = strlen(c->options.specials[i]);
-    if (begin == 0 || c->next[i] < begin) {
-      const char *where = memmem(text.data + begin, text.size - begin, c->options.specials[i], length);
-      c->next[i] = where == NULL ? text.size : (size_t)(where - text.data);
-    }
-    if (c->next[i] == text.size) continue;
-    if (found == c->options.special_count || c->next[i] < c->next[found] ||
-        (c->next[i] == c->next[found] && length > strlen(c->options.specials[found])))
-      found = i;
-  }
-  return found;
-}
-
 static kp_status cut_at_specials(kp_bpe_counter *c, kp_text_view text, kp_error *error) {
-  size_t begin = 0;
-  while (begin < text.size) {
-    const size_t special = next_special(c, text, begin);
-    const size_t end = special == c->options.special_count ? text.size : c->next[special];
+  const size_t count = c->options.special_count;
+  for (size_t begin = 0; begin < text.size;) {
+    size_t at = text.size;
+    const kp_special_token *special = kp_specials_find(c->specials, count, text.data, begin, text.size, &at);
+    const size_t end = special == NULL ? text.size : at;
     KP_TRY(cut_text(c, text.data + begin, end - begin, error));
-    begin = special == c->options.special_count ? end : end + strlen(c->options.specials[special]);
+    begin = special == NULL ? end : end + strlen(special->text);
   }
   return KP_OK;
 }
@@ -155,8 +140,8 @@ static kp_status tell(const kp_bpe_counter *c, size_t done, size_t total, kp_err
 }
 
 kp_status kp_bpe_counter_add(kp_bpe_counter *c, const kp_text_view *texts, size_t count, kp_error *error) {
-  const size_t round = ROUND_PARTS * (size_t)c->threads;
-  size_t done = 0, total = 0;
+  const size_t round = ROUND_BYTES * (size_t)c->threads;
+  size_t total = 0, done = 0;
   c->part_count = 0;
   for (size_t i = 0; i < count; i++) {
     const kp_status status = kp_utf8_check(texts[i].data, texts[i].size, error);
@@ -164,10 +149,10 @@ kp_status kp_bpe_counter_add(kp_bpe_counter *c, const kp_text_view *texts, size_
     KP_TRY(cut_at_specials(c, texts[i], error));
   }
   for (size_t i = 0; i < c->part_count; i++) total += c->parts[i].size;
-  for (size_t first = 0; first < c->part_count; first += round) {
-    const size_t end = c->part_count - first > round ? first + round : c->part_count;
+  for (size_t first = 0, end = 0; first < c->part_count; first = end) {
+    const size_t begin = done;
+    while (end < c->part_count && done - begin < round) done += c->parts[end++].size;
     KP_TRY(count_parts(c, first, end, error));
-    for (size_t i = first; i < end; i++) done += c->parts[i].size;
     KP_TRY(tell(c, done, total, error));
   }
   return KP_OK;

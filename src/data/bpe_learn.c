@@ -199,7 +199,7 @@ static kp_status join(learner *l, int32_t left, int32_t right, int32_t *id, kp_e
   return status;
 }
 
-static kp_status merge_in_word(learner *l, const kp_bpe_merge *merge, uint32_t word, kp_error *error) {
+static kp_status merge_in_word(learner *l, const kp_merge *merge, uint32_t word, kp_error *error) {
   int32_t *symbols = l->symbols + l->first[word];
   const uint32_t length = l->lengths[word];
   uint32_t kept = 0;
@@ -226,7 +226,7 @@ static kp_status merge_in_word(learner *l, const kp_bpe_merge *merge, uint32_t w
 static kp_status merge_batch(learner *l, const batch *top, kp_error *error) {
   kp_bpe_learned *learned = l->learned;
   const kp_bpe_pair *pair = &l->pairs.list[top->pair];
-  kp_bpe_merge merge = {.left = pair->left, .right = pair->right};
+  kp_merge merge = {.left = pair->left, .right = pair->right};
   KP_TRY(join(l, merge.left, merge.right, &merge.id, error));
   if (merge.id < 0) return KP_OK;
   KP_TRY(reserve(&learned->merges, &l->merge_room, learned->merge_count + 1, sizeof merge, error));

@@ -15,14 +15,10 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "data/merge_table.h"
 #include "data/word_table.h"
 
 enum { KP_BPE_BYTES = 256 };
-
-/* Tokens `left` and `right` in a row become `id`. */
-typedef struct kp_bpe_merge {
-  int32_t left, right, id;
-} kp_bpe_merge;
 
 /* Is told how much is done; false stops the work with KP_ERR_INTERRUPTED.  May be NULL. */
 typedef bool (*kp_bpe_progress)(void *context, int64_t done, int64_t total);
@@ -39,7 +35,7 @@ typedef struct kp_bpe_learn_options {
 /* What was learned; kp_bpe_learned_clear frees it. */
 typedef struct kp_bpe_learned {
   kp_word_table tokens; /* token i has id i */
-  kp_bpe_merge *merges; /* the first that applies goes first */
+  kp_merge *merges;     /* the first that applies goes first */
   size_t merge_count;
 } kp_bpe_learned;
 

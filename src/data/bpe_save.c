@@ -140,12 +140,14 @@ static json_t *post_processor_json(const kp_bpe_parts *parts) {
   return parts->begin < 0 && parts->end < 0 ? byte_level_json(true) : template_json(parts);
 }
 
-kp_status kp_bpe_save(const kp_tokenizer *tokenizer, const char *path, kp_error *error) {
+json_t *kp_bpe_to_json(const kp_tokenizer *tokenizer) {
   const kp_bpe_parts *parts = kp_bpe_tokenizer_parts(tokenizer);
-  json_t *document =
-      json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding",
-                "added_tokens", added_json(parts), "normalizer", "pre_tokenizer", pretokenizer_json(parts),
-                "post_processor", post_processor_json(parts), "decoder", byte_level_json(true), "model",
-                model_json(parts));
-  return kp_tokenizer_write_json(document, path, error);
+  return json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation", "padding",
+                   "added_tokens", added_json(parts), "normalizer", "pre_tokenizer", pretokenizer_json(parts),
+                   "post_processor", post_processor_json(parts), "decoder", byte_level_json(true), "model",
+                   model_json(parts));
+}
+
+kp_status kp_bpe_save(const kp_tokenizer *tokenizer, const char *path, kp_error *error) {
+  return kp_tokenizer_write_json(kp_bpe_to_json(tokenizer), path, error);
 }

@@ -127,7 +127,7 @@ static kp_status append(const kp_tokenizer *base, const char *text, size_t begin
                         kp_error *error) {
   const bpe_tokenizer *t = (const bpe_tokenizer *)base;
   kp_bpe_scratch *scratch;
-  const size_t invalid = kp_utf8_invalid(text, end, begin);
+  const size_t invalid = begin + kp_utf8_invalid(text + begin, end - begin);
   if (invalid < end) return kp_utf8_fail(text, invalid, error);
   KP_TRY(kp_bpe_pool_take(t->pool, &scratch, error));
   kp_status status = append_with(t, scratch, text, begin, end, ids, error);

@@ -15,8 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <jansson.h>
-
 #include "core/error.h"
 #include "data/bpe_learn.h"
 #include "data/tokenizer.h"
@@ -48,8 +46,16 @@ void kp_bpe_trainer_destroy(kp_bpe_trainer *trainer);
 kp_status kp_bpe_trainer_add(kp_bpe_trainer *trainer, const kp_text_view *texts, size_t count,
                              kp_error *error);
 
-/* Learns the merges, and writes the tokenizer as the document that Hugging Face's tokenizers read, which
- * belongs to the caller.  Texts with too few different pairs give a smaller vocabulary than was asked for. */
-kp_status kp_bpe_trainer_document(kp_bpe_trainer *trainer, json_t **document, kp_error *error);
+/* A place near the end of a text, behind which more of it may follow, where it can be given in two parts
+ * without changing the result; 0 when there is none.  The text is UTF-8, but for its last character. */
+size_t kp_bpe_trainer_cut(const kp_bpe_trainer *trainer, const char *text, size_t size);
+
+/* Learns the merges.  Texts with too few different pairs give a smaller vocabulary than was asked for, which
+ * tokenizer->vocabulary says.  The caller destroys the tokenizer, and the trainer in any case. */
+kp_status kp_bpe_trainer_finish(kp_bpe_trainer *trainer, kp_tokenizer **tokenizer, kp_error *error);
+
+/* All in one, for texts that are in memory. */
+kp_status kp_bpe_train(const kp_text_view *texts, size_t count, const kp_bpe_train_options *options,
+                       kp_tokenizer **tokenizer, kp_error *error);
 
 #endif

@@ -17,7 +17,7 @@ struct kp_byte_source {
   const char *name; /* for messages; owned */
   int descriptor;
   struct archive *archive;
-  bool ended;
+  bool begun, ended;
 };
 
 static kp_status fail(const kp_byte_source *source, kp_error *error) {
@@ -75,6 +75,19 @@ kp_status kp_byte_source_open(const char *path, kp_byte_source **source, kp_erro
   return KP_OK;
 }
 
+/* Of a kind of file whose bytes are no text, and that people have. */
+static kp_status refuse_parquet(kp_byte_source *source, const char *bytes, size_t size, kp_error *error) {
+  const bool front = !source->begun;
+  source->begun = true;
+  if (!front || size < 4 || memcmp(bytes, "PAR1", 4) != 0) return KP_OK;
+  return kp_fail(
+      error, KP_ERR_UNSUPPORTED,
+      "%s is a Parquet file; pass its rows on as JSON lines, for example: duckdb -c \"COPY (SELECT "
+      "text FROM 'file.parquet') TO '/dev/stdout' (FORMAT json)\" | kappa data prepare --format jsonl "
+      "... -",
+      source->name);
+}
+
 kp_status kp_byte_source_next(kp_byte_source *source, const char **bytes, size_t *size, kp_error *error) {
   const void *block = NULL;
   la_int64_t offset;
@@ -89,7 +102,7 @@ kp_status kp_byte_source_next(kp_byte_source *source, const char **bytes, size_t
     else
       *bytes = block;
   }
-  return KP_OK;
+  return refuse_parquet(source, *bytes, *size, error);
 }
 
 uint64_t kp_byte_source_taken(const kp_byte_source *source) {

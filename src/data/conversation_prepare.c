@@ -72,7 +72,9 @@ static kp_status read_all(work *w, kp_error *error) {
   KP_TRY(read_files(w, TRAIN, o->files, o->file_count, error));
   w->separate = w->conversations.count;
   if (o->validation != NULL) KP_TRY(read_files(w, VALIDATION, &o->validation, 1, error));
-  return KP_OK;
+  if (w->conversations.count > 0) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "there is no conversation in %s%s", o->files[0],
+                 o->file_count > 1 ? " and the other files" : "");
 }
 
 /* ---- split ---- */

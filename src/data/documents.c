@@ -81,7 +81,7 @@ static kp_status open_file(kp_documents *documents, kp_error *error) {
 
 kp_status kp_documents_check(kp_documents *documents, const char **text, size_t *size, kp_error *error) {
   const kp_byte_buffer *raw = &documents->raw;
-  const size_t invalid = kp_utf8_invalid(raw->data, raw->size, 0);
+  const size_t invalid = kp_utf8_invalid(raw->data, raw->size);
   *text = raw->data;
   *size = raw->size;
   if (invalid == raw->size) return KP_OK;

@@ -36,6 +36,8 @@ static void list_fields(const json_t *object, char *out, size_t room) {
     }
     used += (size_t)snprintf(out + used, room - used, "%s%s", used > 0 ? ", " : "", key);
   }
+  for (char *at = out; *at != 0; at++) /* a message is one line */
+    if ((unsigned char)*at < ' ') *at = '?';
 }
 
 /* What stands under the first word of a path: a key, or a place in a list. */
@@ -115,9 +117,10 @@ kp_status kp_documents_parse(kp_documents *documents, const char **text, size_t 
       return kp_fail(error, KP_ERR_INPUT, "%s, line %zu: the field '%s' is %s, not a string", documents->path,
                      documents->first_line, documents->options.field, kind_of(value));
   }
-  if (!json_is_string(value))
-    return kp_fail(error, KP_ERR_INPUT, "%s, line %zu: a document is an object or a string; this is %s%s",
-                   documents->path, documents->first_line, kind_of(value),
+  const bool strings = !documents->options.objects;
+  if (!json_is_string(value) || !strings)
+    return kp_fail(error, KP_ERR_INPUT, "%s, line %zu: a document is an object%s; this is %s%s",
+                   documents->path, documents->first_line, strings ? " or a string" : "", kind_of(value),
                    json_is_array(value) && documents->format == KP_DOCUMENTS_LINES
                        ? ". Is the file a JSON array (--format json)?"
                        : "");

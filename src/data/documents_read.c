@@ -7,16 +7,9 @@
 static kp_status fill(kp_documents *documents, kp_error *error) {
   size_t size;
   if (documents->at < documents->end || documents->ended) return KP_OK;
-  const bool first = documents->end == NULL;
   KP_TRY(kp_byte_source_next(documents->source, &documents->at, &size, error));
   documents->end = documents->at + size;
   documents->ended = size == 0;
-  if (first && size >= 4 && memcmp(documents->at, "PAR1", 4) == 0)
-    return kp_fail(error, KP_ERR_UNSUPPORTED,
-                   "%s is a Parquet file; pass its rows on as JSON lines, for example: duckdb -c \"COPY "
-                   "(FROM 'file.parquet') TO '/dev/stdout' (FORMAT json)\" | kappa data prepare --format "
-                   "jsonl ... -",
-                   documents->path);
   return KP_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/packed_stream.h"
 #include "data/prepare.h"
 
 /* The path that `name` stands for. */
@@ -114,4 +115,49 @@ kp_status kp_inspected_begin(const kp_inspected *in, int part, int64_t *count, i
     free(*text);
   }
   return status;
+}
+
+/* ---- conversations ---- */
+
+kp_status kp_inspected_conversation(const kp_inspected *in, int part, int64_t number,
+                                    const char *const marks[2], kp_byte_buffer *text, kp_error *error) {
+  const kp_tokens *tokens = in->parts[part].tokens;
+  const kp_conversation_index *index = kp_tokens_index(tokens);
+  const int64_t end = index->offsets[number + 1];
+  for (int64_t i = index->offsets[number]; i < end; i++) {
+    const uint8_t *mask = index->mask + i;
+    int32_t id;
+    char *bytes;
+    size_t size;
+    kp_tokens_copy(tokens, i, 1, &id);
+    KP_TRY(kp_tokenizer_decode(in->tokenizer, &id, 1, &bytes, &size, error));
+    kp_status status = KP_OK;
+    if (mask[0] == 1 && mask[-1] == 0)
+      status = kp_byte_buffer_append(text, marks[0], strlen(marks[0]), error);
+    if (status == KP_OK) status = kp_byte_buffer_append(text, bytes, size, error);
+    if (status == KP_OK && mask[0] == 1 && (i == end - 1 || mask[1] == 0))
+      status = kp_byte_buffer_append(text, marks[1], strlen(marks[1]), error);
+    free(bytes);
+    KP_TRY(status);
+  }
+  return KP_OK;
+}
+
+static kp_status efficiency(const kp_tokens *tokens, int64_t context, kp_packing_rule rule, double *share,
+                            kp_error *error) {
+  kp_packed_stream stream;
+  const kp_sampler_options options = {
+      .rows = 1, .context = context, .micro_batches = 1, .vocabulary = INT32_MAX};
+  KP_TRY(kp_packed_stream_init_conversations(&stream, tokens, &options, rule, error));
+  *share = kp_packed_stream_efficiency(&stream);
+  kp_packed_stream_clear(&stream);
+  return KP_OK;
+}
+
+kp_status kp_inspect_packing(const kp_inspected *in, int part, int64_t context, kp_inspected_packing *packing,
+                             kp_error *error) {
+  const kp_tokens *tokens = in->parts[part].tokens;
+  packing->context = context > 0 ? context : kp_tokens_index(tokens)->longest - 1;
+  KP_TRY(efficiency(tokens, packing->context, KP_PACKING_EXACT, &packing->best_fit, error));
+  return efficiency(tokens, packing->context, KP_PACKING_SINGLE, &packing->single, error);
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 
 #include "core/path.h"
+#include "data/byte_buffer.h"
+#include "data/conversation_index.h"
 #include "data/labelled.h"
 #include "data/prepared.h"
 #include "data/token_file.h"
@@ -35,5 +37,20 @@ void kp_inspected_clear(kp_inspected *inspected);
  * one example a line, the last one whole.  The caller frees both. */
 kp_status kp_inspected_begin(const kp_inspected *inspected, int part, int64_t *count, int32_t **ids,
                              char **text, kp_error *error);
+
+/* Appends the text of conversation `number` of a part, which has an index and a tokenizer, with marks[0] in
+ * front of every run of learned tokens and marks[1] behind it. */
+kp_status kp_inspected_conversation(const kp_inspected *inspected, int part, int64_t number,
+                                    const char *const marks[2], kp_byte_buffer *text, kp_error *error);
+
+/* Shares of the slots of an epoch's rows that hold tokens. */
+typedef struct kp_inspected_packing {
+  int64_t context; /* tokens of a row */
+  double best_fit, single;
+} kp_inspected_packing;
+
+/* Packs a part's conversations in rows of `context` tokens; 0 means the fewest that hold each. */
+kp_status kp_inspect_packing(const kp_inspected *inspected, int part, int64_t context,
+                             kp_inspected_packing *packing, kp_error *error);
 
 #endif

@@ -28,46 +28,63 @@ struct kp_pattern_search {
 
 /* ---- Oniguruma's words in PCRE2's ---- */
 
-/* Ranges of a character class: White_Space and its complement (Unicode, PropList.txt), Nd, and the word
- * characters: letters, marks, digits, letter numbers, connectors, and the alphabetic symbols. */
+/* What stands for an escape, as members of a character class.  White_Space and its complement (Unicode,
+ * PropList.txt); Nd; word characters as Oniguruma has them: letters, marks, digits, letter numbers,
+ * connectors, the alphabetic symbols, and the numbers of Latin-1. */
 #define WHITE_SPACE                                                                                          \
   "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"   \
   "3000}"
 #define NOT_WHITE_SPACE                                                                                      \
   "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"            \
   "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
+/* What Unicode 15 and 16 added to the letters and numbers of Unicode 14 (DerivedGeneralCategory.txt), so that
+ * text is cut alike with older versions of PCRE2. */
+#define NEW_LETTERS                                                                                          \
+  "\\x{1c89}-\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}"                           \
+  "\\x{10d4a}-\\x{10d65}\\x{10d6f}-\\x{10d85}\\x{10ec2}-\\x{10ec4}\\x{1123f}-\\x{11240}"                     \
+  "\\x{11380}-\\x{11389}\\x{1138b}\\x{1138e}\\x{11390}-\\x{113b5}\\x{113b7}\\x{113d1}\\x{113d3}"             \
+  "\\x{11bc0}-\\x{11be0}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}"                      \
+  "\\x{13441}-\\x{13446}\\x{13460}-\\x{143fa}\\x{16100}-\\x{1611d}\\x{16d40}-\\x{16d6c}\\x{18cff}"           \
+  "\\x{1b132}\\x{1b155}\\x{1df25}-\\x{1df2a}\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{1e4eb}"                      \
+  "\\x{1e5d0}-\\x{1e5ed}\\x{1e5f0}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
+#define NEW_DIGITS                                                                                           \
+  "\\x{10d40}-\\x{10d49}\\x{116d0}-\\x{116e3}\\x{11bf0}-\\x{11bf9}\\x{11f50}-\\x{11f59}"                     \
+  "\\x{16130}-\\x{16139}\\x{16d70}-\\x{16d79}\\x{1ccf0}-\\x{1ccf9}"                                          \
+  "\\x{1e4f0}-\\x{1e4f9}\\x{1e5f1}-\\x{1e5fa}"
+#define NEW_NUMBERS NEW_DIGITS "\\x{1d2c0}-\\x{1d2d3}"
+#define DIGITS      "\\p{Nd}" NEW_DIGITS
+#define LETTERS     "\\p{L}" NEW_LETTERS
+#define NUMBERS     "\\p{N}" NEW_NUMBERS
 #define WORD                                                                                                 \
-  "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"           \
-  "\\x{1f170}-\\x{1f189}"
+  LETTERS DIGITS "\\p{M}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"         \
+                 "\\x{1f170}-\\x{1f189}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
-/* An escape, written inside a class and outside. */
+/* An escape, written inside a class and outside; NULL: refused there. */
 typedef struct replacement {
-  char letter;
-  const char *inside, *outside;
+  const char *escape, *inside, *outside;
 } replacement;
 
 static const replacement replacements[] = {
-    {'s', WHITE_SPACE, "[" WHITE_SPACE "]"},
-    {'S', NOT_WHITE_SPACE, "[" NOT_WHITE_SPACE "]"},
-    {'d', "\\p{Nd}", "\\p{Nd}"},
-    {'D', "\\P{Nd}", "\\P{Nd}"},
-    {'w', WORD, "[" WORD "]"},
-    {'W', NULL, "[^" WORD "]"},
-    {'h', NULL, NULL},
-    {'H', NULL, NULL},
+    {"\\s", WHITE_SPACE, "[" WHITE_SPACE "]"},
+    {"\\S", NOT_WHITE_SPACE, "[" NOT_WHITE_SPACE "]"},
+    {"\\d", DIGITS, "[" DIGITS "]"},
+    {"\\D", NULL, "[^" DIGITS "]"},
+    {"\\w", WORD, "[" WORD "]"},
+    {"\\W", NULL, "[^" WORD "]"},
+    {"\\p{L}", LETTERS, "[" LETTERS "]"},
+    {"\\P{L}", NULL, "[^" LETTERS "]"},
+    {"\\p{N}", NUMBERS, "[" NUMBERS "]"},
+    {"\\P{N}", NULL, "[^" NUMBERS "]"},
+    {"\\h", NULL, NULL},
+    {"\\H", NULL, NULL},
 };
-
-/* The longest replacement, with room to spare. */
-enum { REPLACEMENT_ROOM = 256 };
-_Static_assert(sizeof "[" NOT_WHITE_SPACE "]" <= REPLACEMENT_ROOM && sizeof "[^" WORD "]" <= REPLACEMENT_ROOM,
-               "replacements fit their room");
 
 /* A pattern on its way. */
 typedef struct translation {
   const char *words;
   size_t at; /* the next character of `words` */
   char *out;
-  size_t used;
+  size_t used, room;
   bool in_class;
   size_t class_begin; /* where the class's first member may stand: a ']' there is one */
   kp_error *error;
@@ -78,26 +95,38 @@ static kp_status refuse(const translation *t, const char *what) {
                  "the pattern \"%s\" has %s at byte %zu, which is not supported", t->words, what, t->at);
 }
 
-static void copy(translation *t, size_t count) {
-  memcpy(t->out + t->used, t->words + t->at, count);
-  t->used += count;
+/* Appends to the translation, which is closed by a zero. */
+static kp_status put(translation *t, const char *words, size_t size) {
+  if (t->room - t->used <= size) {
+    const size_t room = 2 * (t->room + size) + 64;
+    char *grown = realloc(t->out, room);
+    if (grown == NULL) return kp_fail(t->error, KP_ERR_MEMORY, "no memory for a pattern");
+    t->out = grown;
+    t->room = room;
+  }
+  memcpy(t->out + t->used, words, size);
+  t->used += size;
+  t->out[t->used] = 0;
+  return KP_OK;
+}
+
+/* Takes over the next characters as they are. */
+static kp_status copy(translation *t, size_t count) {
   t->at += count;
+  return put(t, t->words + t->at - count, count);
 }
 
 static kp_status translate_escape(translation *t) {
-  const char letter = t->words[t->at + 1];
+  const char *at = t->words + t->at;
   for (size_t i = 0; i < sizeof replacements / sizeof *replacements; i++) {
-    if (replacements[i].letter != letter) continue;
+    const size_t size = strlen(replacements[i].escape);
+    if (strncmp(at, replacements[i].escape, size) != 0) continue;
     const char *with = t->in_class ? replacements[i].inside : replacements[i].outside;
-    const char name[] = {'\\', letter, 0};
-    if (with == NULL) return refuse(t, name);
-    memcpy(t->out + t->used, with, strlen(with));
-    t->used += strlen(with);
-    t->at += 2;
-    return KP_OK;
+    if (with == NULL) return refuse(t, replacements[i].escape);
+    t->at += size;
+    return put(t, with, strlen(with));
   }
-  copy(t, letter == 0 ? 1 : 2);
-  return KP_OK;
+  return copy(t, at[1] == 0 ? 1 : 2);
 }
 
 static kp_status translate_in_class(translation *t) {
@@ -105,14 +134,12 @@ static kp_status translate_in_class(translation *t) {
   if (at[0] == '[' && at[1] == ':') {
     const char *end = strstr(at, ":]");
     if (end == NULL) return refuse(t, "'[:' without ':]'");
-    copy(t, (size_t)(end - at) + 2);
-    return KP_OK;
+    return copy(t, (size_t)(end - at) + 2);
   }
   if (at[0] == '[') return refuse(t, "'[' inside a class (write \\[)");
   if (at[0] == '&' && at[1] == '&') return refuse(t, "'&&' inside a class");
   t->in_class = at[0] != ']' || t->at == t->class_begin;
-  copy(t, 1);
-  return KP_OK;
+  return copy(t, 1);
 }
 
 /* A quantifier {n,m}: true when it is one, with its bytes. */
@@ -136,23 +163,17 @@ static kp_status translate_outside(translation *t) {
     t->in_class = true;
     t->class_begin = t->at + size;
   }
-  copy(t, size);
-  return KP_OK;
+  return copy(t, size);
 }
 
 /* The pattern for PCRE2, which the caller frees. */
 static kp_status translate(const char *words, char **out, kp_error *error) {
-  /* An escape of two characters becomes one replacement at most. */
-  translation t = {
-      .words = words, .error = error, .out = malloc((strlen(words) + 1) * REPLACEMENT_ROOM / 2 + 1)};
-  if (t.out == NULL)
-    return kp_fail(error, KP_ERR_MEMORY, "no memory for a pattern of %zu bytes", strlen(words));
-  kp_status status = KP_OK;
+  translation t = {.words = words, .error = error};
+  kp_status status = put(&t, "", 0);
   while (words[t.at] != 0 && status == KP_OK)
     status = words[t.at] == '\\' ? translate_escape(&t)
              : t.in_class        ? translate_in_class(&t)
                                  : translate_outside(&t);
-  t.out[t.used] = 0;
   *out = t.out;
   if (status != KP_OK) free(t.out);
   return status;

@@ -1,10 +1,10 @@
 /* One pattern of a pretokenizer, compiled by PCRE2.
  *
- * Patterns are written for Oniguruma with Ruby's syntax.  What PCRE2 reads in the same way is passed on; \s,
- * \S, \d, \D and \w are written out as the classes of Unicode (White_Space, Nd, and word characters as in
- * UTS 18, annex C), for PCRE2 counts other characters to them; ^ and $ are at every line.  What the two read
- * differently is refused: \h, \H, \W in a class, classes in classes and their intersection, {,n}, and a '+'
- * behind {n,m}. */
+ * Patterns are written for Oniguruma with Ruby's syntax.  What PCRE2 reads in the same way is passed on; ^
+ * and $ are at every line.  \s, \S, \d, \D, \w, \W, \p{L} and \p{N} are written out as Oniguruma's classes of
+ * Unicode 16: PCRE2 counts other characters to some, and its version of Unicode may be older.  What the two
+ * read differently is refused: \h, \H, the complements \D, \W, \P{L} and \P{N} in a class, classes in classes
+ * and their intersection, {,n}, and a '+' behind {n,m}. */
 #ifndef KAPPA_DATA_PIECE_PATTERN_H
 #define KAPPA_DATA_PIECE_PATTERN_H
 

@@ -9,13 +9,19 @@
 
 /* ---- the table ---- */
 
-enum { FIRST_SURROGATE = 0xD800, SURROGATES = 0x800, CODE_POINTS = KP_UTF8_LAST_CODE_POINT + 1 };
+/* No plane of Unicode behind the third has letters, numbers or white space. */
+enum {
+  FIRST_SURROGATE = 0xD800,
+  SURROGATES = 0x800,
+  CODE_POINTS = KP_UTF8_LAST_CODE_POINT + 1,
+  CLASSED = 0x40000
+};
 
-/* All code points but surrogates as one text; the caller frees it. */
+/* All code points that may have a class, but surrogates, as one text; the caller frees it. */
 static char *every_character(size_t *size) {
-  char *text = malloc((size_t)KP_UTF8_LONGEST * CODE_POINTS);
+  char *text = malloc((size_t)KP_UTF8_LONGEST * CLASSED);
   *size = 0;
-  for (uint32_t c = 0; text != NULL && c < CODE_POINTS; c++)
+  for (uint32_t c = 0; text != NULL && c < CLASSED; c++)
     if (c - FIRST_SURROGATE >= SURROGATES) *size += kp_utf8_write(c, text + *size);
   return text;
 }

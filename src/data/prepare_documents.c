@@ -109,9 +109,22 @@ static void close_documents(work *w) {
   w->training = w->validation = NULL;
 }
 
+static bool reads_standard_input(const kp_documents *documents) {
+  const kp_document_paths *paths = documents == NULL ? NULL : kp_documents_paths(documents);
+  for (size_t i = 0; paths != NULL && i < paths->count; i++)
+    if (strcmp(paths->list[i], KP_STANDARD_INPUT) == 0) return true;
+  return false;
+}
+
 static kp_status open_inputs(work *w, kp_error *error) {
   KP_TRY(open_documents(w, error));
-  if (kp_prepare_learns(w->options)) return KP_OK;
+  if (kp_prepare_learns(w->options)) {
+    if (!reads_standard_input(w->training) && !reads_standard_input(w->validation)) return KP_OK;
+    return kp_fail(
+        error, KP_ERR_INPUT,
+        "standard input can be read only once, and a tokenizer that is learned needs the documents "
+        "twice: put them into a file, or learn the tokenizer first (kappa tokenizer train)");
+  }
   KP_TRY(kp_tokenizer_open(w->options->tokenizer, &w->tokenizer, error));
   return find_tokens(w, error);
 }
@@ -129,13 +142,6 @@ static void describe_tokenizer(const work *w) {
   prepared->separated = w->end >= 0;
   prepared->separator = w->end >= 0 ? w->end : 0;
   snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(w->tokenizer));
-}
-
-static bool reads_standard_input(const kp_documents *documents) {
-  const kp_document_paths *paths = documents == NULL ? NULL : kp_documents_paths(documents);
-  for (size_t i = 0; paths != NULL && i < paths->count; i++)
-    if (strcmp(paths->list[i], KP_STANDARD_INPUT) == 0) return true;
-  return false;
 }
 
 /* Whether the folder holds just this set; then *prepared becomes what its data.json says. */
@@ -242,6 +248,9 @@ static kp_status encode_all(work *w, kp_error *error) {
   KP_TRY(kp_batch_reader_create(&w->feed, &reader, error));
   const kp_status status = encode_batches(w, reader, error);
   kp_batch_reader_destroy(reader);
+  const int32_t shards = w->writers[TRAIN].shard_count + w->writers[VALIDATION].shard_count;
+  if (status == KP_ERR_IO && shards > 0)
+    return kp_context(error, "behind %d shards that are done, where the same command will go on", shards);
   return status;
 }
 
@@ -281,11 +290,6 @@ static void begin_feed(work *w) {
 
 /* Learning reads all documents once, encoding again. */
 static kp_status learn_tokenizer(work *w, kp_error *error) {
-  if (reads_standard_input(w->training) || reads_standard_input(w->validation))
-    return kp_fail(
-        error, KP_ERR_INPUT,
-        "standard input can be read only once, and a tokenizer that is learned needs the documents "
-        "twice: put them into a file, or learn the tokenizer first (kappa tokenizer train)");
   begin_feed(w);
   KP_TRY(kp_prepare_learn_documents(w->options, &w->feed, &w->tokenizer, error));
   close_documents(w);

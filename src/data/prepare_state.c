@@ -33,9 +33,10 @@ kp_status kp_prepare_state_write(const char *folder, const kp_prepare_state *sta
   return status;
 }
 
+/* More than zero, and sums of them do not overflow. */
 static bool take_count(const json_t *object, const char *key, int64_t *out) {
   *out = json_integer_value(json_object_get(object, key));
-  return *out > 0;
+  return *out > 0 && *out < (int64_t)1 << 42;
 }
 
 static bool take_digits(const json_t *object, const char *key, char out[KP_SHA256_HEX_SIZE]) {
@@ -74,11 +75,12 @@ static kp_status take_shards(const json_t *list, kp_shard_writer *writer, bool *
 static kp_status take_all(const json_t *document, kp_prepare_state *state, kp_shard_writer writers[2],
                           bool *found, kp_error *error) {
   *found = take_digits(document, "request_sha256", state->request_sha256);
+  /* Before the first shard nothing is known of what was read. */
+  if (take_count(document, "read", &state->read))
+    *found = *found && take_digits(document, "chain_sha256", state->chain_sha256);
+  else
+    *found = *found && state->read == 0;
   if (!*found) return KP_OK;
-  if (take_count(document, "read", &state->read)) {
-    *found = take_digits(document, "chain_sha256", state->chain_sha256);
-    if (!*found) return KP_OK;
-  }
   KP_TRY(take_shards(json_object_get(document, "train"), &writers[0], found, error));
   if (!*found) return KP_OK;
   return take_shards(json_object_get(document, "validation"), &writers[1], found, error);

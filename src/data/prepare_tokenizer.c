@@ -52,11 +52,11 @@ static kp_status begin(session *s, const kp_prepare_options *options, kp_prepare
 
 static kp_status finish(session *s, kp_tokenizer **tokenizer, kp_error *error) {
   char path[KP_PATH_SIZE];
-  json_t *document;
   KP_TRY(kp_path_join(path, s->options->folder, KP_TOKENIZER_FILE, error));
-  KP_TRY(kp_bpe_trainer_document(s->trainer, &document, error));
-  KP_TRY(kp_tokenizer_write_json(document, path, error));
-  return kp_tokenizer_open(path, tokenizer, error);
+  KP_TRY(kp_bpe_trainer_finish(s->trainer, tokenizer, error));
+  const kp_status status = kp_tokenizer_save(*tokenizer, path, error);
+  if (status != KP_OK) kp_tokenizer_destroy(*tokenizer);
+  return status;
 }
 
 kp_status kp_prepare_learn_text(const kp_prepare_options *options, kp_text_view text,

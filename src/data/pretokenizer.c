@@ -142,7 +142,7 @@ void kp_pieces_destroy(kp_pieces *pieces) {
 }
 
 void kp_pieces_begin(kp_pieces *pieces, const char *text, size_t size) {
-  memset(pieces->positions, 0, sizeof pieces->positions);
+  for (size_t i = 0; i < pieces->pretokenizer->count; i++) pieces->positions[i] = (position){.text = text};
   pieces->whole = (kp_text_view){.data = text, .size = size};
 }
 

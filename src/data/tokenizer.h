@@ -7,8 +7,8 @@
  * A kind of tokenizer is a struct that begins with kp_tokenizer and fills it: data/character_tokenizer.c,
  * data/word_tokenizer.c, data/bpe_tokenizer.c.
  *
- * Text is UTF-8, and bytes that are not are an error that names their place; kp_utf8_replace (data/utf8.h)
- * repairs a text beforehand where that is wanted. */
+ * Text is UTF-8, and bytes that are not are an error that names their place; kp_utf8_repair
+ * (data/utf8_repair.h) repairs a text beforehand where that is wanted. */
 #ifndef KAPPA_DATA_TOKENIZER_H
 #define KAPPA_DATA_TOKENIZER_H
 

@@ -1,7 +1,6 @@
 #include "data/utf8.h"
 
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
 static bool is_continuation(unsigned char byte) {
@@ -67,8 +66,8 @@ static size_t skip_ascii(const char *text, size_t size, size_t at) {
   return at;
 }
 
-size_t kp_utf8_invalid(const char *text, size_t size, size_t from) {
-  size_t at = from;
+size_t kp_utf8_invalid(const char *text, size_t size) {
+  size_t at = 0;
   while ((at = skip_ascii(text, size, at)) < size) {
     uint32_t code_point;
     const size_t length = kp_utf8_read(text + at, size - at, &code_point);
@@ -79,43 +78,8 @@ size_t kp_utf8_invalid(const char *text, size_t size, size_t from) {
 }
 
 kp_status kp_utf8_check(const char *text, size_t size, kp_error *error) {
-  const size_t invalid = kp_utf8_invalid(text, size, 0);
+  const size_t invalid = kp_utf8_invalid(text, size);
   return invalid == size ? KP_OK : kp_utf8_fail(text, invalid, error);
-}
-
-/* How many of the bytes at the front, which are not a valid character, could begin one; at least 1. */
-static size_t truncated_length(const char *text, size_t size) {
-  const unsigned char *bytes = (const unsigned char *)text;
-  const unsigned char first = bytes[0];
-  if (first < 0xE0 || first > 0xF4 || size < 2 || !is_continuation(bytes[1])) return 1;
-  const bool second_fits = !(first == 0xE0 && bytes[1] < 0xA0) && !(first == 0xED && bytes[1] > 0x9F) &&
-                           !(first == 0xF0 && bytes[1] < 0x90) && !(first == 0xF4 && bytes[1] > 0x8F);
-  if (!second_fits) return 1;
-  return first >= 0xF0 && size > 2 && is_continuation(bytes[2]) ? 3 : 2;
-}
-
-/* Writes the repaired text, or counts its bytes when `out` is NULL. */
-static size_t replace_invalid(const char *text, size_t size, char *out) {
-  size_t written = 0;
-  for (size_t at = 0; at < size;) {
-    const size_t invalid = kp_utf8_invalid(text, size, at);
-    if (out != NULL) memcpy(out + written, text + at, invalid - at);
-    written += invalid - at;
-    if (invalid == size) break;
-    if (out != NULL) kp_utf8_write(0xFFFD, out + written);
-    written += 3;
-    at = invalid + truncated_length(text + invalid, size - invalid);
-  }
-  return written;
-}
-
-kp_status kp_utf8_replace(const char *text, size_t size, char **out, size_t *out_size, kp_error *error) {
-  *out_size = replace_invalid(text, size, NULL);
-  *out = malloc(*out_size + 1);
-  if (*out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a text of %zu bytes", *out_size);
-  replace_invalid(text, size, *out);
-  (*out)[*out_size] = 0;
-  return KP_OK;
 }
 
 size_t kp_text_line(const char *text, size_t offset) {

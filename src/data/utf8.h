@@ -19,15 +19,12 @@ size_t kp_utf8_write(uint32_t code_point, char out[KP_UTF8_LONGEST]);
 /* Number of characters of `text`.  Invalid bytes are an error that names byte offset and line. */
 kp_status kp_utf8_count(const char *text, size_t size, size_t *count, kp_error *error);
 
-/* The first byte at `from` or behind it that does not begin a valid character; `size`: all are valid. */
-size_t kp_utf8_invalid(const char *text, size_t size, size_t from);
+/* The offset of the first byte that is not valid UTF-8; `size` when there is none.  What may be done with
+ * such bytes is in data/utf8_repair.h. */
+size_t kp_utf8_invalid(const char *text, size_t size);
 
 /* Invalid bytes are an error that names byte offset and line. */
 kp_status kp_utf8_check(const char *text, size_t size, kp_error *error);
-
-/* A copy in which U+FFFD stands for what is not valid UTF-8, one for each longest front of a character that
- * was cut short and for each other byte (Unicode 15, section 3.9).  The caller frees *out. */
-kp_status kp_utf8_replace(const char *text, size_t size, char **out, size_t *out_size, kp_error *error);
 
 /* The line, counted from 1, that byte `offset` of `text` lies on. */
 size_t kp_text_line(const char *text, size_t offset);

@@ -32,9 +32,9 @@ static size_t broken_length(const char *text, size_t size) {
 kp_status kp_utf8_repair(const char *text, size_t size, kp_byte_buffer *out, kp_error *error) {
   out->size = 0;
   for (size_t offset = 0; offset < size;) {
-    const size_t invalid = kp_utf8_invalid(text, size, offset);
-    KP_TRY(kp_byte_buffer_append(out, text + offset, invalid - offset, error));
-    offset = invalid;
+    const size_t valid = kp_utf8_invalid(text + offset, size - offset);
+    KP_TRY(kp_byte_buffer_append(out, text + offset, valid, error));
+    offset += valid;
     if (offset == size) break;
     KP_TRY(kp_byte_buffer_append(out, replacement, sizeof replacement - 1, error));
     offset += broken_length(text + offset, size - offset);

@@ -8,7 +8,7 @@ kp_status kp_example_choice_init(kp_example_choice *choice, const kp_choice_task
                                  uint64_t seed, kp_error *error) {
   *choice = (kp_example_choice){.task = task,
                                 .pool = examples != NULL ? examples : questions,
-                                .own = examples == NULL,
+                                .spare = examples == NULL || task->spare_example,
                                 .shots = shots,
                                 .drawn = calloc((size_t)shots + 1, sizeof *choice->drawn)};
   kp_python_random_init(&choice->random, seed);
@@ -35,7 +35,7 @@ static bool same_question(const kp_question *a, const kp_question *b) {
 
 static bool may_stand(const kp_example_choice *c, const kp_question *example, const kp_question *question) {
   if (c->task->subjects && !same_text(example->subject, question->subject)) return false;
-  return !c->own || !same_question(example, question);
+  return !c->spare || !same_question(example, question);
 }
 
 /* The first of the pool that may stand; how many, at most `shots`. */
@@ -73,7 +73,7 @@ static kp_status draw_of_others(kp_example_choice *c, const kp_question *questio
   return status;
 }
 
-/* Of the questions themselves one more is drawn than is needed, for the question may be among them. */
+/* Where the question may be among the examples, one more is drawn than is needed. */
 kp_status kp_example_choice_next(kp_example_choice *c, const kp_question *question,
                                  const kp_question **examples, kp_error *error) {
   int taken = 0;
@@ -81,7 +81,7 @@ kp_status kp_example_choice_next(kp_example_choice *c, const kp_question *questi
   if (c->task->first_examples)
     taken = take_first(c, question, examples);
   else
-    KP_TRY(draw(c, question, (size_t)c->shots + c->own, NULL, c->pool->count, examples, &taken, error));
+    KP_TRY(draw(c, question, (size_t)c->shots + c->spare, NULL, c->pool->count, examples, &taken, error));
   if (taken < c->shots && !c->task->first_examples)
     KP_TRY(draw_of_others(c, question, examples, &taken, error));
   if (taken == c->shots) return KP_OK;

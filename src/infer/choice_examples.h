@@ -9,7 +9,8 @@
 typedef struct kp_example_choice {
   const kp_choice_task *task;
   const kp_questions *pool;
-  bool own; /* the pool are the questions themselves: none stands in front of itself or its like */
+  bool spare; /* none stands in front of its like, and one more is drawn: of tasks that say so, and where the
+                 pool are the questions themselves */
   int shots;
   kp_python_random random;
   size_t *drawn; /* shots + 1 */

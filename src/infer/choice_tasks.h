@@ -21,6 +21,7 @@ typedef struct kp_choice_task {
   bool strip;                 /* white space around the question goes */
   bool subjects;              /* examples and header are those of a question's subject */
   bool first_examples;        /* examples are the first of their file; else they are drawn */
+  bool spare_example;         /* one more is drawn than is needed, which the question's like gives way to */
   int layouts;                /* of its files: kp_choice_layout */
   int first_label;            /* of a file of labels */
 } kp_choice_task;

@@ -97,7 +97,7 @@ static kp_status plan_text(evaluator *e, const kp_evaluation_options *options, k
     KP_TRY(find_separator(e->trained, &e->separator, error));
   model->packed = e->separator >= 0;
   KP_TRY(plan_windows(e, options, error));
-  e->tokens = malloc(3 * (size_t)(e->rows * e->how.context) * sizeof *e->tokens);
+  e->tokens = malloc(4 * (size_t)(e->rows * e->how.context) * sizeof *e->tokens);
   return e->tokens != NULL ? KP_OK : kp_fail(error, KP_ERR_MEMORY, "no memory for a batch of windows");
 }
 
@@ -156,6 +156,15 @@ static kp_status fill_row(const evaluator *e, const kp_window *window, int32_t *
   return KP_OK;
 }
 
+/* Positions begin as they did in training. */
+static void set_positions(const evaluator *e, kp_batch *batch) {
+  const int64_t T = e->how.context;
+  if (kp_config_choice(e->trained->config, "data.positions") == KP_POSITIONS_OF_DOCUMENT)
+    kp_document_positions(batch->documents, e->rows, T, batch->positions);
+  else
+    for (int64_t i = 0; i < e->rows * T; i++) batch->positions[i] = (int32_t)(i % T);
+}
+
 /* Fills batch number `batch` of windows; the memory is the evaluator's. */
 static kp_status fill_windows(evaluator *e, int64_t batch, kp_batch *filled, kp_error *error) {
   const int64_t count = e->rows * e->how.context;
@@ -170,6 +179,8 @@ static kp_status fill_windows(evaluator *e, int64_t batch, kp_batch *filled, kp_
   if (e->separator >= 0) {
     filled->documents = e->tokens + 2 * count;
     kp_number_documents(filled->inputs, e->rows, e->how.context, e->separator, filled->documents);
+    filled->positions = e->tokens + 3 * count;
+    set_positions(e, filled);
   }
   return KP_OK;
 }

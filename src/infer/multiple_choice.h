@@ -51,7 +51,7 @@ kp_status kp_encode_continuation(const kp_tokenizer *tokenizer, const char *prom
                                  kp_ids *row, int64_t *scored, kp_error *error);
 
 /* The two-sided p of `right` successes when trial i succeeds with probability chances[i]: the probability of
- * all numbers that are not likelier. */
+ * all numbers that are not likelier, exact up to 20000 trials, by the normal distribution beyond. */
 kp_status kp_chance_test(const double *chances, size_t count, size_t right, double *p, kp_error *error);
 
 #endif

@@ -33,8 +33,8 @@ json_t *kp_hf_config_json(const kp_hf_target *target, const kp_trained *model, k
 kp_status kp_hf_write_weights(const kp_hf_target *target, const kp_trained *model, kp_dtype dtype,
                               const char *folder, kp_error *error);
 
-/* tokenizer.json and tokenizer_config.json of `folder`, as `tokenizers` reads them.  `*written` says whether
- * that kind of tokenizer can be written. */
+/* tokenizer.json and tokenizer_config.json of `folder`, as `tokenizers` reads them; `*written` says whether
+ * that kind of tokenizer can be.  Kinds that kappa would not read back from there keep their own file too. */
 kp_status kp_hf_write_tokenizer(const kp_trained *model, const char *folder, bool *written, kp_error *error);
 
 #endif

@@ -24,8 +24,7 @@ bool kp_hf_is_gpt2(const kp_model_options *o) {
 
 bool kp_hf_is_llama(const kp_model_options *o) {
   return is_plain_stream(o) && is_plain_attention(o) && o->positions == KP_POSITIONS_ROTARY &&
-         o->rotary.original_context == 0 && o->norm == KP_NORM_RMS &&
-         o->feed_forward == KP_FEED_FORWARD_GATED;
+         o->norm == KP_NORM_RMS && o->feed_forward == KP_FEED_FORWARD_GATED;
 }
 
 /* transformers' words for the activations, by kp_activation_kind. */
@@ -54,20 +53,34 @@ const kp_hf_target kp_hf_target_gpt2 = {.model_type = "gpt2",
                                         .biased = true,
                                         .config = gpt2_config};
 
-/* The base stands where releases 4 and where releases from 5 on look for it. */
+static bool is_stretched(const kp_model_options *o) {
+  const kp_rotary_options *r = &o->rotary;
+  return r->original_context > 0 &&
+         (r->stretching == KP_STRETCHING_LLAMA3 || r->original_context < o->context);
+}
+
+static json_t *rope_parameters(const kp_model_options *o) {
+  const kp_rotary_options *r = &o->rotary;
+  const bool llama3 = r->stretching == KP_STRETCHING_LLAMA3;
+  if (!is_stretched(o)) return json_pack("{s:f, s:s}", "rope_theta", r->base, "rope_type", "default");
+  return json_pack("{s:f, s:s, s:f, s:I, s:f, s:f}", "rope_theta", r->base, "rope_type",
+                   llama3 ? "llama3" : "yarn", "factor", r->factor, "original_max_position_embeddings",
+                   (json_int_t)r->original_context, llama3 ? "high_freq_factor" : "beta_fast", r->beta_fast,
+                   llama3 ? "low_freq_factor" : "beta_slow", r->beta_slow);
+}
+
+/* The rotation stands where releases 4 and where releases from 5 on look for it. */
 static json_t *llama_config(const kp_trained *model) {
   const kp_model_options *o = &model->options;
-  return json_pack("{s:[s], s:b, s:f, s:I, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:s}, "
-                   "s:b, s:I}",
-                   "architectures", "LlamaForCausalLM", "attention_bias", o->bias, "attention_dropout", 0.0,
-                   "head_dim", (json_int_t)o->attention.head_size, "hidden_act",
-                   activation_word(o->activation), "hidden_size", (json_int_t)o->width, "intermediate_size",
-                   (json_int_t)o->hidden, "max_position_embeddings", (json_int_t)o->context, "mlp_bias",
-                   o->bias, "num_attention_heads", (json_int_t)o->heads, "num_hidden_layers",
-                   (json_int_t)o->layers, "num_key_value_heads", (json_int_t)o->attention.kv_heads,
-                   "rms_norm_eps", o->norm_epsilon, "rope_theta", o->rotary.base, "rope_parameters",
-                   "rope_theta", o->rotary.base, "rope_type", "default", "tie_word_embeddings",
-                   o->head == KP_HEAD_TIED, "vocab_size", (json_int_t)o->vocabulary);
+  return json_pack(
+      "{s:[s], s:b, s:f, s:I, s:s, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:f, s:f, s:o, s:b, s:I}",
+      "architectures", "LlamaForCausalLM", "attention_bias", o->bias, "attention_dropout", 0.0, "head_dim",
+      (json_int_t)o->attention.head_size, "hidden_act", activation_word(o->activation), "hidden_size",
+      (json_int_t)o->width, "intermediate_size", (json_int_t)o->hidden, "max_position_embeddings",
+      (json_int_t)o->context, "mlp_bias", o->bias, "num_attention_heads", (json_int_t)o->heads,
+      "num_hidden_layers", (json_int_t)o->layers, "num_key_value_heads", (json_int_t)o->attention.kv_heads,
+      "rms_norm_eps", o->norm_epsilon, "rope_theta", o->rotary.base, "rope_parameters", rope_parameters(o),
+      "tie_word_embeddings", o->head == KP_HEAD_TIED, "vocab_size", (json_int_t)o->vocabulary);
 }
 
 const kp_hf_target kp_hf_target_llama = {

@@ -56,11 +56,10 @@ kp_status kp_hf_write_tokenizer(const kp_trained *model, const char *folder, boo
   char path[KP_PATH_SIZE];
   const bool characters = strcmp(name, "character") == 0, pieces = strcmp(name, "bpe") == 0;
   *written = characters || pieces;
+  if (t == NULL) return KP_OK;
+  KP_TRY(kp_path_join(path, folder, pieces ? "tokenizer.json" : KP_HF_OWN_TOKENIZER, error));
+  KP_TRY(kp_tokenizer_save(t, path, error));
   if (!*written) return KP_OK;
-  KP_TRY(kp_path_join(path, folder, "tokenizer.json", error));
-  if (pieces)
-    KP_TRY(kp_tokenizer_save(t, path, error));
-  else
-    KP_TRY(write_json(character_document(t), folder, "tokenizer.json", error));
+  if (characters) KP_TRY(write_json(character_document(t), folder, "tokenizer.json", error));
   return write_settings(model, folder, error);
 }

@@ -122,15 +122,63 @@ const kp_hf_family kp_hf_gpt2 = {.model_type = "gpt2",
 
 /* ---- LLaMA and its kind ---- */
 
+static kp_status set_stretching(kp_hf_config *rope, const char *kind, int64_t original, const char *fast_key,
+                                double fast, const char *slow_key, double slow, kp_import_settings *settings,
+                                kp_error *error) {
+  double factor;
+  KP_TRY(kp_hf_real(rope, "factor", 0, &factor, error));
+  if (factor < 1) return kp_hf_refuse(rope, "factor", error, "a number from 1 on was expected");
+  if (fast_key != NULL) KP_TRY(kp_hf_real(rope, fast_key, fast, &fast, error));
+  if (slow_key != NULL) KP_TRY(kp_hf_real(rope, slow_key, slow, &slow, error));
+  kp_import_set(settings, "model.rotary.stretching=%s", kind);
+  kp_import_set(settings, "model.rotary.original_context=%lld", (long long)original);
+  kp_import_set(settings, "model.rotary.factor=%.17g", factor);
+  kp_import_set(settings, "model.rotary.beta_fast=%.17g", fast);
+  kp_import_set(settings, "model.rotary.beta_slow=%.17g", slow);
+  return KP_OK;
+}
+
+static kp_status read_llama3(kp_hf_config *rope, int64_t context, kp_import_settings *settings,
+                             kp_error *error) {
+  int64_t original;
+  KP_TRY(kp_hf_integer(rope, "original_max_position_embeddings", context, &original, error));
+  return set_stretching(rope, "llama3", original, "high_freq_factor", 4, "low_freq_factor", 1, settings,
+                        error);
+}
+
+/* All angles are slowed down: none turns once in a context of one token. */
+static kp_status read_linear(kp_hf_config *rope, kp_import_settings *settings, kp_error *error) {
+  return set_stretching(rope, "llama3", 1, NULL, 2, NULL, 1, settings, error);
+}
+
+static kp_status read_yarn(kp_hf_config *rope, int64_t context, kp_import_settings *settings,
+                           kp_error *error) {
+  static const char *const scales[] = {"attention_factor", "mscale", "mscale_all_dim"};
+  int64_t original;
+  bool truncate;
+  for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+    if (kp_hf_has(rope, scales[i]))
+      return kp_hf_refuse(rope, scales[i], error, "kappa sharpens scores by 0.1 ln(factor) + 1, squared");
+  KP_TRY(kp_hf_boolean(rope, "truncate", true, &truncate, error));
+  if (!truncate) return kp_hf_refuse(rope, "truncate", error, "kappa's ramp begins and ends at whole pairs");
+  KP_TRY(kp_hf_integer(rope, "original_max_position_embeddings", context, &original, error));
+  if (original >= context)
+    return kp_hf_refuse(rope, "original_max_position_embeddings", error,
+                        "kappa stretches a context beyond it, and max_position_embeddings is %lld",
+                        (long long)context);
+  return set_stretching(rope, "yarn", original, "beta_fast", 32, "beta_slow", 1, settings, error);
+}
+
 /* What every kind of rotation has; `rope` is config.json itself or an object in it. */
 static kp_status read_stretching(kp_hf_config *rope, int64_t context, kp_import_settings *settings,
                                  kp_error *error) {
   const char *type, *key = kp_hf_has(rope, "rope_type") ? "rope_type" : "type";
   KP_TRY(kp_hf_text(rope, key, "default", &type, error));
-  (void)context;
-  (void)settings;
   if (strcmp(type, "default") == 0) return KP_OK;
-  return kp_hf_refuse(rope, key, error, "kappa has no such rotation");
+  if (strcmp(type, "llama3") == 0) return read_llama3(rope, context, settings, error);
+  if (strcmp(type, "linear") == 0) return read_linear(rope, settings, error);
+  if (strcmp(type, "yarn") == 0) return read_yarn(rope, context, settings, error);
+  return kp_hf_refuse(rope, key, error, "kappa has default, linear, llama3 and yarn");
 }
 
 /* Newer files have one object with the base and the stretching, older ones a number and an object. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/json_text.h"
-#include "interchange/hf_weights.h"
+#include "interchange/tensors.h"
 
 static const kp_hf_family *const families[] = {&kp_hf_gpt2, &kp_hf_llama, &kp_hf_mistral, &kp_hf_qwen2,
                                                &kp_hf_kappa};
@@ -14,7 +14,7 @@ enum { FAMILY_COUNT = sizeof families / sizeof *families };
 
 typedef struct source {
   const kp_hf_family *family;
-  kp_hf_weights weights;
+  kp_tensors *tensors;
   kp_hf_layout layout;
   char base[16]; /* the prefix that the files have */
   bool tied;
@@ -50,13 +50,13 @@ static void describe(kp_imported *imported, kp_hf_config *config, const kp_hf_fa
                    unknown);
 }
 
-static kp_status translate(const json_t *document, const char *label, source *s,
-                           const kp_import_options *options, kp_imported *imported, kp_error *error) {
+kp_status kp_hf_translate(const json_t *document, const char *label, const kp_import_options *options,
+                          const kp_hf_family **family, kp_imported *imported, kp_error *error) {
   kp_hf_config config;
   KP_TRY(kp_hf_config_begin(&config, document, label, error));
-  KP_TRY(find_family(&config, &s->family, error));
-  KP_TRY(s->family->configure(&config, options, &imported->config, error));
-  describe(imported, &config, s->family);
+  KP_TRY(find_family(&config, family, error));
+  KP_TRY((*family)->configure(&config, options, &imported->config, error));
+  describe(imported, &config, *family);
   return KP_OK;
 }
 
@@ -66,7 +66,7 @@ static kp_status read_config(const char *folder, source *s, const kp_import_opti
   json_t *document;
   KP_TRY(kp_path_join(path, folder, "config.json", error));
   KP_TRY(kp_json_read_file(path, &document, error));
-  const kp_status status = translate(document, path, s, options, imported, error);
+  const kp_status status = kp_hf_translate(document, path, options, &s->family, imported, error);
   json_decref(document);
   return status;
 }
@@ -84,25 +84,30 @@ static kp_status read_layout(source *s, const kp_config *config, kp_error *error
 static void find_base(source *s) {
   const size_t size = strlen(s->family->base);
   if (size == 0) return;
-  for (size_t i = 0; i < s->weights.count; i++)
-    if (strncmp(s->weights.tensors[i].entry->name, s->family->base, size) == 0) {
+  for (size_t i = 0; i < kp_tensors_count(s->tensors); i++)
+    if (strncmp(kp_tensors_at(s->tensors, i)->name, s->family->base, size) == 0) {
       snprintf(s->base, sizeof s->base, "%s", s->family->base);
       return;
     }
 }
 
+/* kappa's own where an export has one: transformers has no words for some. */
 static kp_status find_tokenizer(const char *folder, kp_imported *imported, kp_error *error) {
+  static const char *const names[] = {KP_HF_OWN_TOKENIZER, "tokenizer.json", "vocab.json", "tokenizer.model"};
   char path[KP_PATH_SIZE];
-  KP_TRY(kp_path_join(path, folder, "tokenizer.json", error));
-  if (kp_path_kind_of(path) == KP_PATH_FILE)
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    KP_TRY(kp_path_join(path, folder, names[i], error));
+    if (kp_path_kind_of(path) != KP_PATH_FILE) continue;
     snprintf(imported->tokenizer, sizeof imported->tokenizer, "%s", path);
+    return KP_OK;
+  }
   return KP_OK;
 }
 
 static void close_source(kp_imported *imported) {
   source *s = imported->weights;
   if (s == NULL) return;
-  kp_hf_weights_clear(&s->weights);
+  kp_tensors_close(s->tensors);
   free(s);
   imported->weights = NULL;
 }
@@ -112,7 +117,7 @@ static kp_status fill(const char *path, const kp_import_options *options, kp_imp
   source *s = imported->weights;
   KP_TRY(read_config(path, s, options, imported, error));
   KP_TRY(read_layout(s, imported->config, error));
-  KP_TRY(kp_hf_weights_open(path, &s->weights, error));
+  KP_TRY(kp_tensors_open(path, &s->tensors, error));
   find_base(s);
   return find_tokenizer(path, imported, error);
 }
@@ -131,17 +136,39 @@ static kp_status open_source(const char *path, const kp_import_options *options,
 
 /* ---- parameters ---- */
 
+static kp_status wrong_shape(const source *s, const kp_tensors_entry *entry, int rank, const int64_t *shape,
+                             kp_error *error) {
+  char have[128] = "", want[128] = "";
+  for (int d = 0; d < entry->rank; d++)
+    snprintf(have + strlen(have), sizeof have - strlen(have), "%s%lld", d == 0 ? "" : ", ",
+             (long long)entry->shape[d]);
+  for (int d = 0; d < rank; d++)
+    snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld", d == 0 ? "" : ", ",
+             (long long)shape[d]);
+  return kp_fail(error, KP_ERR_INPUT, "%s: \"%s\" has the shape (%s), and config.json makes it (%s)",
+                 kp_tensors_label(s->tensors), entry->name, have, want);
+}
+
+static kp_status read_tensor(source *s, const char *name, int rank, const int64_t *shape, double *values,
+                             kp_error *error) {
+  const kp_tensors_entry *entry;
+  KP_TRY(kp_tensors_require(s->tensors, name, &entry, error));
+  if (entry->rank != rank || memcmp(entry->shape, shape, (size_t)rank * sizeof *shape) != 0)
+    return wrong_shape(s, entry, rank, shape, error);
+  return kp_tensors_read(s->tensors, entry, values, error);
+}
+
 /* The tensor of a part as it lies in the file, then in kappa's order.  `whole` has room for all rows. */
 static kp_status read_part(source *s, const kp_hf_part *part, int dimensions, int64_t columns, double *values,
                            double *room, kp_error *error) {
   char name[1024];
   const int64_t plain[2] = {part->rows, columns}, turned[2] = {columns, part->rows};
   snprintf(name, sizeof name, "%s%s", part->based ? s->base : "", part->name);
-  if (part->may_lack && kp_hf_weights_find(&s->weights, name) == NULL) {
+  if (part->may_lack && kp_tensors_find(s->tensors, name) == NULL) {
     memset(values, 0, (size_t)(part->rows * columns) * sizeof *values);
     return KP_OK;
   }
-  KP_TRY(kp_hf_weights_read(&s->weights, name, dimensions, part->transposed ? turned : plain, values, error));
+  KP_TRY(read_tensor(s, name, dimensions, part->transposed ? turned : plain, values, error));
   if (part->transposed) kp_hf_transpose(values, columns, part->rows, room);
   if (part->head_size > 0) kp_hf_pair_rows(values, part->rows, columns, part->head_size, true, room);
   return KP_OK;
@@ -151,13 +178,12 @@ static kp_status read_part(source *s, const kp_hf_part *part, int dimensions, in
 static kp_status read_positions(source *s, const int64_t *shape, double *values, kp_error *error) {
   char name[32];
   snprintf(name, sizeof name, "%swpe.weight", s->base);
-  const kp_hf_tensor *tensor = kp_hf_weights_find(&s->weights, name);
-  if (tensor == NULL || tensor->entry->rank != 2 || tensor->entry->shape[0] <= shape[0] ||
-      tensor->entry->shape[1] != shape[1])
-    return kp_hf_weights_read(&s->weights, name, 2, shape, values, error);
-  double *all = malloc((size_t)tensor->entry->elements * sizeof *all);
+  const kp_tensors_entry *entry = kp_tensors_find(s->tensors, name);
+  if (entry == NULL || entry->rank != 2 || entry->shape[0] <= shape[0] || entry->shape[1] != shape[1])
+    return read_tensor(s, name, 2, shape, values, error);
+  double *all = malloc((size_t)entry->elements * sizeof *all);
   if (all == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for %s", name);
-  const kp_status status = kp_hf_weights_read(&s->weights, name, 2, tensor->entry->shape, all, error);
+  const kp_status status = read_tensor(s, name, 2, entry->shape, all, error);
   memcpy(values, all, (size_t)(shape[0] * shape[1]) * sizeof *values);
   free(all);
   return status;
@@ -166,8 +192,7 @@ static kp_status read_positions(source *s, const int64_t *shape, double *values,
 static kp_status read_parameter(kp_imported *imported, const char *name, int dimensions, const int64_t *shape,
                                 double *values, kp_error *error) {
   source *s = imported->weights;
-  if (s->family->parts == NULL)
-    return kp_hf_weights_read(&s->weights, name, dimensions, shape, values, error);
+  if (s->family->parts == NULL) return read_tensor(s, name, dimensions, shape, values, error);
   kp_hf_part parts[KP_HF_MAX_PARTS];
   const int64_t columns = dimensions == 2 ? shape[1] : 1;
   if (strcmp(name, "transformer.wpe.weight") == 0) return read_positions(s, shape, values, error);
@@ -194,13 +219,16 @@ static bool is_meaningless(const source *s, const char *name) {
   return s->tied && strcmp(name, "lm_head.weight") == 0; /* a second name of the embedding */
 }
 
+static void mark_meaningless(source *s) {
+  for (size_t i = 0; i < kp_tensors_count(s->tensors); i++)
+    if (is_meaningless(s, kp_tensors_at(s->tensors, i)->name))
+      kp_tensors_mark(s->tensors, kp_tensors_at(s->tensors, i));
+}
+
 static const char *unused(const kp_imported *imported) {
-  const source *s = imported->weights;
-  for (size_t i = 0; i < s->weights.count; i++) {
-    const kp_hf_tensor *tensor = &s->weights.tensors[i];
-    if (!tensor->used && !is_meaningless(s, tensor->entry->name)) return tensor->entry->name;
-  }
-  return NULL;
+  source *s = imported->weights;
+  mark_meaningless(s);
+  return kp_tensors_unused(s->tensors);
 }
 
 const kp_importer kp_importer_hf = {

@@ -21,6 +21,10 @@ typedef struct kp_hf_family {
 
 extern const kp_hf_family kp_hf_gpt2, kp_hf_llama, kp_hf_mistral, kp_hf_qwen2, kp_hf_kappa;
 
+/* What config.json says: the family, and the configuration, source and notes of `imported`. */
+kp_status kp_hf_translate(const json_t *document, const char *label, const kp_import_options *options,
+                          const kp_hf_family **family, kp_imported *imported, kp_error *error);
+
 /* Keys of every model that do not change its numbers, NULL behind the last. */
 extern const char *const kp_hf_common_keys[];
 

@@ -10,6 +10,9 @@
 
 #include "models/model.h"
 
+/* The run's own tokenizer file in an export, where tokenizer.json cannot be read back. */
+#define KP_HF_OWN_TOKENIZER "kappa_tokenizer.json"
+
 enum { KP_HF_MAX_PARTS = 3, KP_HF_NAME = 160 };
 
 typedef struct kp_hf_part {

@@ -10,13 +10,14 @@
 #include "core/atomic_file.h"
 #include "core/json_text.h"
 #include "interchange/hf_import.h"
+#include "interchange/llmc.h"
 #include "interchange/originals_import.h"
 #include "interchange/whole_folder.h"
 #include "train/run.h"
 #include "train/settings.h"
 
-static const kp_importer *const importers[] = {&kp_importer_hf, &kp_importer_mixed, &kp_importer_nanogpt,
-                                               &kp_importer_ngpt, &kp_importer_helm};
+static const kp_importer *const importers[] = {&kp_importer_hf,   &kp_importer_mixed, &kp_importer_nanogpt,
+                                               &kp_importer_ngpt, &kp_importer_helm,  &kp_importer_llmc};
 
 const kp_importer *const *kp_importers(size_t *count) {
   *count = sizeof importers / sizeof *importers;
@@ -63,6 +64,19 @@ void kp_import_note(kp_imported *imported, const char *format, ...) {
 
 /* ---- a model from a source ---- */
 
+/* Tensors that cannot be read say why; those that can, and are of no model that is known, what they are. */
+static kp_status refuse_tensors(const char *path, const char *names, kp_error *error) {
+  kp_tensors *tensors;
+  KP_TRY(kp_tensors_open(path, &tensors, error));
+  const size_t count = kp_tensors_count(tensors);
+  kp_fail(error, KP_ERR_INPUT,
+          "%s holds %zu tensors, '%.80s' the first, and looks like none of the formats %s; say which with "
+          "--format",
+          path, count, count == 0 ? "" : kp_tensors_at(tensors, 0)->name, names);
+  kp_tensors_close(tensors);
+  return KP_ERR_INPUT;
+}
+
 static kp_status choose(const char *path, const char *format, const kp_importer **chosen, kp_error *error) {
   char names[512] = "";
   for (size_t i = 0; i < sizeof importers / sizeof *importers; i++) {
@@ -76,6 +90,7 @@ static kp_status choose(const char *path, const char *format, const kp_importer 
   if (format != NULL) return kp_fail(error, KP_ERR_INPUT, "no format \"%s\"; there are: %s", format, names);
   if (kp_path_kind_of(path) == KP_PATH_MISSING)
     return kp_fail(error, KP_ERR_INPUT, "%s: no such file or folder", path);
+  if (kp_tensors_recognises(path)) return refuse_tensors(path, names, error);
   return kp_fail(error, KP_ERR_INPUT, "%s looks like none of the formats %s; say which with --format", path,
                  names);
 }
@@ -88,6 +103,13 @@ typedef struct import {
   kp_tokenizer *tokenizer; /* NULL: none */
 } import;
 
+/* Parameters that nothing reads keep their initial values. */
+static bool has_unused(const kp_parameters *parameters) {
+  for (int i = 0; i < parameters->count; i++)
+    if (!parameters->list[i].used) return true;
+  return false;
+}
+
 static kp_status build_model(import *m, kp_error *error) {
   const kp_build build = {.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1};
   kp_network *network; /* building any graph fills the table of parameters */
@@ -96,7 +118,7 @@ static kp_status build_model(import *m, kp_error *error) {
   KP_TRY(kp_network_create(&m->model, m->parameters, build, &network, error));
   kp_network_destroy(network);
   KP_TRY(kp_parameters_allocate(m->parameters, kp_backend_cpu(), false, error));
-  kp_parameters_initialise(m->parameters, 0);
+  if (has_unused(m->parameters)) kp_parameters_initialise(m->parameters, 0);
   return KP_OK;
 }
 

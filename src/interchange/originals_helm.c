@@ -61,13 +61,15 @@ static kp_status describe_dense(const kp_tensors *t, kp_import_settings *setting
   SIZE(inner, "resblocks.0.attn.Wq.weight", 0);
   SIZE(ambient, "resblocks.0.attn.final_linear.weight", 1); /* the same with a time for each head */
   const int64_t heads = ambient - inner;
+  int64_t layers;
+  KP_TRY(kp_original_require_blocks(t, "resblocks.%d.ln_1.weight", &layers, error));
   if (heads < 1 || inner % heads != 0) return refuse_shapes(t, "resblocks.0.attn", error);
   kp_import_set(settings, "model.family=helm_d");
   kp_import_set(settings, "model.variant=upstream");
   set(settings, "model.vocabulary", vocabulary);
   set(settings, "model.width", width);
   set(settings, "model.hidden", hidden);
-  set(settings, "model.layers", kp_original_blocks(t, "resblocks.%d.ln_1.weight"));
+  set(settings, "model.layers", layers);
   set(settings, "model.heads", heads);
   set(settings, "model.attention.head_size", inner / heads);
   return KP_OK;
@@ -103,7 +105,7 @@ static kp_status describe_latent(const kp_tensors *t, kp_import_settings *settin
   return KP_OK;
 }
 
-/* The block that `format` writes a name for, followed by `rest`. */
+/* Writes the name of a tensor of a layer. */
 static const char *name_of(char *out, size_t size, int64_t layer, const char *rest) {
   snprintf(out, size, "layers.%lld.%s", (long long)layer, rest);
   return out;
@@ -140,7 +142,8 @@ static kp_status describe_mice(const kp_tensors *t, kp_import_settings *settings
                                kp_error *error) {
   SIZE(vocabulary, "head.weight", 0);
   SIZE(width, "final_proj.linear.weight", 0);
-  const int64_t layers = kp_original_blocks(t, "layers.%d.attn_norm.weight");
+  int64_t layers;
+  KP_TRY(kp_original_require_blocks(t, "layers.%d.attn_norm.weight", &layers, error));
   kp_import_set(settings, "model.family=helm_mice");
   kp_import_set(settings, "model.variant=upstream");
   kp_import_set(settings, "model.embedding=%s",

@@ -37,14 +37,27 @@ kp_status kp_original_require_size(const kp_tensors *tensors, const char *name, 
                  kp_tensors_label(tensors), entry->rank);
 }
 
-int64_t kp_original_blocks(const kp_tensors *tensors, const char *pattern) {
+/* Writes the pattern with a block for its %d. */
+static void fill_block(char name[160], const char *pattern, int64_t block) {
   const char *place = strstr(pattern, "%d");
-  int64_t count = 0;
+  snprintf(name, 160, "%.*s%lld%s", (int)(place - pattern), pattern, (long long)block, place + 2);
+}
+
+int64_t kp_original_blocks(const kp_tensors *tensors, const char *pattern) {
   char name[160];
-  for (;; count++) {
-    snprintf(name, sizeof name, "%.*s%lld%s", (int)(place - pattern), pattern, (long long)count, place + 2);
+  for (int64_t count = 0;; count++) {
+    fill_block(name, pattern, count);
     if (kp_tensors_find(tensors, name) == NULL) return count;
   }
+}
+
+kp_status kp_original_require_blocks(const kp_tensors *tensors, const char *pattern, int64_t *count,
+                                     kp_error *error) {
+  char name[160];
+  const kp_tensors_entry *entry;
+  fill_block(name, pattern, 0);
+  *count = kp_original_blocks(tensors, pattern);
+  return *count > 0 ? KP_OK : kp_tensors_require(tensors, name, &entry, error);
 }
 
 const json_t *kp_original_arguments(const kp_tensors *tensors) {

@@ -40,6 +40,8 @@ int64_t kp_original_size(const kp_tensors *tensors, const char *name, int dimens
 int64_t kp_original_blocks(const kp_tensors *tensors, const char *pattern);
 
 /* The same, but none is an error that names the first. */
+kp_status kp_original_require_blocks(const kp_tensors *tensors, const char *pattern, int64_t *count,
+                                     kp_error *error);
 kp_status kp_original_require_size(const kp_tensors *tensors, const char *name, int dimension, int64_t *size,
                                    kp_error *error);
 

@@ -10,16 +10,16 @@ static const char *const needed_curved[] = {"model.heads", "model.curvature.valu
 /* What both have; the shapes say all sizes but the number of heads. */
 static kp_status describe_sizes(const kp_tensors *t, const char *family, kp_import_settings *settings,
                                 kp_error *error) {
-  int64_t vocabulary, width, context;
+  int64_t vocabulary, width, context, layers;
   KP_TRY(kp_original_require_size(t, "transformer.wte.weight", 0, &vocabulary, error));
   KP_TRY(kp_original_require_size(t, "transformer.wte.weight", 1, &width, error));
   KP_TRY(kp_original_require_size(t, "transformer.wpe.weight", 0, &context, error));
+  KP_TRY(kp_original_require_blocks(t, "transformer.h.%d.attn.c_attn.weight", &layers, error));
   kp_import_set(settings, "model.family=%s", family);
   kp_import_set(settings, "model.vocabulary=%lld", (long long)vocabulary);
   kp_import_set(settings, "model.width=%lld", (long long)width);
   kp_import_set(settings, "model.context=%lld", (long long)context);
-  kp_import_set(settings, "model.layers=%lld",
-                (long long)kp_original_blocks(t, "transformer.h.%d.ln_1.weight"));
+  kp_import_set(settings, "model.layers=%lld", (long long)layers);
   kp_import_set(settings, "model.bias=%s",
                 kp_tensors_find(t, "transformer.ln_f.bias") != NULL ? "true" : "false");
   kp_original_argument(t, "dropout", "model.dropout", settings);

@@ -15,16 +15,16 @@ static void describe_scale(const kp_tensors *t, bool normalised, int64_t width,
 
 static kp_status describe(const kp_tensors *t, kp_import_settings *settings, kp_imported *imported,
                           kp_error *error) {
-  int64_t vocabulary, width;
+  int64_t vocabulary, width, layers;
   const bool normalised = kp_tensors_find(t, "sz") != NULL;
   KP_TRY(kp_original_require_size(t, "transformer.wte.weight", 0, &vocabulary, error));
   KP_TRY(kp_original_require_size(t, "transformer.wte.weight", 1, &width, error));
+  KP_TRY(kp_original_require_blocks(t, "transformer.h.%d.query.weight", &layers, error));
   kp_import_set(settings, "model.family=%s", normalised ? "ngpt" : "llama");
   kp_import_set(settings, "model.variant=upstream");
   kp_import_set(settings, "model.vocabulary=%lld", (long long)vocabulary);
   kp_import_set(settings, "model.width=%lld", (long long)width);
-  kp_import_set(settings, "model.layers=%lld",
-                (long long)kp_original_blocks(t, "transformer.h.%d.query.weight"));
+  kp_import_set(settings, "model.layers=%lld", (long long)layers);
   kp_import_set(settings, "model.bias=%s",
                 kp_tensors_find(t, "transformer.h.0.query.bias") != NULL ? "true" : "false");
   kp_original_argument(t, "n_head", "model.heads", settings);

@@ -108,6 +108,15 @@ static kp_status check_index(const kp_tensors *t, const json_t *places, kp_error
   return KP_OK;
 }
 
+/* Takes a prefix off all names, when all have it; their order stays. */
+static bool strip_prefix(kp_tensors *t, const char *prefix) {
+  const size_t size = strlen(prefix);
+  for (size_t i = 0; i < t->count; i++)
+    if (strncmp(t->entries[i].name, prefix, size) != 0) return false;
+  for (size_t i = 0; i < t->count; i++) t->entries[i].name += size;
+  return t->count > 0;
+}
+
 static kp_status read_settings(kp_tensors *t, kp_error *error) {
   t->settings = t->parts[0].torch == NULL ? json_object() : json_incref(kp_torch_settings(t->parts[0].torch));
   return t->settings == NULL ? out_of_memory(t->label, error) : KP_OK;
@@ -125,6 +134,7 @@ static kp_status open_files(kp_tensors *t, const kp_tensor_files *files, kp_erro
   }
   KP_TRY(merge(t, error));
   if (files->places != NULL) KP_TRY(check_index(t, files->places, error));
+  while (strip_prefix(t, "_orig_mod.") || strip_prefix(t, "module.")) continue;
   return read_settings(t, error);
 }
 

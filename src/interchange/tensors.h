@@ -6,8 +6,8 @@
  *
  * Of a PyTorch checkpoint the model's tensors are taken: those under "model", "model_state_dict",
  * "state_dict" or "module" where the file has such a part, else all of them, with names joined by dots;
- * moments of an optimizer are not.  The prefixes "_orig_mod." (torch.compile) and "module." (data parallel)
- * that stand in front of every name are taken off. */
+ * moments of an optimizer are not.  Of any file the prefixes "_orig_mod." (torch.compile) and "module." (data
+ * parallel) that stand in front of every name are taken off. */
 #ifndef KAPPA_INTERCHANGE_TENSORS_H
 #define KAPPA_INTERCHANGE_TENSORS_H
 

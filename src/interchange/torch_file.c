@@ -11,7 +11,7 @@
 #include "interchange/torch_tensor.h"
 
 /* Bounds of a walk through values, which may stand in each other many times over. */
-enum { DEEPEST = 16, MOST_VALUES = 1 << 22, LONGEST_NAME = 512 };
+enum { DEEPEST = 16, MOST_VALUES = 1 << 20, LONGEST_NAME = 512 };
 
 struct kp_torch {
   kp_torch_archive archive;
@@ -196,18 +196,6 @@ static kp_status add_entries(kp_torch *file, const kp_pickle_value *dict, bool r
   return KP_OK;
 }
 
-/* Takes a prefix off all names, when all have it. */
-static bool strip_prefix(kp_torch *file, const char *prefix) {
-  const size_t size = strlen(prefix);
-  for (size_t i = 0; i < file->count; i++)
-    if (strncmp(file->entries[i].name, prefix, size) != 0) return false;
-  for (size_t i = 0; i < file->count; i++) {
-    char *name = (char *)file->entries[i].name;
-    memmove(name, name + size, strlen(name + size) + 1);
-  }
-  return file->count > 0;
-}
-
 static int compare_entries(const void *left, const void *right) {
   return strcmp(((const kp_tensors_entry *)left)->name, ((const kp_tensors_entry *)right)->name);
 }
@@ -217,7 +205,6 @@ static kp_status read_model(kp_torch *file, const kp_pickle_value *model, kp_err
   KP_TRY(add_entries(file, model, model == kp_pickle_root(file->pickle), name, 0, 0, error));
   if (file->count == 0)
     return kp_fail(error, KP_ERR_INPUT, "'%s' holds no tensors; save model.state_dict()", file->label);
-  while (strip_prefix(file, "_orig_mod.") || strip_prefix(file, "module.")) continue;
   qsort(file->entries, file->count, sizeof *file->entries, compare_entries);
   for (size_t i = 1; i < file->count; i++)
     if (strcmp(file->entries[i - 1].name, file->entries[i].name) == 0)

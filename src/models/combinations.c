@@ -101,6 +101,9 @@ static kp_status check_attention(const kp_config *config, const kp_model_options
   if (o->rotary.original_context > 0 && o->positions == KP_POSITIONS_LEARNED)
     return kp_config_fail(config, "model.rotary.original_context", error,
                           "learned positions have no angles to stretch: use rotary or hope");
+  if (o->rotary.original_context > 0 && o->rotary.stretching == KP_STRETCHING_LLAMA3 &&
+      o->rotary.beta_fast <= o->rotary.beta_slow)
+    return kp_config_fail(config, "model.rotary.beta_fast", error, "it must be above model.rotary.beta_slow");
   return KP_OK;
 }
 

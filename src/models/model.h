@@ -112,9 +112,16 @@ typedef struct kp_curvature_options {
   int64_t groups;                    /* of the stream: curvatures of a product manifold; 0: one a head */
 } kp_curvature_options;
 
+/* How rotary positions serve a longer context than the angles were made for. */
+typedef enum kp_stretching {
+  KP_STRETCHING_YARN,   /* beyond it; scores become sharper */
+  KP_STRETCHING_LLAMA3, /* always, and by turns: Llama 3.1 */
+} kp_stretching;
+
 typedef struct kp_rotary_options {
+  kp_stretching stretching;
   double base, factor, beta_fast, beta_slow;
-  int64_t original_context; /* 0: no stretching (YaRN) */
+  int64_t original_context; /* 0: no stretching */
 } kp_rotary_options;
 
 typedef struct kp_attention_options {

@@ -35,10 +35,12 @@ static const kp_config_row rows[] = {
      "how tokens know their place; hope: rotary on the space coordinates of Lorentz points"},
     {"model.rotary.base", KP_CONFIG_REAL, "10000", "(1, 1e12]", "of the rotary angles"},
     {"model.rotary.original_context", KP_CONFIG_INTEGER, "0", "[0, 1048576]",
-     "YaRN: the context that the angles were made for, below model.context; 0: no stretching"},
-    {"model.rotary.factor", KP_CONFIG_REAL, "40", "[1, 1e6]", "YaRN: how far slow angles are stretched"},
-    {"model.rotary.beta_fast", KP_CONFIG_REAL, "32", "(0, 1e6]", "YaRN: turns above which nothing changes"},
-    {"model.rotary.beta_slow", KP_CONFIG_REAL, "1", "(0, 1e6]", "YaRN: turns below which all is stretched"},
+     "the context that the angles were made for, of yarn below model.context; 0: no stretching"},
+    {"model.rotary.stretching", KP_CONFIG_CHOICE, "yarn", "yarn|llama3",
+     "YaRN, which also sharpens the scores, or what Llama 3.1 does"},
+    {"model.rotary.factor", KP_CONFIG_REAL, "40", "[1, 1e6]", "how far slow angles are stretched"},
+    {"model.rotary.beta_fast", KP_CONFIG_REAL, "32", "(0, 1e6]", "turns above which nothing changes"},
+    {"model.rotary.beta_slow", KP_CONFIG_REAL, "1", "(0, 1e6]", "turns below which all is stretched"},
     {"model.residual", KP_CONFIG_CHOICE, "add", "add|bounded|stereographic|lerp|slerp|lorentz",
      "how the stream moves: x + u, the same within a ball, in a space of curvature κ, on the unit sphere, or "
      "on the hyperboloid"},
@@ -100,6 +102,7 @@ static void read_sizes(const kp_config *config, kp_model_options *o) {
 static void read_stream(const kp_config *config, kp_model_options *o) {
   o->positions = (kp_positions)kp_config_choice(config, "model.positions");
   o->rotary = (kp_rotary_options){
+      .stretching = (kp_stretching)kp_config_choice(config, "model.rotary.stretching"),
       .base = kp_config_real(config, "model.rotary.base"),
       .factor = kp_config_real(config, "model.rotary.factor"),
       .beta_fast = kp_config_real(config, "model.rotary.beta_fast"),

@@ -166,6 +166,7 @@ static const struct {
     {"model.sphere_scale", scaled},
     {"model.norm_epsilon", norm_epsilon},
     {"model.rotary.base", rotary},
+    {"model.rotary.stretching", stretched},
     {"model.rotary.factor", stretched},
     {"model.rotary.beta_fast", stretched},
     {"model.rotary.beta_slow", stretched},

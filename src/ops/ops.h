@@ -186,9 +186,9 @@ typedef struct kp_lorentz_seam_result {
 
 kp_lorentz_seam_result kp_lorentz_residual(kp_graph *graph, kp_lorentz_seam seam,
                                            kp_lorentz_residual_arguments arguments);
-/* stream (B, T, C) -> (B, T, C); history and seen are NULL in training. */
+/* stream (B, T, C) -> (B, T, C); history and seen are NULL in training, documents where rows hold one. */
 kp_tensor *kp_reference(kp_graph *graph, kp_tensor *stream, kp_tensor *curvature, kp_tensor *history,
-                        kp_tensor *seen, kp_reference_arguments arguments);
+                        kp_tensor *seen, kp_tensor *documents, kp_reference_arguments arguments);
 kp_tensor *kp_curvature(kp_graph *graph, kp_tensor *theta, kp_curvature_map map);
 
 /* x (B, T, C) -> (B, C) */

@@ -3,7 +3,7 @@
  * previous: r_t = x_{t-1}.  mean: the mean of x_0 … x_{t-1}.  midpoint: the
  * gyromidpoint of the last W of them, in log coordinates: stream and result
  * are tangent vectors at the origin, so each row goes through exp_0 and the
- * midpoint comes back through log_0.  r_0 is the origin. */
+ * midpoint comes back through log_0.  r_0 is the origin, in each document anew where a row holds several. */
 #include <string.h>
 
 #include "core/assert.h"
@@ -14,24 +14,26 @@
 enum { MAX_WINDOW = 64 };
 
 kp_tensor *kp_reference(kp_graph *graph, kp_tensor *stream, kp_tensor *curvature, kp_tensor *history,
-                        kp_tensor *seen, kp_reference_arguments arguments) {
+                        kp_tensor *seen, kp_tensor *documents, kp_reference_arguments arguments) {
+  kp_assert(documents == NULL || history == NULL, "a reference with a history is of one document");
   kp_assert(arguments.kind != KP_REFERENCE_MIDPOINT ||
                 (arguments.window >= 1 && arguments.window <= MAX_WINDOW),
             "a window of %d tokens", arguments.window);
   kp_tensor *out = kp_graph_activation(graph, "reference", stream->type, stream->dimensions, stream->shape);
-  kp_tensor *input[] = {stream, curvature, history, seen};
-  kp_graph_node(graph, KP_OP_REFERENCE, &arguments, sizeof arguments, 4, input, 1, &out);
+  kp_tensor *input[] = {stream, curvature, history, seen, documents};
+  kp_graph_node(graph, KP_OP_REFERENCE, &arguments, sizeof arguments, 5, input, 1, &out);
   return out;
 }
 
 void kp_backward_reference(kp_graph *graph, kp_node *node) {
   kp_tensor *stream = node->input[0], *curvature = node->input[1];
   kp_assert(node->input[2] == NULL, "a reference with a history is for decoding");
-  kp_tensor *input[] = {kp_saved(graph, stream), kp_saved(graph, curvature), kp_gradient(node->output[0])};
+  kp_tensor *input[] = {kp_saved(graph, stream), kp_saved(graph, curvature), kp_gradient(node->output[0]),
+                        node->input[4]};
   kp_tensor *output[] = {
       kp_graph_activation(graph, "g reference", stream->type, stream->dimensions, stream->shape),
       kp_gradient_accumulator(graph, curvature)};
-  kp_graph_node(graph, KP_OP_REFERENCE_BACKWARD, node->arguments, node->arguments_size, 3, input, 2, output);
+  kp_graph_node(graph, KP_OP_REFERENCE_BACKWARD, node->arguments, node->arguments_size, 4, input, 2, output);
   kp_gradient_give(graph, stream, output[0]);
   kp_gradient_accumulated(graph, curvature, output[1]);
 }
@@ -41,7 +43,8 @@ typedef struct walk {
   const kp_reference_arguments *arguments;
   int64_t rows, T, C;
   const double *stream, *history;
-  int64_t seen; /* rows before row 0 */
+  int64_t seen;             /* rows before row 0 */
+  const int32_t *documents; /* or NULL */
   kp_curvature_table table;
 } walk;
 
@@ -51,7 +54,8 @@ static walk walk_of(const kp_call *call, bool forward) {
             .rows = kp_tensor_rows(node->input[0]),
             .C = kp_tensor_columns(node->input[0]),
             .stream = call->input[0],
-            .history = forward ? call->input[2] : NULL};
+            .history = forward ? call->input[2] : NULL,
+            .documents = call->input[forward ? 4 : 3]};
   w.T = w.arguments->length;
   w.seen = w.history == NULL ? 0 : *(const int32_t *)call->input[3];
   w.table = kp_curvature_table_of(call->input[1], node->input[1], w.rows);
@@ -64,9 +68,18 @@ static const double *row_before(const walk *w, int64_t b, int64_t t) {
   return w->history + (b * held + held + t) * w->C;
 }
 
-/* The number of tokens in row t's window. */
-static int64_t window_of(const walk *w, int64_t t) {
-  const int64_t past = w->seen + t;
+/* The number of tokens before row t, of its document. */
+static int64_t past_of(const walk *w, int64_t b, int64_t t) {
+  if (w->documents == NULL) return w->seen + t;
+  const int32_t *documents = w->documents + b * w->T;
+  int64_t first = t;
+  while (first > 0 && documents[first - 1] == documents[t]) first--;
+  return t - first;
+}
+
+/* Of these the number in row t's window. */
+static int64_t window_of(const walk *w, int64_t b, int64_t t) {
+  const int64_t past = past_of(w, b, t);
   return past < w->arguments->window ? past : w->arguments->window;
 }
 
@@ -86,7 +99,7 @@ static void window_points(const walk *w, int64_t b, int64_t t, int64_t count, in
 }
 
 static void midpoint_row(const walk *w, int64_t b, int64_t t, double *scratch, double *out) {
-  const int64_t count = window_of(w, t), D = w->C / w->table.groups, n = b * w->T + t;
+  const int64_t count = window_of(w, b, t), D = w->C / w->table.groups, n = b * w->T + t;
   double weights[MAX_WINDOW], *points = scratch, *middle = scratch + MAX_WINDOW * w->C;
   for (int64_t i = 0; i < count; i++) weights[i] = 1;
   for (int64_t g = 0; g < w->table.groups; g++) {
@@ -106,16 +119,17 @@ kp_status kp_ref_reference(const kp_call *call, kp_error *error) {
   for (int64_t b = 0; b < w.rows / w.T; b++)
     for (int64_t t = 0; t < w.T; t++) {
       double *r = out + (b * w.T + t) * w.C;
-      if (w.seen + t == 0) {
+      const int64_t past = past_of(&w, b, t);
+      if (past == 0) {
         memset(r, 0, (size_t)w.C * sizeof *r);
       } else if (w.arguments->kind == KP_REFERENCE_PREVIOUS) {
         memcpy(r, row_before(&w, b, t - 1), (size_t)w.C * sizeof *r);
       } else if (w.arguments->kind == KP_REFERENCE_MIDPOINT) {
         midpoint_row(&w, b, t, call->scratch, r);
-      } else { /* the mean of t rows from that of t-1 */
+      } else { /* the mean of the rows before from that of t-1 */
         const double *mean = t > 0 ? r - w.C : row_before(&w, b, -1);
         const double *newest = t > 0 ? row_before(&w, b, t - 1) : mean;
-        for (int64_t c = 0; c < w.C; c++) r[c] = mean[c] + (newest[c] - mean[c]) / (double)(w.seen + t);
+        for (int64_t c = 0; c < w.C; c++) r[c] = mean[c] + (newest[c] - mean[c]) / (double)past;
       }
     }
   return KP_OK;
@@ -123,7 +137,7 @@ kp_status kp_ref_reference(const kp_call *call, kp_error *error) {
 
 static void midpoint_row_backward(const walk *w, int64_t b, int64_t t, const double *g, double *scratch,
                                   double *gx, double *gkappa) {
-  const int64_t count = window_of(w, t), D = w->C / w->table.groups, n = b * w->T + t;
+  const int64_t count = window_of(w, b, t), D = w->C / w->table.groups, n = b * w->T + t;
   double weights[MAX_WINDOW], weights_bar[MAX_WINDOW] = {0}, *points = scratch,
                               *points_bar = scratch + MAX_WINDOW * w->C;
   double *middle = points_bar + MAX_WINDOW * w->C, *middle_bar = middle + w->C, *inner = middle_bar + w->C;
@@ -158,7 +172,9 @@ kp_status kp_ref_reference_backward(const kp_call *call, kp_error *error) {
   for (int64_t b = 0; b < w.rows / w.T; b++)
     for (int64_t t = 1; t < w.T; t++) {
       const double *gr = g + (b * w.T + t) * w.C;
-      const int64_t first = w.arguments->kind == KP_REFERENCE_MEAN ? 0 : t - 1;
+      const int64_t past = past_of(&w, b, t);
+      const int64_t first = w.arguments->kind == KP_REFERENCE_MEAN ? t - past : t - 1;
+      if (past == 0) continue;
       if (w.arguments->kind == KP_REFERENCE_MIDPOINT) {
         midpoint_row_backward(&w, b, t, gr, call->scratch, gx, gkappa);
         continue;

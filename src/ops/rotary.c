@@ -44,7 +44,7 @@ static pair_map pair_map_of(const kp_rotary_arguments *a, int pair, double posit
     const double second = upstream_entry(a, a->head_size / 2 + pair, position);
     return (pair_map){{{0, -second}, {first, 0}}};
   }
-  const kp_yarn yarn = {a->factor, a->original, a->beta_fast, a->beta_slow};
+  const kp_yarn yarn = {a->factor, a->original, a->beta_fast, a->beta_slow, a->by_turns};
   const double angle = position * kp_rotary_frequency(a->base, a->head_size, pair, yarn);
   return (pair_map){{{cos(angle), -sin(angle)}, {sin(angle), cos(angle)}}};
 }

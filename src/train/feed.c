@@ -12,9 +12,6 @@ static kp_status init_packed(kp_feed *feed, const kp_tokens *tokens, const kp_tr
   const kp_packing_rule rule = rules[settings->packing];
   if (feed->dialogue)
     return kp_packed_stream_init_conversations(&feed->stream, tokens, &feed->options, rule, error);
-  if (settings->separator < 0)
-    return kp_fail(error, KP_ERR_INPUT,
-                   "train.packing: documents are found by the token between them: set data.separator");
   return kp_packed_stream_init(&feed->stream, tokens, &feed->options, rule, settings->separator, error);
 }
 

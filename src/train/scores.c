@@ -38,6 +38,34 @@ static int32_t most_frequent(const kp_labelling *labelling, const kp_examples *t
   return best;
 }
 
+/* A type of entities, and those that were counted. */
+struct kp_type_count {
+  const char *type; /* of a label's name */
+  int64_t gold, found, right;
+};
+
+/* The types that labels have, each once.  Labels stand in the order of their names, those of one place (B-,
+ * I-, …) in the order of their types. */
+static kp_status find_types(kp_scores *scores, kp_error *error) {
+  const kp_label_set *labels = &scores->labelling->labels;
+  scores->types = calloc((size_t)labels->count, sizeof *scores->types);
+  if (scores->types == NULL) {
+    kp_scores_clear(scores);
+    return kp_fail(error, KP_ERR_MEMORY, "no memory to score %d labels", labels->count);
+  }
+  for (int32_t k = 0; k < labels->count; k++) {
+    const char *type = labels->names[k][0] == 'O' ? NULL : labels->names[k] + 2;
+    int at = 0;
+    while (type != NULL && at < scores->type_count && strcmp(scores->types[at].type, type) < 0) at++;
+    if (type == NULL || (at < scores->type_count && strcmp(scores->types[at].type, type) == 0)) continue;
+    memmove(scores->types + at + 1, scores->types + at,
+            (size_t)(scores->type_count - at) * sizeof *scores->types);
+    scores->types[at].type = type;
+    scores->type_count++;
+  }
+  return KP_OK;
+}
+
 kp_status kp_scores_init(kp_scores *scores, const kp_labelling *labelling, const kp_examples *train,
                          int64_t context, kp_error *error) {
   const size_t K = (size_t)labelling->labels.count;
@@ -51,6 +79,7 @@ kp_status kp_scores_init(kp_scores *scores, const kp_labelling *labelling, const
     kp_scores_clear(scores);
     return kp_fail(error, KP_ERR_MEMORY, "no memory to score %zu labels", K);
   }
+  if (scores->entities) KP_TRY(find_types(scores, error));
   if (train == NULL) return KP_OK;
   scores->majority = most_frequent(labelling, train, scores->confusion);
   memset(scores->confusion, 0, K * sizeof *scores->confusion);
@@ -60,6 +89,7 @@ kp_status kp_scores_init(kp_scores *scores, const kp_labelling *labelling, const
 void kp_scores_clear(kp_scores *scores) {
   free(scores->confusion);
   free(scores->row);
+  free(scores->types);
   *scores = (kp_scores){0};
 }
 
@@ -80,6 +110,12 @@ static bool same_entity(const kp_entity *a, const kp_entity *b) {
   return a->first == b->first && a->last == b->last && strcmp(a->type, b->type) == 0;
 }
 
+static struct kp_type_count *count_of(const kp_scores *scores, const kp_entity *entity) {
+  int at = 0;
+  while (strcmp(scores->types[at].type, entity->type) != 0) at++;
+  return &scores->types[at];
+}
+
 /* Entities of one sentence, which both lists give in the order of their first words. */
 static void add_entities(kp_scores *scores, const int32_t *gold, const int32_t *found, int64_t count) {
   const kp_label_set *labels = &scores->labelling->labels;
@@ -90,7 +126,11 @@ static void add_entities(kp_scores *scores, const int32_t *gold, const int32_t *
   while (more_gold || more_found) {
     const bool take_gold = more_gold && (!more_found || g.first <= f.first);
     const bool take_found = more_found && (!more_gold || f.first <= g.first);
-    right += take_gold && take_found && same_entity(&g, &f);
+    const bool same = take_gold && take_found && same_entity(&g, &f);
+    right += same;
+    if (same) count_of(scores, &g)->right++;
+    if (take_gold) count_of(scores, &g)->gold++;
+    if (take_found) count_of(scores, &f)->found++;
     golds += take_gold;
     founds += take_found;
     if (take_gold) more_gold = kp_next_entity(labels, gold, count, &gold_at, &g);
@@ -146,34 +186,38 @@ kp_label_score kp_scores_of_label(const kp_scores *scores, int32_t label) {
   return s;
 }
 
-static double macro_f1(const kp_scores *scores) {
-  double sum = 0;
-  int64_t count = 0;
+/* Macro-F1 and MCC. */
+static void measure_agreement(const kp_scores *scores, kp_score_report *r) {
+  double sum = 0, all = 0, right = 0, products = 0, golds = 0, predictions = 0;
+  int64_t labels = 0;
   for (int32_t k = 0; k < scores->labelling->labels.count; k++) {
     const kp_label_score s = kp_scores_of_label(scores, k);
+    const double gold = (double)s.gold, predicted = (double)s.predicted;
     sum += s.f1;
-    count += s.gold + s.predicted > 0;
-  }
-  return count > 0 ? sum / (double)count : 0;
-}
-
-/* (c s - Σ pₖ tₖ) / √((s² - Σ pₖ²) (s² - Σ tₖ²)): c right of s, label k predicted pₖ and gold tₖ times. */
-static double matthews(const kp_scores *scores) {
-  double right = 0, all = 0, both = 0, predicted = 0, gold = 0;
-  for (int32_t k = 0; k < scores->labelling->labels.count; k++) {
-    const kp_label_score s = kp_scores_of_label(scores, k);
+    labels += s.gold + s.predicted > 0;
+    all += gold;
     right += (double)s.right;
-    all += (double)s.gold;
-    both += (double)s.predicted * (double)s.gold;
-    predicted += (double)s.predicted * (double)s.predicted;
-    gold += (double)s.gold * (double)s.gold;
+    products += gold * predicted;
+    golds += gold * gold;
+    predictions += predicted * predicted;
   }
-  const double square = (all * all - predicted) * (all * all - gold);
-  return square > 0 ? (right * all - both) / sqrt(square) : 0;
+  r->macro_f1 = labels > 0 ? sum / (double)labels : 0;
+  r->mcc = kp_matthews(all, right, products, golds, predictions);
 }
 
 static double share(int64_t part, int64_t all) {
   return all > 0 ? (double)part / (double)all : 0;
+}
+
+kp_type_score kp_scores_of_type(const kp_scores *scores, int number) {
+  const struct kp_type_count *of = &scores->types[number];
+  return (kp_type_score){.type = of->type,
+                         .gold = of->gold,
+                         .found = of->found,
+                         .right = of->right,
+                         .precision = share(of->right, of->found),
+                         .recall = share(of->right, of->gold),
+                         .f1 = share(2 * of->right, of->gold + of->found)};
 }
 
 kp_score_report kp_scores_report(const kp_scores *scores) {
@@ -184,14 +228,13 @@ kp_score_report kp_scores_report(const kp_scores *scores) {
                        .loss_error = ratio_error(&scores->loss, scores->examples),
                        .accuracy = ratio(&scores->right),
                        .accuracy_error = ratio_error(&scores->right, scores->examples),
-                       .macro_f1 = macro_f1(scores),
-                       .mcc = matthews(scores),
                        .majority = nan,
                        .chance = 1 / (double)scores->labelling->labels.count,
                        .precision = nan,
                        .recall = nan,
                        .entity_f1 = nan,
                        .entity_error = nan};
+  measure_agreement(scores, &r);
   if (scores->majority >= 0) r.majority = share(kp_scores_of_label(scores, scores->majority).gold, r.labels);
   if (!scores->entities) return r;
   r.precision = share(scores->entities_right, scores->entities_found);

@@ -2,12 +2,15 @@
  *
  *   accuracy   right labels over all; of words: each word counts
  *   macro-F1   the mean over labels of 2 right / (gold + predicted), labels that occur in neither left out
+ *   MCC        the correlation of labels and predictions (Matthews 1975; of several classes Gorodkin 2004), 0
+ *              where either is always the same
  *   entities   tags B-X, I-X, O (also E-, S-): an entity is right when its first word, last word and type
  * are, as conlleval counts (Tjong Kim Sang and De Meulder 2003)
  *
  * Standard errors are those of a ratio of sums over examples (Cochran 1977, chapter 2.11): words of a
  * sentence are not independent, sentences are taken to be.  For sentences with one label each the error of
- * the accuracy is the root of p (1 - p) / (n - 1). */
+ * the accuracy is the root of p (1 - p) / (n - 1).  Those of macro-F1 and MCC are jackknifes over sentences
+ * (Efron 1982), of classifiers alone. */
 #ifndef KAPPA_TRAIN_SCORES_H
 #define KAPPA_TRAIN_SCORES_H
 
@@ -27,6 +30,8 @@ typedef struct kp_scores {
   int64_t examples;
   kp_ratio loss, right, entity; /* entity: 2 right over gold + predicted */
   int64_t entities_gold, entities_found, entities_right;
+  struct kp_type_count *types; /* of entities, in the order of their names; owned */
+  int type_count;
 } kp_scores;
 
 /* `train` gives the majority label and may be NULL: then there is none.  `labelling` must outlive the scores.
@@ -60,6 +65,29 @@ typedef struct kp_label_score {
 } kp_label_score;
 
 kp_label_score kp_scores_of_label(const kp_scores *scores, int32_t label);
+
+/* Entities of one type, what divides by zero being 0. */
+typedef struct kp_type_score {
+  const char *type;
+  int64_t gold, found, right;
+  double precision, recall, f1;
+} kp_type_score;
+
+/* Of type 0 <= number < scores->type_count. */
+kp_type_score kp_scores_of_type(const kp_scores *scores, int number);
+
+/* ---- agreement of a confusion table (train/agreement.c) ---- */
+
+/* (right · all - Σ gold·predicted) over the root of (all² - Σ gold²) (all² - Σ predicted²); 0 over 0 is 0. */
+double kp_matthews(double all, double right, double products, double golds, double predictions);
+
+/* Macro-F1 and MCC of a table (K, K) of counts, gold by predicted, and their jackknife errors; NaN below two
+ * examples. */
+typedef struct kp_agreement {
+  double macro_f1, mcc, macro_f1_error, mcc_error;
+} kp_agreement;
+
+kp_status kp_agreement_of(const int64_t *confusion, int32_t K, kp_agreement *agreement, kp_error *error);
 
 /* ---- entities ---- */
 

@@ -95,7 +95,8 @@ static kp_status read_config(trainer *t, kp_error *error) {
   KP_TRY(kp_initial_complete(t->config, error));
   KP_TRY(kp_train_settings_read(t->config, &t->settings, error));
   KP_TRY(kp_data_source_open(t->config, &t->data, error));
-  KP_TRY(kp_train_settings_separate(t->config, t->data.separator, &t->settings, error));
+  if (!t->data.dialogue)
+    KP_TRY(kp_train_settings_separate(t->config, t->data.separator, &t->settings, error));
   if (starts_from_run(t))
     KP_TRY(kp_initial_open(t->config, &t->data, t->options->backend, &t->source, error));
   KP_TRY(kp_model_options_read(t->config, &t->data.shape, &t->model, error));

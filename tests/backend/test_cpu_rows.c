@@ -546,6 +546,7 @@ typedef struct reference_case {
   int64_t B, T, D, G, K;
   int window;
   int32_t seen; /* in decoding; -1: no history */
+  bool documents;
 } reference_case;
 
 static void check_reference(const reference_case *r, bool backward) {
@@ -555,7 +556,8 @@ static void check_reference(const reference_case *r, bool backward) {
            backward ? " backward" : "", (int)r->B, (int)r->T, (int)r->D, (int)r->G, (int)r->K, r->window,
            (int)r->seen);
   bench b = bench_create();
-  int32_t seen = r->seen;
+  int32_t seen = r->seen, numbers[256] = {0};
+  assert_true(N <= 256);
   fill_rows(give_matrix(&b, 0, KP_TYPE_REAL, N, C), N, C, 1.2, 0);
   double *kappa = give_matrix(&b, 1, KP_TYPE_STATISTIC, r->K, r->G);
   for (int64_t i = 0; i < r->K * r->G; i++) kappa[i] = some_curvature(&(seam_case){.hostility = ORDINARY});
@@ -568,11 +570,16 @@ static void check_reference(const reference_case *r, bool backward) {
     b.input[3] = kp_graph_input(b.graph, "seen", KP_TYPE_INT32, 1, (int64_t[]){1});
     b.tokens = &seen;
   }
+  if (r->documents) {
+    for (int64_t i = 1; i < N; i++) numbers[i] = numbers[i - 1] + (choose(4) == 0);
+    b.input[backward ? 3 : 4] = kp_graph_input(b.graph, "documents", KP_TYPE_INT32, 1, &N);
+    b.tokens = numbers;
+  }
   want(&b, 0, KP_TYPE_REAL, N, C);
   round_inputs(&b);
   const kp_reference_arguments arguments = {r->kind, r->T, r->window};
   kp_graph_node(b.graph, backward ? KP_OP_REFERENCE_BACKWARD : KP_OP_REFERENCE, &arguments, sizeof arguments,
-                backward ? 3 : 4, b.input, backward ? 2 : 1, b.output);
+                backward ? 4 : 5, b.input, backward ? 2 : 1, b.output);
   check_node(&b, backward ? gradient_tolerance : result_tolerance, 0, 0, what);
   bench_destroy(&b);
 }
@@ -588,17 +595,21 @@ static void references_agree(void **state) {
                         1 + choose(2),
                         1,
                         1 + choose(6),
-                        -1};
+                        -1,
+                        choose(2) == 0};
     if (choose(2) == 0) r.K = r.B * r.T;
     check_reference(&r, false);
     check_reference(&r, true);
+    r.documents = false;
     r.seen = choose(12);
     check_reference(&r, false);
   }
   for (int kind = 0; kind < 3; kind++) {
-    const reference_case large = {(kp_reference_kind)kind, 3, 70, 48, 2, 1, 4, -1};
-    check_reference(&large, false);
-    check_reference(&large, true);
+    for (int documents = 0; documents < 2; documents++) {
+      const reference_case large = {(kp_reference_kind)kind, 3, 70, 48, 2, 1, 4, -1, documents == 1};
+      check_reference(&large, false);
+      check_reference(&large, true);
+    }
   }
 }
 

@@ -214,6 +214,24 @@ static void test_unaligned_data_is_read(void **state) {
   free(bytes);
 }
 
+/* Types that the format has and kappa does not. */
+static void test_types_that_are_not_known(void **state) {
+  static const char *const names[] = {"F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "C64", "U64"};
+  (void)state;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    kp_error error = {0};
+    kp_safetensors *file = NULL;
+    char header[128], words[64];
+    size_t size = 0;
+    snprintf(header, sizeof header, TENSOR("%s", "[1]", "[0,1]"), names[i]);
+    snprintf(words, sizeof words, "tensor 't' of 'odd' has the dtype '%s'", names[i]);
+    unsigned char *bytes = build(header, strlen(header), -1, &size);
+    check_fails(kp_safetensors_parse(bytes, size, "odd", &file, &error), &error, KP_ERR_UNSUPPORTED, words);
+    assert_null(file);
+    free(bytes);
+  }
+}
+
 static void test_things_that_are_no_files(void **state) {
   kp_error error = {0};
   kp_safetensors *file = NULL;
@@ -240,6 +258,7 @@ int main(void) {
       cmocka_unit_test(test_truncated_files),
       cmocka_unit_test(test_long_names_fit_the_message),
       cmocka_unit_test(test_unaligned_data_is_read),
+      cmocka_unit_test(test_types_that_are_not_known),
       cmocka_unit_test_setup_teardown(test_things_that_are_no_files, temporary_create, temporary_remove),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 
 #include "core/random.h"
 #include "data/bpe_count.h"
+#include "data/bpe_tokenizer.h"
 #include "data/bpe_train.h"
 #include "data/byte_alphabet.h"
 #include "data/pretokenizer.h"
@@ -15,41 +16,60 @@ static char *read_vectors(const char *name, size_t *size) {
   return fixture_read(path, size);
 }
 
-static json_t *train(const kp_bpe_train_options *options, const kp_text_view *texts, size_t count) {
+static kp_tokenizer *train(const kp_bpe_train_options *options, const kp_text_view *texts, size_t count) {
   kp_error error = {0};
-  kp_bpe_trainer *trainer = NULL;
-  json_t *document = NULL;
-  check_ok(kp_bpe_trainer_create(options, &trainer, &error), &error);
-  check_ok(kp_bpe_trainer_add(trainer, texts, count, &error), &error);
-  check_ok(kp_bpe_trainer_document(trainer, &document, &error), &error);
-  kp_bpe_trainer_destroy(trainer);
-  return document;
+  kp_tokenizer *tokenizer = NULL;
+  check_ok(kp_bpe_train(texts, count, options, &tokenizer, &error), &error);
+  return tokenizer;
 }
 
-static json_t *train_text(const kp_bpe_train_options *options, const char *text) {
+static kp_tokenizer *train_text(const kp_bpe_train_options *options, const char *text) {
   const kp_text_view view = {.data = text, .size = strlen(text)};
   return train(options, &view, 1);
 }
 
-static const json_t *merges_of(const json_t *document) {
-  return json_object_get(json_object_get(document, "model"), "merges");
+/* Appends a merge as it stands in files, "left right"; returns the new end of the text. */
+static char *write_merge(char *end, kp_text_view left, kp_text_view right) {
+  end += kp_alphabet_write(left.data, left.size, end);
+  *end++ = ' ';
+  end += kp_alphabet_write(right.data, right.size, end);
+  *end++ = '\n';
+  *end = 0;
+  return end;
 }
 
-static const char *merge_of(const json_t *document, size_t i) {
-  return json_string_value(json_array_get(merges_of(document), i));
+/* All merges, one a line; the caller frees them. */
+static char *merges_of(const kp_tokenizer *tokenizer) {
+  const kp_bpe_parts *parts = kp_bpe_tokenizer_parts(tokenizer);
+  size_t room = 1;
+  for (size_t i = 0; i < parts->merge_count; i++) room += 2 * parts->tokens[parts->merges[i].id].size + 2;
+  char *text = malloc(room), *end = text;
+  assert_non_null(text);
+  *end = 0;
+  for (size_t i = 0; i < parts->merge_count; i++)
+    end = write_merge(end, parts->tokens[parts->merges[i].left], parts->tokens[parts->merges[i].right]);
+  return text;
+}
+
+static void check_merges(const kp_tokenizer *tokenizer, const char *expected) {
+  char *merges = merges_of(tokenizer);
+  assert_string_equal(merges, expected);
+  free(merges);
+}
+
+/* How many lines of two texts are the same from the front on. */
+static size_t same_lines(const char *a, const char *b) {
+  size_t lines = 0;
+  for (; *a != 0 && *a == *b; a++, b++) lines += *a == '\n';
+  return lines;
 }
 
 /* Compares with a file of one merge a line. */
-static void check_merges(const json_t *document, const char *name) {
-  size_t size, i = 0;
-  char *expected = read_vectors(name, &size), *rest;
-  for (char *line = strtok_r(expected, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), i++) {
-    if (i == json_array_size(merges_of(document))) fail_msg("merge %zu, '%s', is missing", i, line);
-    if (strcmp(line, merge_of(document, i)) != 0)
-      fail_msg("merge %zu is '%s', not '%s'", i, merge_of(document, i), line);
-  }
-  assert_int_equal(i, json_array_size(merges_of(document)));
-  assert_true(i > 100);
+static void check_merges_file(const char *merges, const char *name) {
+  size_t size;
+  char *expected = read_vectors(name, &size);
+  assert_true(size > 1000);
+  if (strcmp(merges, expected) != 0) fail_msg("%s: line %zu differs", name, same_lines(merges, expected) + 1);
   free(expected);
 }
 
@@ -69,9 +89,11 @@ static void test_as_tokenizers(void **state) {
                                           .pattern = cases[i].pattern,
                                           .specials = &endoftext,
                                           .special_count = 1};
-    json_t *document = train_text(&options, text);
-    check_merges(document, cases[i].merges);
-    json_decref(document);
+    kp_tokenizer *tokenizer = train_text(&options, text);
+    char *merges = merges_of(tokenizer);
+    check_merges_file(merges, cases[i].merges);
+    free(merges);
+    kp_tokenizer_destroy(tokenizer);
   }
   free(text);
 }
@@ -82,7 +104,6 @@ typedef struct simple {
   int32_t words[20000][32]; /* of tokens, closed by -1 */
   int64_t counts[20000];
   int32_t word_count;
-  char tokens[512][65]; /* in GPT-2's alphabet */
   char bytes[512][32];
   size_t sizes[512];
   int32_t token_count;
@@ -95,7 +116,6 @@ static void simple_begin(simple *s, const kp_word_table *words) {
     if (kp_alphabet_byte(c) < 0) continue;
     s->bytes[s->token_count][0] = (char)kp_alphabet_byte(c);
     s->sizes[s->token_count] = 1;
-    kp_alphabet_write(s->bytes[s->token_count], 1, s->tokens[s->token_count]);
     s->token_count++;
   }
   assert_true(words->count <= 20000);
@@ -129,7 +149,6 @@ static void simple_merge(simple *s, int32_t left, int32_t right) {
   memcpy(s->bytes[id], s->bytes[left], s->sizes[left]);
   memcpy(s->bytes[id] + s->sizes[left], s->bytes[right], s->sizes[right]);
   s->sizes[id] = s->sizes[left] + s->sizes[right];
-  kp_alphabet_write(s->bytes[id], s->sizes[id], s->tokens[id]);
   for (int32_t w = 0; w < s->word_count; w++) {
     int32_t *from = s->words[w], *to = from;
     for (; *from >= 0; from++, to++) {
@@ -141,9 +160,10 @@ static void simple_merge(simple *s, int32_t left, int32_t right) {
   }
 }
 
-/* Learns until there are `tokens`; the merges as "left right". */
-static json_t *simple_train(simple *s, int32_t tokens, bool greatest_bytes) {
-  json_t *merges = json_array();
+/* Learns until there are `tokens`; the merges, one a line. */
+static char *simple_train(simple *s, int32_t tokens, bool greatest_bytes) {
+  char *merges = calloc(512, 2 * 65), *end = merges;
+  assert_non_null(merges);
   while (s->token_count < tokens) {
     memset(s->pairs, 0, sizeof s->pairs);
     for (int32_t w = 0; w < s->word_count; w++)
@@ -155,8 +175,9 @@ static json_t *simple_train(simple *s, int32_t tokens, bool greatest_bytes) {
         if (s->pairs[a][b] > s->pairs[left][right] ||
             (s->pairs[a][b] == s->pairs[left][right] && simple_prefers(s, greatest_bytes, a, b, left, right)))
           left = a, right = b;
-    if (s->pairs[left][right] == 0) break;
-    json_array_append_new(merges, json_sprintf("%s %s", s->tokens[left], s->tokens[right]));
+    assert_true(s->pairs[left][right] > 0);
+    end = write_merge(end, (kp_text_view){s->bytes[left], s->sizes[left]},
+                      (kp_text_view){s->bytes[right], s->sizes[right]});
     simple_merge(s, left, right);
   }
   return merges;
@@ -189,20 +210,18 @@ static void test_reference_but_for_ties(void **state) {
   assert_non_null(s);
 
   simple_begin(s, words);
-  json_t *reference = json_pack("{s:{s:o}}", "model", "merges", simple_train(s, 499, true));
-  check_merges(reference, "reference_merges.txt");
+  char *reference = simple_train(s, 499, true);
+  check_merges_file(reference, "reference_merges.txt");
   simple_begin(s, words);
-  json_t *expected = simple_train(s, 499, false);
+  char *expected = simple_train(s, 499, false);
   const kp_bpe_train_options options = {.vocabulary = 500, .specials = &endoftext, .special_count = 1};
-  json_t *document = train_text(&options, text);
-  assert_true(json_equal(expected, merges_of(document)));
-  size_t same = 0;
-  while (strcmp(merge_of(reference, same), merge_of(document, same)) == 0) same++;
-  assert_int_equal(same, 31); /* the first tie */
+  kp_tokenizer *tokenizer = train_text(&options, text);
+  check_merges(tokenizer, expected);
+  assert_int_equal(same_lines(reference, expected), 31); /* the first tie */
 
-  json_decref(reference);
-  json_decref(expected);
-  json_decref(document);
+  free(reference);
+  free(expected);
+  kp_tokenizer_destroy(tokenizer);
   free(s);
   kp_bpe_counter_destroy(counter);
   kp_pretokenizer_destroy(pretokenizer);
@@ -233,14 +252,15 @@ static void test_threads_and_order(void **state) {
   kp_text_view whole[] = {{text, strlen(text)}, {"one more", 8}}, swapped[] = {whole[1], whole[0]};
   kp_bpe_train_options options = {
       .vocabulary = 3000, .minimum_count = 2, .specials = &endoftext, .special_count = 1, .threads = 1};
-  json_t *one = train(&options, whole, 2);
+  kp_tokenizer *one = train(&options, whole, 2);
+  assert_int_equal(one->vocabulary, 3000);
   for (int threads = 2; threads <= 4; threads++) {
     options.threads = threads;
-    json_t *other = train(&options, threads % 2 == 0 ? whole : swapped, 2);
-    if (!json_equal(one, other)) fail_msg("%d threads learn otherwise than one", threads);
-    json_decref(other);
+    kp_tokenizer *other = train(&options, threads % 2 == 0 ? whole : swapped, 2);
+    if (one->fingerprint != other->fingerprint) fail_msg("%d threads learn otherwise than one", threads);
+    kp_tokenizer_destroy(other);
   }
-  json_decref(one);
+  kp_tokenizer_destroy(one);
   free(text);
 }
 
@@ -251,44 +271,60 @@ static void test_batches(void **state) {
   const kp_bpe_train_options options = {.vocabulary = 290, .specials = &endoftext, .special_count = 1};
   kp_error error = {0};
   kp_bpe_trainer *trainer = NULL;
-  json_t *single = NULL, *batch = train(&options, texts, 3);
-  json_t *joined = train_text(
+  kp_tokenizer *single = NULL, *batch = train(&options, texts, 3);
+  kp_tokenizer *joined = train_text(
       &options, "<|endoftext|>low lower lowest<|endoftext|> low<|endoftext|><|endoftext|>er newer");
   check_ok(kp_bpe_trainer_create(&options, &trainer, &error), &error);
   for (size_t i = 0; i < 3; i++) check_ok(kp_bpe_trainer_add(trainer, &texts[i], 1, &error), &error);
-  check_ok(kp_bpe_trainer_document(trainer, &single, &error), &error);
+  check_ok(kp_bpe_trainer_finish(trainer, &single, &error), &error);
   kp_bpe_trainer_destroy(trainer);
-  assert_true(json_equal(batch, single));
-  assert_true(json_equal(batch, joined));
-  assert_string_equal(merge_of(batch, 0), "l o");
-  json_decref(batch);
-  json_decref(single);
-  json_decref(joined);
+  assert_true(batch->fingerprint == single->fingerprint);
+  assert_true(batch->fingerprint == joined->fingerprint);
+  char *merges = merges_of(batch);
+  assert_memory_equal(merges, "l o\n", 4);
+  free(merges);
+  kp_tokenizer_destroy(batch);
+  kp_tokenizer_destroy(single);
+  kp_tokenizer_destroy(joined);
 }
 
 /* ---- small cases that can be done by hand ---- */
 
+static void check_learned(kp_bpe_train_options options, const char *text, const char *merges) {
+  kp_tokenizer *tokenizer = train_text(&options, text);
+  check_merges(tokenizer, merges);
+  kp_tokenizer_destroy(tokenizer);
+}
+
 static void test_by_hand(void **state) {
   (void)state;
-  /* "aaab": aa (2 of 3 overlap, counted 2), then (aa, a) and (a, b) tie at 1: lowest ids, so (a, b). */
-  const kp_bpe_train_options options = {.vocabulary = 1000};
-  json_t *document = train_text(&options, "aaab");
-  assert_int_equal(json_array_size(merges_of(document)), 3);
-  assert_string_equal(merge_of(document, 0), "a a");
-  assert_string_equal(merge_of(document, 1), "a b");
-  assert_string_equal(merge_of(document, 2), "aa ab");
-  json_decref(document);
+  /* In "aaab" aa stands twice; then (aa, a) and (a, b) once each: the lowest ids go first. */
+  check_learned((kp_bpe_train_options){.vocabulary = 1000}, "aaab", "a a\na b\naa ab\n");
+  check_learned((kp_bpe_train_options){.vocabulary = 258}, "aaab", "a a\na b\n");
+  check_learned((kp_bpe_train_options){.vocabulary = 1000, .minimum_count = 3}, "ab ab ab cd cd", "a b\n");
+  check_learned((kp_bpe_train_options){.vocabulary = 256}, "aaab", "");
+  check_learned((kp_bpe_train_options){.vocabulary = 300}, "", "");
+}
 
-  const kp_bpe_train_options often = {.vocabulary = 1000, .minimum_count = 3};
-  document = train_text(&often, "ab ab ab cd cd");
-  assert_int_equal(json_array_size(merges_of(document)), 1);
-  assert_string_equal(merge_of(document, 0), "a b");
-  json_decref(document);
-
-  document = train(&options, NULL, 0);
-  assert_int_equal(json_array_size(merges_of(document)), 0);
-  assert_int_equal(json_object_size(json_object_get(json_object_get(document, "model"), "vocab")), 256);
-  json_decref(document);
+/* Ids: special tokens, bytes as GPT-2 orders them, merges. */
+static void test_ids(void **state) {
+  (void)state;
+  const kp_bpe_train_options options = {.vocabulary = 259, .specials = &endoftext, .special_count = 1};
+  static const struct {
+    int32_t id;
+    const char *bytes;
+  } expected[] = {{0, "<|endoftext|>"}, {1, "!"},   {94, "~"}, {95, "\xA1"}, {189, ""},
+                  {221, " "},           {257, "ab"}};
+  kp_tokenizer *tokenizer = train_text(&options, "abc abd");
+  const kp_bpe_parts *parts = kp_bpe_tokenizer_parts(tokenizer);
+  for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+    const kp_text_view token = parts->tokens[expected[i].id];
+    assert_int_equal(token.size, expected[i].id == 189 ? 1 : strlen(expected[i].bytes));
+    assert_memory_equal(token.data, expected[i].bytes, token.size);
+  }
+  assert_int_equal(tokenizer->end, 0);
+  assert_int_equal(tokenizer->begin, -1);
+  kp_tokenizer_destroy(tokenizer);
 }
 
 /* No token is ever written as a special token is. */
@@ -296,13 +332,12 @@ static void test_specials_are_reserved(void **state) {
   (void)state;
   static const char *const specials[] = {"low", "\xC4\xA0the"}; /* the second is how " the" is written */
   const kp_bpe_train_options options = {.vocabulary = 400, .specials = specials, .special_count = 2};
-  json_t *document = train_text(&options, "the the the the the slowest slowest");
-  const json_t *vocabulary = json_object_get(json_object_get(document, "model"), "vocab");
-  assert_int_equal(json_integer_value(json_object_get(vocabulary, "low")), 0);
-  assert_int_equal(json_integer_value(json_object_get(vocabulary, "\xC4\xA0the")), 1);
-  assert_int_equal(json_object_size(vocabulary), 2 + 256 + json_array_size(merges_of(document)));
-  assert_non_null(json_object_get(vocabulary, "the"));
-  json_decref(document);
+  kp_tokenizer *tokenizer = train_text(&options, "the the the the the slo slo west");
+  char *merges = merges_of(tokenizer);
+  assert_memory_equal(merges, "h e\nt he\n", 9);
+  assert_null(strstr(merges, "\xC4\xA0 the"));
+  free(merges);
+  kp_tokenizer_destroy(tokenizer);
 }
 
 static void check_refused(const kp_bpe_train_options *options, const char *words) {
@@ -347,24 +382,29 @@ static void test_stopping(void **state) {
   (void)state;
   kp_error error = {0};
   kp_bpe_trainer *trainer = NULL;
-  json_t *document = NULL;
+  kp_tokenizer *tokenizer = NULL;
   char *text = many_words(10000, 2);
   const kp_text_view view = {text, strlen(text)};
   const kp_bpe_train_options options = {.vocabulary = 400, .merging = stop_at_300};
   check_ok(kp_bpe_trainer_create(&options, &trainer, &error), &error);
   check_ok(kp_bpe_trainer_add(trainer, &view, 1, &error), &error);
-  assert_int_equal(kp_bpe_trainer_document(trainer, &document, &error), KP_ERR_INTERRUPTED);
-  assert_null(document);
+  assert_int_equal(kp_bpe_trainer_finish(trainer, &tokenizer, &error), KP_ERR_INTERRUPTED);
+  assert_null(tokenizer);
   kp_bpe_trainer_destroy(trainer);
   free(text);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_as_tokenizers),     cmocka_unit_test(test_reference_but_for_ties),
-      cmocka_unit_test(test_threads_and_order), cmocka_unit_test(test_batches),
-      cmocka_unit_test(test_by_hand),           cmocka_unit_test(test_specials_are_reserved),
-      cmocka_unit_test(test_refusals),          cmocka_unit_test(test_stopping),
+      cmocka_unit_test(test_as_tokenizers),
+      cmocka_unit_test(test_reference_but_for_ties),
+      cmocka_unit_test(test_threads_and_order),
+      cmocka_unit_test(test_batches),
+      cmocka_unit_test(test_by_hand),
+      cmocka_unit_test(test_specials_are_reserved),
+      cmocka_unit_test(test_ids),
+      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_stopping),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

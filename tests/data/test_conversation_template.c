@@ -6,6 +6,7 @@
 
 #include "data/character_tokenizer.h"
 #include "data/conversation_template.h"
+#include "data/special_tokens.h"
 
 /* Characters, and special tokens behind them when asked for. */
 typedef struct vocabulary {
@@ -20,6 +21,7 @@ static void make_vocabulary(vocabulary *v, const char *const *specials, size_t c
   check_ok(kp_character_tokenizer_create(&text, &size, 1, &v->tokenizer, &error), &error);
   for (size_t i = 0; i < count; i++)
     v->specials[i] = (kp_special_token){specials[i], v->tokenizer->vocabulary++};
+  kp_specials_sort(v->specials, count);
   v->tokenizer->specials = v->specials;
   v->tokenizer->special_count = count;
 }
@@ -43,9 +45,10 @@ static void print_tokens(const vocabulary *v, const kp_masked_ids *list, size_t 
     if (now != learned) *at++ = now ? '[' : ']';
     learned = now;
     if (i == list->ids.count) break;
-    const int32_t id = list->ids.list[i],
-                  plain = v->tokenizer->vocabulary - (int32_t)v->tokenizer->special_count;
-    const char *bytes = id >= plain ? v->specials[id - plain].text : NULL;
+    const int32_t id = list->ids.list[i];
+    const char *bytes = NULL;
+    for (size_t k = 0; k < v->tokenizer->special_count; k++)
+      if (v->specials[k].id == id) bytes = v->specials[k].text;
     size_t size = bytes != NULL ? strlen(bytes) : 0;
     if (bytes == NULL) v->tokenizer->kind->token_bytes(v->tokenizer, id, &bytes, &size);
     memcpy(at, bytes, size);
@@ -143,7 +146,7 @@ static void test_plain(void **state) {
   make_vocabulary(&v, chatml_marks, 2);
   check_written(&v, KP_TEMPLATE_PLAIN, talk, 1000, KP_WRITTEN_WHOLE,
                 "System: be.\nUser: hi\nAssistant:[ hello you\n]User: so\nAssistant:[ bye\n]");
-  v.tokenizer->end = v.specials[1].id;
+  v.tokenizer->end = kp_tokenizer_special(v.tokenizer, "<|im_end|>");
   check_written(
       &v, KP_TEMPLATE_PLAIN, talk, 1000, KP_WRITTEN_WHOLE,
       "System: be.\nUser: hi\nAssistant:[ hello you<|im_end|>]\nUser: so\nAssistant:[ bye<|im_end|>]\n");

@@ -100,6 +100,7 @@ static void test_refused(void **state) {
        "(--field)"},
       {"a.jsonl", "{\"a\": {\"x\": 1, \"y\": 2}}\n", "a.b", NULL,
        "no field 'a.b'; the fields there are: x, y"},
+      {"a.jsonl", "{\"a\\nb\": 1}\n", NULL, NULL, "the fields are: a?b."},
       {"a.jsonl", "{\"a\": \"s\"}\n", "a.b", NULL, "there is no 'a.b': a string stands on the way"},
       {"a.jsonl", "{\"m\": []}\n", "m.0", NULL, "there is no 'm.0': an array stands"},
       {"a.jsonl", "{\"text\": 5}\n", NULL, NULL, "line 1: the field 'text' is a number, not a string"},

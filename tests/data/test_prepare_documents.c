@@ -187,6 +187,88 @@ static void test_standard_input(void **state) {
   close(kept);
 }
 
+/* A tokenizer that is learned from the documents, and its end token behind each of them. */
+static void test_learned_tokenizer(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set, again;
+  bool fresh;
+  static const char content[] = "\"the cat and the dog\"\n\"the dog and <|endoftext|> the cat\"\n";
+  const char *text = fixture_write(files, "in.jsonl", content, sizeof content - 1);
+  kp_prepare_options options = {.texts = &text,
+                                .text_count = 1,
+                                .validation = text,
+                                .tokenizer = "bpe",
+                                .vocabulary = 264,
+                                .folder = fixture_path(files, "set")};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_true(fresh && set.separated);
+  assert_in_range(set.vocabulary, 258, 264);
+  assert_string_equal(set.tokenizer, "bpe");
+  kp_tokens *tokens;
+  kp_tokenizer *tokenizer;
+  check_ok(kp_tokenizer_open(options.folder, &tokenizer, &error), &error);
+  assert_int_equal(set.separator, kp_tokenizer_special(tokenizer, "<|endoftext|>"));
+  const int64_t count = count_tokens(options.folder, "train", &tokens);
+  int32_t *ids = malloc((size_t)count * sizeof *ids), ends = 0;
+  assert_non_null(ids);
+  kp_tokens_copy(tokens, 0, count, ids);
+  for (int64_t i = 0; i < count; i++) ends += ids[i] == set.separator;
+  assert_int_equal(ends, 2); /* the words in the second document are words */
+  assert_int_equal(ids[count - 1], set.separator);
+  char *decoded;
+  size_t size;
+  check_ok(kp_tokenizer_decode(tokenizer, ids, (size_t)count, &decoded, &size, &error), &error);
+  assert_string_equal(decoded,
+                      "the cat and the dog<|endoftext|>the dog and <|endoftext|> the cat<|endoftext|>");
+  free(decoded);
+  free(ids);
+  kp_tokens_destroy(tokens);
+  kp_tokenizer_destroy(tokenizer);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_false(fresh);
+  assert_int_equal(again.separator, set.separator);
+  assert_true(again.separated);
+  options.vocabulary = 260;
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  assert_in_range(again.vocabulary, 258, 260);
+  options.vocabulary = 100;
+  assert_int_equal(kp_prepare(&options, &again, &fresh, &error), KP_ERR_INPUT);
+}
+
+/* One plain text is cut as nanoGPT does, whatever the tokenizer. */
+static void test_learned_from_one_text(void **state) {
+  fixture *files = *state;
+  kp_error error = {0};
+  kp_prepared set, again;
+  bool fresh;
+  char text[4000];
+  for (size_t i = 0; i < sizeof text; i++) text[i] = "the cat and the dog.\n"[i % 21];
+  const char *path = fixture_write(files, "in.txt", text, sizeof text);
+  kp_prepare_options options = {.texts = &path,
+                                .text_count = 1,
+                                .tokenizer = "bpe",
+                                .vocabulary = 270,
+                                .folder = fixture_path(files, "set")};
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_int_equal(set.train.text_bytes, 3600);
+  assert_int_equal(set.validation.text_bytes, 400);
+  assert_true(set.train.tokens < 2000 && !set.separated && set.train.documents == 0);
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_false(fresh);
+  options.vocabulary = 265;
+  check_ok(kp_prepare(&options, &again, &fresh, &error), &error);
+  assert_true(fresh);
+  /* The tokenizer that was learned, given by its folder. */
+  options.tokenizer = fixture_path(files, "set");
+  options.folder = fixture_path(files, "other");
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_string_equal(set.train.sha256, again.train.sha256);
+  check_ok(kp_prepare(&options, &set, &fresh, &error), &error);
+  assert_false(fresh);
+}
+
 static void test_duplicates(void **state) {
   fixture *files = *state;
   kp_error error = {0};
@@ -254,13 +336,35 @@ static bool watch(void *context, const kp_prepare_progress *progress) {
   return false;
 }
 
-static void run_killed(kp_prepare_options *options) {
+/* The options of a set that is broken off; the watch is the caller's. */
+static kp_prepare_options broken_options(const char *const *text, const char *tokenizer, const char *folder,
+                                         breaking *b) {
+  return (kp_prepare_options){.texts = text,
+                              .text_count = 1,
+                              .tokenizer = tokenizer,
+                              .folder = folder,
+                              .name = "set",
+                              .dedupe = true,
+                              .shard_tokens = 3000000,
+                              .progress = watch,
+                              .context = b};
+}
+
+/* This program as the one that is killed: threads that ran before a fork would be missing behind it. */
+static int be_killed(const char *text, const char *tokenizer, const char *folder) {
+  breaking b = {.break_at = 2, .killed = true};
+  const kp_prepare_options options = broken_options(&text, tokenizer, folder, &b);
+  kp_prepared set;
+  bool fresh;
+  kp_prepare(&options, &set, &fresh, NULL);
+  return 1;
+}
+
+static void run_killed(const char *text, const char *tokenizer, const char *folder) {
   const pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
-    kp_prepared set;
-    bool fresh;
-    kp_prepare(options, &set, &fresh, NULL);
+    execl("/proc/self/exe", "killed", text, tokenizer, folder, (char *)NULL);
     _exit(1);
   }
   int status;
@@ -274,23 +378,14 @@ static void test_broken_off(void **state) {
   kp_error error = {0};
   kp_prepared whole, set;
   bool fresh;
-  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
+  const char *text = write_documents(files, "in.jsonl", 9000, 3000), *tokenizer = write_tokenizer(files);
   breaking b = {0};
-  kp_prepare_options options = {.texts = &text,
-                                .text_count = 1,
-                                .tokenizer = write_tokenizer(files),
-                                .folder = fixture_path(files, "whole"),
-                                .name = "set",
-                                .dedupe = true,
-                                .shard_tokens = 3000000,
-                                .progress = watch,
-                                .context = &b};
+  kp_prepare_options options = broken_options(&text, tokenizer, fixture_path(files, "whole"), &b);
   check_ok(kp_prepare(&options, &whole, &fresh, &error), &error);
   assert_int_equal(b.tokens, whole.train.tokens + whole.validation.tokens);
   assert_true(b.calls >= 3);
   options.folder = fixture_path(files, "broken");
-  b = (breaking){.break_at = 2, .killed = true};
-  run_killed(&options);
+  run_killed(text, tokenizer, options.folder);
   assert_int_equal(kp_prepared_state_of(options.folder), KP_PREPARED_PARTIAL);
   /* The next shard, put in place by a call that was killed before it said so. */
   assert_int_equal(access(fixture_path(files, "broken/train_000005.bin"), F_OK), 0);
@@ -319,8 +414,8 @@ static void test_another_request_begins_anew(void **state) {
   kp_error error = {0};
   kp_prepared set;
   bool fresh;
-  const char *text = write_documents(files, "in.jsonl", 9000, 3000);
-  breaking b = {.break_at = 3};
+  const char *text = write_documents(files, "in.jsonl", 6000, 3000);
+  breaking b = {.break_at = 2};
   kp_prepare_options options = {.texts = &text,
                                 .text_count = 1,
                                 .tokenizer = write_tokenizer(files),
@@ -330,7 +425,7 @@ static void test_another_request_begins_anew(void **state) {
                                 .context = &b};
   assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
   options.shard_tokens = 8000000;
-  b = (breaking){.break_at = 3};
+  b = (breaking){.break_at = 2};
   assert_int_equal(kp_prepare(&options, &set, &fresh, &error), KP_ERR_INTERRUPTED);
   text = write_documents(files, "in.jsonl", 400, 3000);
   b = (breaking){0};
@@ -340,31 +435,43 @@ static void test_another_request_begins_anew(void **state) {
   check_ok(kp_prepared_verify(options.folder, &set, &error), &error);
 }
 
+/* The last document is too long for what is left of the disk. */
 static void test_full_disk(void **state) {
   fixture *files = *state;
   kp_prepared set;
   program_result result;
   kp_error error = {0};
   const char *text = write_documents(files, "in.jsonl", 3000, 1000), *tokenizer = write_tokenizer(files);
+  const char *longer = write_documents(files, "long.jsonl", 1, 900000);
+  const char *const arguments[] = {
+      "data",        "prepare",      "--data",
+      files->folder, "--name",       "set",
+      "--tokenizer", tokenizer,      "--shard-tokens",
+      "300000",      "--validation", fixture_write(files, "val.jsonl", "\"x\"", 3),
+      text,          longer,         NULL};
   program_limit_files(1000000);
-  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
-      "--shard-tokens", "1000000", text);
+  program_run(arguments, &result);
   program_limit_files(0);
-  program_check_refused(&result, 1, "File too large");
+  program_check_refused(&result, 1,
+                        "behind 10 shards that are done, where the same command will go on: cannot write");
   assert_int_equal(kp_prepared_state_of(fixture_path(files, "set")), KP_PREPARED_PARTIAL);
-  assert_int_equal(access(fixture_path(files, "set/train_000001.bin"), F_OK), -1);
-  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "set", "--tokenizer", tokenizer,
-      "--shard-tokens", "1000000", text);
+  assert_int_equal(access(fixture_path(files, "set/train_000010.bin"), F_OK), 0);
+  assert_int_equal(access(fixture_path(files, "set/train_000011.bin"), F_OK), -1);
+  program_run(arguments, &result);
   program_check_ok(&result);
   check_ok(kp_prepared_read(fixture_path(files, "set"), &set, &error), &error);
-  assert_int_equal(set.train.shards, 3);
+  assert_int_equal(set.train.shards, 11);
+  check_ok(kp_prepared_verify(fixture_path(files, "set"), &set, &error), &error);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc == 4 && strcmp(argv[0], "killed") == 0) return be_killed(argv[1], argv[2], argv[3]);
   const struct CMUnitTest tests[] = {
       with_fixture(test_split_and_shards),
       with_fixture(test_documents_follow_each_other),
       with_fixture(test_standard_input),
+      with_fixture(test_learned_tokenizer),
+      with_fixture(test_learned_from_one_text),
       with_fixture(test_duplicates),
       with_fixture(test_refused),
       with_fixture(test_broken_off),

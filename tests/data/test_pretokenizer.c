@@ -96,6 +96,12 @@ static void test_escapes(void **state) {
   (void)state;
   const char *const words[] = {"\\w+"};
   check_pieces(words, 1, "a_1 \xE2\x92\xB6-b", "a_1| |\xE2\x92\xB6|-|b");
+  /* One half is a word character, one ninth is none. */
+  check_pieces(words, 1, "a\xC2\xBD \xE2\x85\x91", "a\xC2\xBD| \xE2\x85\x91");
+  /* A letter and a digit of Unicode 16. */
+  const char *const letters[] = {"\\p{L}+|\\d"};
+  check_pieces(letters, 1, "\xF0\x90\xB5\x8A\xF0\x90\xB5\x8A.\xF0\x90\xB5\x80\xF0\x90\xB5\x80",
+               "\xF0\x90\xB5\x8A\xF0\x90\xB5\x8A|.|\xF0\x90\xB5\x80|\xF0\x90\xB5\x80");
   const char *const not_spaces[] = {"[\\S]+"};
   check_pieces(not_spaces, 1, "a \xE1\xA0\x8E b", "a| |\xE1\xA0\x8E| |b");
   const char *const bracket[] = {"[]\\d]"};

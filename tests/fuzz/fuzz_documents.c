@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "data/documents.h"
-#include "data/utf8.h"
+#include "data/utf8_repair.h"
 
 enum { LONGEST = 100000 };
 
@@ -25,7 +25,7 @@ static void read_all(const kp_documents_options *options, bool always_accepted) 
       break;
     }
     if (document.text == NULL) break;
-    if (document.size == 0 || kp_utf8_invalid(document.text, document.size, 0) != document.size) abort();
+    if (document.size == 0 || kp_utf8_invalid(document.text, document.size) != document.size) abort();
     if (document.line < line) abort();
     line = document.line;
   }
@@ -34,7 +34,10 @@ static void read_all(const kp_documents_options *options, bool always_accepted) 
 
 /* The first bytes of compressed files: damage there is refused whatever the policy. */
 static bool may_be_compressed(const uint8_t *data, size_t size) {
-  static const char *const magics[] = {"\x1F\x8B", "\x28\xB5\x2F\xFD", "\xFD\x37zXZ", "BZh", "PAR1"};
+  static const char *const magics[] = {"\x1F\x8B", "\x28\xB5\x2F\xFD",
+                                       "\xFD"
+                                       "7zXZ",
+                                       "BZh", "PAR1"};
   for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
     if (size >= 2 && memcmp(data, magics[i], 2) == 0) return true;
   /* Frames of Zstandard that are to be skipped. */

@@ -134,11 +134,28 @@ static void test_yarn(void **state) {
               pow(10000, -62.0 / size));
 }
 
+/* Llama 3.1's ramp: between the two numbers of turns both frequencies are mixed by their share. */
+static void test_ramp_by_turns(void **state) {
+  (void)state;
+  const double two_pi = 2 * 3.14159265358979323846;
+  const kp_yarn yarn = {.factor = 8, .original = 8192, .beta_fast = 4, .beta_slow = 1, .by_turns = 1};
+  for (int pair = 0; pair < 32; pair++) {
+    const double plain = kp_rotary_frequency(500000, 64, pair, (kp_yarn){0});
+    const double frequency = kp_rotary_frequency(500000, 64, pair, yarn);
+    const double turns = plain * yarn.original / two_pi, smooth = (turns - 1) / 3;
+    const double expected = turns > 4   ? plain
+                            : turns < 1 ? plain / 8
+                                        : (1 - smooth) * plain / 8 + smooth * plain;
+    assert_true(fabs(frequency - expected) <= 1e-15 * plain);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_slerp_is_the_arc), cmocka_unit_test(test_lerp_is_near),
       cmocka_unit_test(test_unit_length),      cmocka_unit_test(test_degenerate),
       cmocka_unit_test(test_log_ratio),        cmocka_unit_test(test_yarn),
+      cmocka_unit_test(test_ramp_by_turns),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

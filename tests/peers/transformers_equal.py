@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -82,6 +83,7 @@ IN = [
     ("gpt2, sharded, silu", transformers.GPT2Config, GPT2, dict(activation_function="silu"), dict(max_shard_size="20KB")),
     ("gpt2, bfloat16", transformers.GPT2Config, GPT2, {}, dict(dtype=torch.bfloat16)),
     ("gpt2, float16", transformers.GPT2Config, GPT2, {}, dict(dtype=torch.float16)),
+    ("gpt2, pickled", transformers.GPT2Config, GPT2, {}, dict(pickled=True)),
     ("gpt2, base model without a head", transformers.GPT2Config, GPT2, {}, dict(base=True)),
     ("llama", transformers.LlamaConfig, LLAMA, {}, {}),
     ("llama, grouped queries, tied", transformers.LlamaConfig, LLAMA,
@@ -92,6 +94,13 @@ IN = [
     ("llama, heads of 12 channels, gelu", transformers.LlamaConfig, LLAMA, dict(head_dim=12, hidden_act="gelu"), {}),
     ("llama, biases", transformers.LlamaConfig, LLAMA, dict(attention_bias=True, mlp_bias=True), {}),
     ("llama, biases in attention", transformers.LlamaConfig, LLAMA, dict(attention_bias=True), {}),
+    ("llama, rotation of Llama 3.1", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="llama3", rope_theta=500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16)), {}),
+    ("llama, rotation slowed down by 3", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="linear", rope_theta=500.0, factor=3.0)), {}),
+    ("llama, YaRN", transformers.LlamaConfig, LLAMA, dict(rope_parameters=dict(
+        rope_type="yarn", rope_theta=500.0, factor=4.0, original_max_position_embeddings=12, beta_fast=8.0)), {}),
     ("mistral without a window", transformers.MistralConfig, LLAMA, dict(num_key_value_heads=2, sliding_window=None), {}),
     ("qwen2", transformers.Qwen2Config, LLAMA, dict(num_key_value_heads=2), {}),
 ]
@@ -112,6 +121,9 @@ def save_model(kind, settings, save, folder):
     model = model.to(save.get("dtype", torch.float32))
     if save.get("base"):
         model.base_model.save_pretrained(folder)
+    elif save.get("pickled"):
+        model.config.save_pretrained(folder)
+        torch.save(model.state_dict(), os.path.join(folder, "pytorch_model.bin"))
     else:
         model.save_pretrained(folder, max_shard_size=save.get("max_shard_size", "5GB"))
 
@@ -130,6 +142,39 @@ def check_in(peer):
         peer.compare("in: " + name, peer.kappa_logits(run, tokens), theirs)
         peer.run("export", run, "--out", again)
         peer.compare("in and out: " + name, theirs, model_logits(again, tokens), 1e-6)
+
+
+def train_bpe(text):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.train_from_iterator([text], tokenizers.trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+def check_tokenizer(peer):
+    """A tokenizer of byte pairs comes with its model, and goes with it again."""
+    name = "gpt2, with its tokenizer"
+    if peer.only not in name:
+        return
+    folder, run, again = (peer.path(word) for word in ("with_bpe", "bpe_run", "bpe_again"))
+    text = "How much wood would a woodchuck chuck, if a woodchuck could chuck wood? Größe, 数, \n\t 1234!" * 3
+    theirs = train_bpe(text)
+    save_model(transformers.GPT2Config, {**GPT2, "vocab_size": len(theirs) + 4}, {}, folder)
+    theirs.save_pretrained(folder)
+    report = json.loads(peer.run("import", folder, "--out", run, "--json"))
+    peer.run("export", run, "--out", again)
+    back = AutoTokenizer.from_pretrained(again)
+    for line in (text, "unseen wörds<|endoftext|>", "  spaces  \n"):
+        if theirs(line)["input_ids"] != back(line)["input_ids"] or back.decode(back(line)["input_ids"]) != line:
+            sys.exit(f"{name}: other ids of '{line}'")
+    if report["tokenizer_vocabulary"] != len(theirs) or back.eos_token_id != theirs.eos_token_id:
+        sys.exit(f"{name}: other sizes or special tokens")
+    peer.run("sample", run, "--prompt", "wood", "--tokens", "5")
+    peer.count += 1
+    print(f"in and out: {name}: the same ids", flush=True)
 
 
 # ---- to transformers ----
@@ -153,6 +198,7 @@ OUT = [
     ("llama, stretched (YaRN)", ["model.family=llama"] + YARN),
     ("llama, upstream rotation", ["model.family=llama", "model.variant=upstream"]),
     ("gpt, rotary", ROTARY),
+    ("gpt, rotary as in Llama 3.1", ROTARY + YARN + ["model.rotary.stretching=llama3"]),
     ("gpt, token difference", ["model.token_difference=true"]),
     ("gpt, bounded", ["model.residual=bounded", "model.curvature.value=[-0.5]"]),
     ("ngpt", ["model.family=ngpt", "train.weight_decay=0"]),
@@ -307,6 +353,7 @@ def main():
     transformers.logging.set_verbosity_error()
     try:
         check_in(peer)
+        check_tokenizer(peer)
         check_out(peer)
         check_use(peer)
     finally:

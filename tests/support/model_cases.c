@@ -172,6 +172,8 @@ static void add_sizes(model_cases *cases) {
       "model.family=llama model.hidden=21",
       "model.family=llama model.rotary.original_context=4 model.rotary.factor=3 model.rotary.base=100",
       "model.family=helm_d model.rotary.original_context=4 model.rotary.factor=3",
+      "model.family=llama model.rotary.original_context=64 model.rotary.stretching=llama3 "
+      "model.rotary.beta_fast=4 model.rotary.base=100",
       "model.family=helm_d model.attention.head_size=4 model.curvature.value=[-0.3]",
       "model.family=helm_d model.attention.curvature.value=[-2,-0.4]",
       "model.family=helm_d model.attention.curvature.mode=parametric model.attention.curvature.map=softplus",

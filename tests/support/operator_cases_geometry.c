@@ -21,11 +21,12 @@ static void build_midpoint(bench *b, const operator_case *c) {
   bench_output(b, kp_midpoint(b->graph, points, weights, operator_case_curvature(b, c, "curvature")));
 }
 
-/* `inner` is the window; `option`: after `parameter` rows that are in a history. */
+/* `inner` is the window; `option`: after `parameter` rows that are in a history; `packed`: documents of one
+ * to five rows. */
 static void build_reference(bench *b, const operator_case *c) {
   const kp_reference_arguments arguments = {(kp_reference_kind)c->kind, c->length, (int)c->inner};
   const int64_t held = c->kind == KP_REFERENCE_MIDPOINT ? c->inner : 1;
-  kp_tensor *history = NULL, *seen = NULL, *curvature = NULL;
+  kp_tensor *history = NULL, *seen = NULL, *curvature = NULL, *documents = NULL;
   kp_tensor *stream =
       bench_operand(b, "stream", 0, c->deviation, 3, (int64_t[]){c->batch, c->length, c->columns});
   if (c->kind == KP_REFERENCE_MIDPOINT) curvature = operator_case_curvature(b, c, "curvature");
@@ -33,7 +34,12 @@ static void build_reference(bench *b, const operator_case *c) {
     history = bench_state(b, "history", c->deviation, 3, (int64_t[]){c->batch, held, c->columns});
     seen = bench_index(b, "seen", 1, (int64_t[]){1}, (int32_t[]){(int32_t)c->parameter});
   }
-  bench_output(b, kp_reference(b->graph, stream, curvature, history, seen, arguments));
+  if (c->packed) {
+    int32_t numbers[128];
+    for (int64_t i = 0; i < rows_of(c) && i < 128; i++) numbers[i] = (int32_t)(i % c->length * 3 / (4 + i % 5 * 2));
+    documents = bench_index(b, "documents", 2, (int64_t[]){c->batch, c->length}, numbers);
+  }
+  bench_output(b, kp_reference(b->graph, stream, curvature, history, seen, documents, arguments));
 }
 
 static bool is_upstream(int program) {
@@ -115,6 +121,10 @@ static void add_references(operator_cases *cases) {
                              .deviation = 0.2};
           operator_cases_add(cases, c, "%s of %lld kappa %g T %lld C %lld seen %d", kinds[kind],
                              (long long)c.inner, c.kappa, (long long)c.length, (long long)c.columns, seen);
+          if (seen >= 0) continue;
+          c.packed = true;
+          operator_cases_add(cases, c, "%s of %lld kappa %g T %lld C %lld documents", kinds[kind],
+                             (long long)c.inner, c.kappa, (long long)c.length, (long long)c.columns);
         }
 }
 

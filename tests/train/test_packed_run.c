@@ -37,8 +37,33 @@ static void test_packing_needs_a_separator(void **state) {
   program_check_refused(&result, 1, "holds no token 9999");
 }
 
+/* A set of documents says itself which token ends them. */
+static void test_the_set_knows_its_separator(void **state) {
+  fixture *files = *state;
+  program_result result;
+  const char *config = small_config(files), *run = fixture_path(files, "run");
+  char lines[8192];
+  size_t used = 0;
+  for (int i = 0; i < 100; i++)
+    used +=
+        (size_t)snprintf(lines + used, sizeof lines - used, "\"document %d says what %d says\"\n", i, i * i);
+  const char *text = fixture_write(files, "in.jsonl", lines, used);
+  RUN(&result, "data", "prepare", "--data", files->folder, "--name", "documents", "--tokenizer", "bpe",
+      "--vocabulary", "300", text);
+  program_check_ok(&result);
+  char path[KP_PATH_SIZE + 16];
+  snprintf(path, sizeof path, "data.path=%s", fixture_path(files, "documents"));
+  RUN(&result, "train", config, "--out", run, "--backend", "ref", "--set", path, "--set",
+      "train.packing=best_fit");
+  program_check_ok(&result);
+  if (strstr(result.output, "% full") == NULL) fail_msg("%s", result.output);
+  RUN(&result, "eval", run, "--backend", "ref", "--batches", "1");
+  program_check_ok(&result);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {with_fixture(test_training_and_judging),
-                                     with_fixture(test_packing_needs_a_separator)};
+                                     with_fixture(test_packing_needs_a_separator),
+                                     with_fixture(test_the_set_knows_its_separator)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,6 +65,54 @@ static void test_classes(void **state) {
   kp_labelling_clear(&labelling);
 }
 
+/* ---- agreement ---- */
+
+static kp_agreement agreement_of(const int64_t *table, int32_t K) {
+  kp_agreement agreement;
+  kp_error error = {0};
+  check_ok(kp_agreement_of(table, K, &agreement, &error), &error);
+  return agreement;
+}
+
+/* The jackknife by its definition: the measures of all tables without one example. */
+static void check_jackknife(const int64_t *table, int32_t K) {
+  double n = 0, macro[2] = {0}, mcc[2] = {0};
+  int64_t rest[16];
+  const kp_agreement all = agreement_of(table, K);
+  for (int32_t i = 0; i < K * K; i++) {
+    memcpy(rest, table, (size_t)(K * K) * sizeof *rest);
+    if (table[i] == 0) continue;
+    rest[i]--;
+    const kp_agreement without = agreement_of(rest, K);
+    const double count = (double)table[i];
+    n += count;
+    macro[0] += count * without.macro_f1;
+    macro[1] += count * without.macro_f1 * without.macro_f1;
+    mcc[0] += count * without.mcc;
+    mcc[1] += count * without.mcc * without.mcc;
+  }
+  check_close(all.macro_f1_error, sqrt((n - 1) * (macro[1] / n - macro[0] / n * (macro[0] / n))));
+  check_close(all.mcc_error, sqrt((n - 1) * (mcc[1] / n - mcc[0] / n * (mcc[0] / n))));
+}
+
+static void test_agreement(void **state) {
+  (void)state;
+  /* Binary: (6 · 3 - 1 · 2) / √(7 · 8 · 4 · 5), Matthews' own formula. */
+  static const int64_t two[] = {6, 1, 2, 3}, right[] = {4, 0, 0, 5}, wrong[] = {0, 4, 5, 0},
+                       one[] = {4, 0, 3, 0};
+  static const int64_t four[] = {5, 1, 0, 0, 2, 3, 1, 0, 0, 4, 1, 0, 1, 0, 0, 0};
+  check_close(agreement_of(two, 2).mcc, 16 / sqrt(1120));
+  check_close(agreement_of(two, 2).macro_f1, (12.0 / 15 + 6.0 / 9) / 2);
+  check_close(agreement_of(right, 2).mcc, 1);
+  check_close(agreement_of(wrong, 2).mcc, -1);
+  check_close(agreement_of(one, 2).mcc, 0);
+  check_jackknife(two, 2);
+  check_jackknife(one, 2);
+  check_jackknife(four, 4);
+  static const int64_t single[] = {1, 0, 0, 0};
+  assert_true(isnan(agreement_of(single, 2).mcc_error));
+}
+
 /* Losses of very different logits are finite. */
 static void test_large_logits(void **state) {
   (void)state;
@@ -146,6 +194,17 @@ static void test_entity_scores(void **state) {
   check_close(r.recall, 1.0 / 3);
   check_close(r.entity_f1, 2.0 / 7);
   check_close(r.accuracy, 8.0 / 11);
+  /* What conlleval says of each type: LOC 0 of 1 (1 found), PER 1 of 2 (3 found). */
+  assert_int_equal(scores.type_count, 2);
+  const kp_type_score loc = kp_scores_of_type(&scores, 0), per = kp_scores_of_type(&scores, 1);
+  assert_string_equal(loc.type, "LOC");
+  assert_int_equal(loc.gold, 1);
+  assert_int_equal(loc.found, 1);
+  check_close(loc.f1, 0);
+  assert_string_equal(per.type, "PER");
+  check_close(per.precision, 1.0 / 3);
+  check_close(per.recall, 1.0 / 2);
+  check_close(per.f1, 2.0 / 5);
   /* Right words 3 of 4, 2 of 3, 3 of 4. */
   const double q = 8.0 / 11, d[] = {3 - 4 * q, 2 - 3 * q, 3 - 4 * q};
   const double squares = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
@@ -172,11 +231,9 @@ static void test_what_marks_entities(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_classes),
-      cmocka_unit_test(test_large_logits),
-      cmocka_unit_test(test_where_entities_begin_and_end),
-      cmocka_unit_test(test_entity_scores),
-      cmocka_unit_test(test_what_marks_entities),
+      cmocka_unit_test(test_classes),       cmocka_unit_test(test_agreement),
+      cmocka_unit_test(test_large_logits),  cmocka_unit_test(test_where_entities_begin_and_end),
+      cmocka_unit_test(test_entity_scores), cmocka_unit_test(test_what_marks_entities),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

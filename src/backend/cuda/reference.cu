@@ -1,5 +1,6 @@
 /* REFERENCE and REFERENCE_BACKWARD: the row before, and the mean of all rows before.
  *
+ * Of documents each begins anew: a thread that means begin in finds its document's border by its numbers.
  * The row before is a copy.  Means are prefix sums in two passes: a thread sums a segment of rows of one
  * channel, and then walks it from the sum of the segments before it; backward the same from behind.  Both
  * passes read the rows, 2C in and C out a row (the second time partly from the cache). */
@@ -20,6 +21,7 @@ static kp_walk walk_of(const kp_call *call, bool forward) {
   w.history = forward ? call->input[2] : NULL;
   w.g = forward ? NULL : call->input[2];
   w.seen = w.history == NULL ? NULL : (const int32_t *)call->input[3];
+  w.documents = (const int32_t *)call->input[forward ? 4 : 3];
   w.kappa = kp_curvatures_of(call, 1, w.rows);
   w.D = w.C / w.kappa.groups;
   w.out = call->output[0];
@@ -43,9 +45,9 @@ template <typename B> __global__ static void previous_kernel(const kp_walk w, in
     const int64_t n = i / units, b = n / w.T, t = n - b * w.T;
     B value = {};
     if (w.backward) {
-      if (t < w.T - 1) value = from[i + units];
+      if (t < w.T - 1 && !w.border(b, t + 1)) value = from[i + units];
     } else if (t > 0) {
-      value = from[i - units];
+      if (!w.border(b, t)) value = from[i - units];
     } else if (seen) {
       value = ((const B *)w.history)[b * units + i % units];
     }
@@ -67,13 +69,14 @@ static void previous(const kp_call *call, const kp_walk &w) {
 
 /* ---- the mean ---- */
 
-/* What row s adds to the running sum: itself, or its gradient over the number of rows of its mean. */
+/* What row t adds to the running sum: itself, or its gradient over the number of rows of its mean, which are
+ * those from row `document` on. */
 template <typename T, int V>
-__device__ static void add_row(const kp_walk &w, int64_t b, int64_t t, int c, double sum[V]) {
-  if (w.backward && t == 0) return;
+__device__ static void add_row(const kp_walk &w, int64_t b, int t, int document, int c, double sum[V]) {
+  if (w.backward && t == document) return;
   const kp_vector<T, V> row =
       kp_load_vector<T, V>(w.backward ? w.g : w.stream, (b * w.T + t) * w.pitch + c, true);
-  const double share = w.backward ? 1 / (double)t : 1;
+  const double share = w.backward ? 1 / (double)(t - document) : 1;
 #pragma unroll
   for (int k = 0; k < V; k++) sum[k] += share * (double)row[k];
 }
@@ -97,8 +100,12 @@ template <typename T, int V> __global__ static void segment_sums_kernel(const kp
   if (!at.there) return;
   double sum[V] = {};
   const int first = at.segment * SEGMENT, last = first + SEGMENT < w.T ? first + SEGMENT : w.T;
+  int document = w.first_of(at.b, first);
 #pragma unroll 8
-  for (int t = first; t < last; t++) add_row<T, V>(w, at.b, t, at.c, sum);
+  for (int t = first; t < last; t++) {
+    if (t > first && w.border(at.b, t)) document = t;
+    add_row<T, V>(w, at.b, t, document, at.c, sum);
+  }
   double *to = (double *)w.scratch + (at.b * at.segments + at.segment) * w.pitch + at.c;
 #pragma unroll
   for (int k = 0; k < V; k++) to[k] = sum[k];
@@ -112,31 +119,61 @@ __device__ static void store_share(const kp_walk &w, int64_t n, int c, const dou
   *(kp_vector<T, V> *)((T *)w.out + n * w.pitch + c) = kp_to_vector<T, V>(value);
 }
 
+/* Adds rows [from, to) of one document: whole segments by their sums, the others one by one. */
+template <typename T, int V>
+__device__ static void add_rows(const kp_walk &w, const place &at, int from, int to, int document,
+                                double sum[V]) {
+  const double *segments = (const double *)w.scratch + at.b * at.segments * w.pitch + at.c;
+  for (int t = from; t < to;) {
+    if (t % SEGMENT == 0 && (t + SEGMENT <= to || to == w.T)) {
+      for (int k = 0; k < V; k++) sum[k] += segments[(int64_t)(t / SEGMENT) * w.pitch + k];
+      t += SEGMENT;
+    } else {
+      add_row<T, V>(w, at.b, t, document, at.c, sum);
+      t++;
+    }
+  }
+}
+
+/* From behind: what the rows behind the segment give, and then its own. */
+template <typename T, int V>
+__device__ static void means_backward(const kp_walk &w, const place &at, int first, int last) {
+  double sum[V] = {};
+  int document = w.first_of(at.b, last - 1);
+  add_rows<T, V>(w, at, last, w.end_of(at.b, last - 1), document, sum);
+  for (int t = last - 1; t >= first; t--) {
+    store_share<T, V>(w, at.b * w.T + t, at.c, sum, 1);
+    add_row<T, V>(w, at.b, t, document, at.c, sum);
+    if (t > document || t == first) continue;
+    document = w.first_of(at.b, t - 1);
+    for (int k = 0; k < V; k++) sum[k] = 0;
+  }
+}
+
 template <typename T, int V> __global__ static void means_kernel(const kp_walk w) {
   const place at = place_of<V>(w);
   if (!at.there) return;
   double sum[V] = {};
   const int64_t before = w.before();
-  const double *segments = (const double *)w.scratch + at.b * at.segments * w.pitch + at.c;
   const int first = at.segment * SEGMENT, last = first + SEGMENT < w.T ? first + SEGMENT : w.T;
   if (w.backward) {
-    for (int other = at.segments - 1; other > at.segment; other--)
-      for (int k = 0; k < V; k++) sum[k] += segments[(int64_t)other * w.pitch + k];
-    for (int t = last - 1; t >= first; t--) {
-      store_share<T, V>(w, at.b * w.T + t, at.c, sum, 1);
-      add_row<T, V>(w, at.b, t, at.c, sum);
-    }
+    means_backward<T, V>(w, at, first, last);
     return;
   }
+  int document = w.first_of(at.b, first);
   if (before > 0) {
     const kp_vector<T, V> mean = kp_load_vector<T, V>(w.history, at.b * w.pitch + at.c, true);
     for (int k = 0; k < V; k++) sum[k] = (double)before * (double)mean[k];
   }
-  for (int other = 0; other < at.segment; other++)
-    for (int k = 0; k < V; k++) sum[k] += segments[(int64_t)other * w.pitch + k];
+  add_rows<T, V>(w, at, document, first, document, sum);
   for (int t = first; t < last; t++) {
-    store_share<T, V>(w, at.b * w.T + t, at.c, sum, before + t > 0 ? 1 / (double)(before + t) : 0);
-    add_row<T, V>(w, at.b, t, at.c, sum);
+    if (t > first && w.border(at.b, t)) {
+      document = t;
+      for (int k = 0; k < V; k++) sum[k] = 0;
+    }
+    const int64_t past = before + t - document;
+    store_share<T, V>(w, at.b * w.T + t, at.c, sum, past > 0 ? 1 / (double)past : 0);
+    add_row<T, V>(w, at.b, t, document, at.c, sum);
   }
 }
 

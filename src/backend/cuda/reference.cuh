@@ -9,7 +9,8 @@ struct kp_walk {
   int64_t rows;
   int T, C, D, pitch, window, held; /* held: rows of the history of a sequence */
   const void *stream, *history, *g;
-  const int32_t *seen; /* rows before row 0; NULL: none */
+  const int32_t *seen;      /* rows before row 0; NULL: none */
+  const int32_t *documents; /* (N), or NULL: a sequence is one */
   kp_curvatures kappa;
   void *out;
   void *scratch;
@@ -25,10 +26,29 @@ struct kp_walk {
     if (t >= 0) return (const E *)stream + (b * T + t) * pitch;
     return (const E *)history + (b * held + held + t) * pitch;
   }
+  /* Whether rows t - 1 and t of sequence b are of two documents. */
+  __device__ bool border(int64_t b, int64_t t) const {
+    return documents != NULL && documents[b * T + t] != documents[b * T + t - 1];
+  }
+  /* The first row of row t's document, and the one behind its last. */
+  __device__ int first_of(int64_t b, int64_t t) const {
+    if (documents == NULL) return 0;
+    while (t > 0 && !border(b, t)) t--;
+    return (int)t;
+  }
+  __device__ int end_of(int64_t b, int64_t t) const {
+    if (documents == NULL) return T;
+    for (t++; t < T && !border(b, t);) t++;
+    return (int)t;
+  }
   /* Rows in row t's window. */
-  __device__ int window_of(int64_t t) const {
+  __device__ int window_of(int64_t b, int64_t t) const {
     const int64_t past = before() + t;
-    return past < window ? (int)past : window;
+    const int most = past < window ? (int)past : window;
+    int count = 0;
+    if (documents == NULL) return most;
+    while (count < most && !border(b, t - count)) count++;
+    return count;
   }
 };
 

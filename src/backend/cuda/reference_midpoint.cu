@@ -43,7 +43,7 @@ struct middle {
 template <typename T>
 __device__ static middle middle_of(const kp_walk &w, int64_t b, int64_t t, int group, double *factors,
                                    double *mean, int lane) {
-  const int count = w.window_of(t);
+  const int count = w.window_of(b, t);
   middle m = {};
   m.kappa = w.kappa.at(b * w.T + t, group);
   for (int i = 0; i < count; i++) {
@@ -94,7 +94,7 @@ template <typename T> __global__ static void __launch_bounds__(32 * WARPS) windo
   const task a = task_of(w, shared);
   if (!a.there) return;
   T *out = (T *)w.out + a.n * w.pitch + a.group * w.D;
-  if (w.window_of(a.t) == 0) {
+  if (w.window_of(a.b, a.t) == 0) {
     for (int d = a.lane; d < w.D; d += 32) out[d] = kp_from_float<T>(0.0f);
   } else {
     const middle m = middle_of<T>(w, a.b, a.t, a.group, a.factors, a.mean, a.lane);
@@ -166,7 +166,7 @@ __global__ static void __launch_bounds__(32 * WARPS) window_backward_kernel(cons
   const passed p = passed_of(w);
   const int64_t at = a.n * w.kappa.groups + a.group;
   double kappa_bar = 0;
-  const int count = w.window_of(a.t);
+  const int count = w.window_of(a.b, a.t);
   if (count > 0) {
     const T *g = (const T *)w.g + a.n * w.pitch + a.group * w.D;
     const middle m = middle_of<T>(w, a.b, a.t, a.group, a.factors, a.mean, a.lane);
@@ -197,7 +197,7 @@ __global__ static void __launch_bounds__(32 * WARPS) window_rows_kernel(const kp
   const double square = square_of(h, w.D, a.lane);
   double *sum = a.mean;
   for (int d = a.lane; d < w.D; d += 32) sum[d] = 0;
-  for (int64_t t = a.t + 1; t <= a.t + w.window && t < w.T; t++) {
+  for (int64_t t = a.t + 1; t <= a.t + w.window && t < w.T && !w.border(a.b, t); t++) {
     const int64_t n = a.b * w.T + t;
     const numerator bar = p.numerators[n * w.kappa.groups + a.group];
     const T *g = (const T *)w.g + n * w.pitch + a.group * w.D;

@@ -29,7 +29,6 @@ extern "C" size_t kp_cuda_scratch_residual_norm_backward(const kp_node *node, in
 extern "C" kp_status kp_cuda_residual_norm_backward(const kp_call *call, kp_error *error) {
   const kp_seam s = kp_seam_of(call);
   if (call->input[11] != NULL && kp_seam_is_plain(call, s)) return kp_seam_plain_backward(call, s, error);
-  if (call->input[11] != NULL && kp_is_half(call) && kp_seam_fits_warps(s))
-    return kp_seam_warps_backward(call, s, error);
+  if (kp_seam_fits_warps_backward(call, s)) return kp_seam_warps_backward(call, s, error);
   return kp_is_half(call) ? kp_seam_backward_half(call, s, error) : kp_seam_backward_float(call, s, error);
 }

@@ -129,7 +129,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
 
 /* Turns a position of the pairs of a launch; of the published deviation, of its columns from `column` on. */
 static kp_turns frequencies_of(const kp_rotary_arguments *a, int column, int count) {
-  const kp_yarn yarn = {a->factor, a->original, a->beta_fast, a->beta_slow};
+  const kp_yarn yarn = {a->factor, a->original, a->beta_fast, a->beta_slow, a->by_turns};
   kp_turns turns;
   for (int i = 0; i < count; i++) {
     const int pair = a->upstream ? (column + i) / 2 : column + i;

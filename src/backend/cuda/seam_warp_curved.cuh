@@ -1,12 +1,15 @@
 /* The curved seam by warps: groups of channels, curvatures and references, as forward and backward see them.
  *
- * A warp goes through a run of rows, so that what one row needs of its neighbour is in its registers.  Where
- * the curvature is one for all channels every lane runs the scalar program; where it is one a group, the
- * lanes of a group do. */
+ * A warp goes through a run of rows in tiles of KP_WARP_TILE.  The scalar programs are some hundred dependent
+ * operations, far more than a lane's share of a row: so the inner products of all rows and groups of a tile
+ * are gathered first, then each lane runs the programs of one row and group, and then the rows are read
+ * again, from the caches, to be combined. */
 #ifndef KAPPA_BACKEND_CUDA_SEAM_WARP_CURVED_CUH
 #define KAPPA_BACKEND_CUDA_SEAM_WARP_CURVED_CUH
 
 #include "backend/cuda/seam_warp.cuh"
+
+enum { KP_WARP_TILE = 8 };
 
 /* Whether these kernels take the seam: no update of three points, and groups of 1, 2, 4 ... 32 vectors. */
 static inline bool kp_seam_fits_warps(const kp_seam &s) {
@@ -20,7 +23,11 @@ static inline bool kp_seam_fits_warps(const kp_seam &s) {
          (size % KP_WARP_VECTOR == 0 && lanes >= 1 && lanes <= 32 && (lanes & (lanes - 1)) == 0);
 }
 
-/* Groups of channels on a warp's lanes.  GROUPED: pack p of `lanes` lanes is a group; else the row is. */
+static inline int kp_warp_group_count(const kp_seam &s) {
+  return s.update == KP_SEAM_CURVED ? s.update_kappa.groups : s.tangent_kappa.groups;
+}
+
+/* Groups of channels on a warp's lanes.  GROUPED: `lanes` lanes of a pack are a group; else the row is. */
 template <int P, bool GROUPED> struct kp_warp_groups {
   static constexpr int SLOTS = GROUPED ? P : 1;
   int count, lanes;
@@ -29,13 +36,17 @@ template <int P, bool GROUPED> struct kp_warp_groups {
     lanes = s.C / count / KP_WARP_VECTOR;
   }
   __device__ static constexpr int slot(int p) { return GROUPED ? p : 0; }
-  __device__ bool there(int slot) const { return !GROUPED || group_of(slot) < count; }
-  __device__ int group(int slot) const { return GROUPED && there(slot) ? group_of(slot) : 0; }
-  /* One lane of each group, for what is written or counted once. */
-  __device__ bool leads(int slot) const {
-    return there(slot) && (int)threadIdx.x % (GROUPED ? lanes : 32) == 0;
+  /* The group of a slot's channels; one that is there for lanes behind the last. */
+  __device__ int group(int slot) const {
+    if (!GROUPED) return 0;
+    const int group = (slot * 32 + (int)threadIdx.x % 32) / lanes;
+    return group < count ? group : 0;
   }
-  /* Sums over the lanes of a group. */
+  /* One lane of each group. */
+  __device__ bool leads(int slot) const {
+    const int lane = threadIdx.x % 32;
+    return GROUPED ? lane % lanes == 0 && (slot * 32 + lane) / lanes < count : lane == 0;
+  }
   __device__ float sum(float x) const {
     if constexpr (GROUPED) {
       for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
@@ -44,16 +55,17 @@ template <int P, bool GROUPED> struct kp_warp_groups {
       return kp_warp_sum(x);
     }
   }
-  template <int Q> __device__ void sum(float (&parts)[SLOTS][Q]) const {
+  /* Sums each of Q parts over the groups of row i of a tile and leaves them in to (TILE, count, Q). */
+  template <int Q> __device__ void gather(const float (&parts)[SLOTS][Q], int i, float *to) const {
 #pragma unroll
-    for (int i = 0; i < SLOTS; i++)
+    for (int slot = 0; slot < SLOTS; slot++) {
+      float sums[Q];
 #pragma unroll
-      for (int q = 0; q < Q; q++) parts[i][q] = sum(parts[i][q]);
-  }
-
-private:
-  __device__ int group_of(int slot) const {
-    return (slot * 32 + (int)threadIdx.x % 32) / lanes;
+      for (int q = 0; q < Q; q++) sums[q] = sum(parts[slot][q]);
+      if (!leads(slot)) continue;
+#pragma unroll
+      for (int q = 0; q < Q; q++) to[(i * count + group(slot)) * Q + q] = sums[q];
+    }
   }
 };
 
@@ -101,8 +113,9 @@ __device__ static inline void kp_warp_spread(const kp_numbers &from, int C, floa
     to[kp_warp_place(c)] = c >= C ? 0.0f : from.at == NULL ? absent : from[c];
 }
 
-/* By type of pass. */
 kp_status kp_seam_warps_forward(const kp_call *call, const kp_seam &s, kp_error *error);
+/* Whether the backward kernel does: a curved update's gradients need both places, and no stream's own. */
+bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s);
 kp_status kp_seam_warps_backward(const kp_call *call, const kp_seam &s, kp_error *error);
 
 #endif

@@ -271,6 +271,11 @@ class KappaForCausalLM(PreTrainedModel, GenerationMixin):
         if not self.stretched():
             return w
 
+        if k["rotary.stretching"] == "llama3":
+            turns, slow, fast = original * w / (2 * math.pi), k["rotary.beta_slow"], k["rotary.beta_fast"]
+            ramp = ((fast - turns) / (fast - slow)).clamp(0, 1)
+            return w / k["rotary.factor"] * ramp + w * (1 - ramp)
+
         def pair_that_turns(times):
             return size * math.log(original / (2 * math.pi * times)) / (2 * math.log(base))
 
@@ -280,7 +285,8 @@ class KappaForCausalLM(PreTrainedModel, GenerationMixin):
         return w / k["rotary.factor"] * ramp + w * (1 - ramp)
 
     def stretched(self):
-        return 0 < self.k["rotary.original_context"] < self.k["context"]
+        original = self.k["rotary.original_context"]
+        return original > 0 and (self.k["rotary.stretching"] == "llama3" or original < self.k["context"])
 
     def rotate(self, x):
         """x (B, T, heads, D): pairs of neighbours turn with the position."""
@@ -295,7 +301,8 @@ class KappaForCausalLM(PreTrainedModel, GenerationMixin):
 
     def sharpening(self):
         """YaRN's factor of the scores."""
-        return (0.1 * math.log(self.k["rotary.factor"]) + 1) ** 2 if self.stretched() else 1.0
+        sharper = self.stretched() and self.k["rotary.stretching"] == "yarn"
+        return (0.1 * math.log(self.k["rotary.factor"]) + 1) ** 2 if sharper else 1.0
 
     # ---- attention ----
 

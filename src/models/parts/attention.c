@@ -40,10 +40,15 @@ static kp_tensor *sharpness(kp_builder *b, int64_t layer) {
   return kp_curvature(b->graph, learned, KP_MAP_EXP);
 }
 
+static bool is_stretched(const kp_model_options *o) {
+  if (o->rotary.original_context == 0) return false;
+  return o->rotary.stretching == KP_STRETCHING_LLAMA3 || o->context > o->rotary.original_context;
+}
+
 /* YaRN sharpens the score by m², m = 0.1 ln(factor) + 1 (Peng et al. 2023, section 3.4). */
 static double stretch(const kp_model_options *o) {
-  const bool stretched = o->rotary.original_context > 0 && o->context > o->rotary.original_context;
-  const double m = stretched ? 0.1 * log(o->rotary.factor) + 1 : 1;
+  const bool sharper = o->rotary.stretching == KP_STRETCHING_YARN && is_stretched(o);
+  const double m = sharper ? 0.1 * log(o->rotary.factor) + 1 : 1;
   return m * m;
 }
 
@@ -95,16 +100,16 @@ static kp_attention_arguments arguments_of(const kp_builder *b) {
 
 kp_rotary_arguments kp_part_rotary(const kp_builder *b, int64_t heads, int64_t size) {
   const kp_rotary_options *r = &b->options->rotary;
-  const bool stretched = r->original_context > 0 && b->options->context > r->original_context;
   return (kp_rotary_arguments){.heads = (int)heads,
                                .head_size = (int)size,
                                .base = r->base,
                                .upstream = b->options->variant == KP_VARIANT_UPSTREAM &&
                                            b->options->positions == KP_POSITIONS_ROTARY,
-                               .factor = stretched ? r->factor : 0,
+                               .factor = is_stretched(b->options) ? r->factor : 0,
                                .original = (double)r->original_context,
                                .beta_fast = r->beta_fast,
-                               .beta_slow = r->beta_slow};
+                               .beta_slow = r->beta_slow,
+                               .by_turns = r->stretching == KP_STRETCHING_LLAMA3};
 }
 
 /* Queries and keys of unit norm, times a gain that is stored as less than 1 so that a step moves it as much

@@ -70,6 +70,10 @@ kp_tensor *kp_part_curvature(kp_builder *b, const kp_curvature_options *curvatur
 kp_tensor *kp_part_fixed_curvature(kp_builder *b, const kp_curvature_options *curvature, int64_t layer,
                                    int64_t count);
 
+/* The numbers of documents that share rows, at whose borders reference points begin anew; NULL where a row is
+ * one. */
+kp_tensor *kp_part_borders(const kp_builder *b);
+
 /* ---- around the blocks (embedding.c, head.c) ---- */
 
 /* Token (and learned position) embedding: -> (B, T, C) */

@@ -113,7 +113,7 @@ static kp_tensor *embed_in_curved_space(kp_builder *b, kp_tensor *e) {
     history = kp_graph_state(b->graph, "embedding.history", KP_TYPE_REAL, 3,
                              (int64_t[]){b->network->build.batch, 1, b->options->width});
   kp_tensor *r = kp_reference(
-      b->graph, e, NULL, history, history == NULL ? NULL : b->network->start,
+      b->graph, e, NULL, history, history == NULL ? NULL : b->network->start, kp_part_borders(b),
       (kp_reference_arguments){.kind = KP_REFERENCE_PREVIOUS, .length = b->network->build.length});
   const int program = is_upstream(b) ? KP_PROGRAM_UPSTREAM_EXP : KP_PROGRAM_UPDATE_E3;
   kp_tensor *x =

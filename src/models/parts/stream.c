@@ -7,6 +7,10 @@ void kp_part_keep_hidden(const kp_builder *b, int64_t index, kp_tensor *stream) 
   b->network->hidden[index] = stream;
 }
 
+kp_tensor *kp_part_borders(const kp_builder *b) {
+  return b->options->packed ? b->network->documents : NULL;
+}
+
 kp_point kp_part_stream(kp_builder *b, kp_point x) {
   switch (b->options->residual) {
   case KP_RESIDUAL_LERP:

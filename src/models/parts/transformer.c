@@ -9,7 +9,8 @@
  * The flat model is the same code with x' = x + u and z = x' (or x' - r for
  * the token difference).  The reference point of a block is fixed at its
  * entry; with the previous token as reference, row t of it is row t-1 of the
- * block's input, which the seam reads in place. */
+ * block's input, which the seam reads in place, unless rows hold several
+ * documents, whose first tokens have no previous one. */
 #include <stdio.h>
 
 #include "core/assert.h"
@@ -58,13 +59,15 @@ static kp_tensor *history(stack *s, int64_t layer, int64_t rows) {
 
 /* The reference points of a block whose input is `stream`, when it is not simply the previous row. */
 static kp_tensor *reference_points(stack *s, kp_tensor *stream, kp_tensor *rows) {
-  kp_reference_arguments arguments = {
-      .kind = s->geometry->reference == KP_CHOICE_MEAN ? KP_REFERENCE_MEAN : KP_REFERENCE_MIDPOINT,
-      .length = s->b->network->build.length,
-      .window = s->b->options->window};
+  static const kp_reference_kind kinds[] = {[KP_CHOICE_PREVIOUS] = KP_REFERENCE_PREVIOUS,
+                                            [KP_CHOICE_MEAN] = KP_REFERENCE_MEAN,
+                                            [KP_CHOICE_MIDPOINT] = KP_REFERENCE_MIDPOINT};
+  kp_reference_arguments arguments = {.kind = kinds[s->geometry->reference],
+                                      .length = s->b->network->build.length,
+                                      .window = s->b->options->window};
   kp_tensor *curvature = s->geometry->reference == KP_CHOICE_MIDPOINT ? s->block.curvature : NULL;
   return kp_reference(s->b->graph, stream, curvature, rows, rows == NULL ? NULL : s->b->network->start,
-                      arguments);
+                      kp_part_borders(s->b), arguments);
 }
 
 static int64_t history_rows(const stack *s) {
@@ -106,7 +109,8 @@ static kp_seam_result enter_with_stream(stack *s, int64_t layer, kp_tensor *stre
   s->block = s->geometry->block(s->b, layer, stream);
   kp_seam operands = {.stream = stream};
   attention_norm(s, layer, &operands);
-  s->shift = s->block.tangent >= 0 && s->geometry->reference == KP_CHOICE_PREVIOUS;
+  s->shift =
+      s->block.tangent >= 0 && s->geometry->reference == KP_CHOICE_PREVIOUS && kp_part_borders(s->b) == NULL;
   s->carry = s->block.tangent < 0 ? NULL : history(s, layer, history_rows(s));
   s->reference = s->block.tangent < 0 ? NULL : s->shift ? stream : reference_points(s, stream, s->carry);
   operands.reference = s->reference;
@@ -140,7 +144,8 @@ static kp_seam_result enter_with_branch(stack *s, int64_t layer, kp_tensor *stre
  * Returns the normalised input of its attention. */
 static kp_tensor *enter_block(stack *s, int64_t layer, kp_tensor *stream, kp_tensor *branch) {
   const bool needs_stream = s->geometry->depends_on_stream || s->geometry->reference == KP_CHOICE_MEAN ||
-                            s->geometry->reference == KP_CHOICE_MIDPOINT;
+                            s->geometry->reference == KP_CHOICE_MIDPOINT ||
+                            (s->geometry->reference == KP_CHOICE_PREVIOUS && kp_part_borders(s->b) != NULL);
   kp_seam_result result;
   if (branch == NULL || needs_stream) {
     if (branch != NULL) stream = update_only(s, stream, branch);

@@ -1,4 +1,4 @@
-"""Makes the PyTorch files of this folder and the seeds of the fuzz target torch, with torch and numpy:
+"""Makes the PyTorch files of this folder and the seeds of the fuzz target torch, with torch, numpy and safetensors:
 
     python tests/interchange/data/make_torch_files.py
 
@@ -8,12 +8,15 @@ The files here were written by torch 2.15; any version since 1.6 makes such file
 import argparse
 import collections
 import io
+import json
 import os
 import zipfile
 
 import numpy
 import torch
+from safetensors.torch import load_file
 
+GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "goldens")
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEEDS = os.path.join(HERE, "..", "..", "fuzz", "corpus", "torch")
 
@@ -113,10 +116,27 @@ def save_archives():
                 target.writestr(entry.filename, b"big" if order else source.read(entry))
 
 
+def save_originals():
+    """Checkpoints as the original projects write them, with the weights of reference cases."""
+    for case, prefix in (("mixed/random_perhead", "_orig_mod."), ("mixed/baseline", ""), ("ngpt/ngpt_upstream_rope", "")):
+        with open(os.path.join(GOLDENS, case, "case.json")) as file:
+            config = json.load(file)["config"]
+        tensors = load_file(os.path.join(GOLDENS, case, "tensors.safetensors"))
+        model = {prefix + name[6:]: tensor for name, tensor in tensors.items() if name.startswith("param/")}
+        if "lm_head.weight" not in model:
+            model[prefix + "lm_head.weight"] = model[prefix + "transformer.wte.weight"]
+        names = ["n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout", "base_scale"]
+        arguments = {name: config[name] for name in names if name in config}
+        optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+        checkpoint = {"model": model, "optimizer": optimizer, "model_args": arguments, "iter_num": 5,
+                      "best_val_loss": torch.tensor(2.5), "config": {"dataset": "shakespeare_char"}}
+        save(checkpoint, "original_" + case.replace("/", "_") + ".pt")
+
+
 def copy_seeds():
     os.makedirs(SEEDS, exist_ok=True)
     for name in os.listdir(HERE):
-        if name.endswith(".pt"):
+        if name.endswith(".pt") and not name.startswith("original_"):
             with open(os.path.join(HERE, name), "rb") as source:
                 with open(os.path.join(SEEDS, name[:-3]), "wb") as seed:
                     seed.write(source.read())
@@ -128,4 +148,5 @@ if __name__ == "__main__":
     save_checkpoint()
     save_odd()
     save_archives()
+    save_originals()
     copy_seeds()

@@ -16,7 +16,8 @@ typedef struct walk {
   const kp_reference_arguments *arguments;
   int64_t rows, T, C;
   const float *stream, *history, *g;
-  int64_t seen; /* rows before row 0 */
+  int64_t seen;             /* rows before row 0 */
+  const int32_t *documents; /* or NULL */
   kp_curvature_rows table;
 } walk;
 
@@ -27,7 +28,8 @@ static walk walk_of(const kp_call *call, bool forward) {
             .C = kp_tensor_columns(node->input[0]),
             .stream = call->input[0],
             .history = forward ? call->input[2] : NULL,
-            .g = forward ? NULL : call->input[2]};
+            .g = forward ? NULL : call->input[2],
+            .documents = call->input[forward ? 4 : 3]};
   w.T = w.arguments->length;
   w.seen = w.history == NULL ? 0 : *(const int32_t *)call->input[3];
   w.table = kp_curvature_rows_of(call->input[1], node->input[1], w.rows);
@@ -41,15 +43,24 @@ static const float *row_before(const walk *w, int64_t b, int64_t t) {
   return w->history + (b * held + held + t) * w->C;
 }
 
+/* Whether row t is its document's first. */
+static bool begins(const walk *w, int64_t b, int64_t t) {
+  if (t == 0) return w->seen == 0;
+  return w->documents != NULL && w->documents[b * w->T + t] != w->documents[b * w->T + t - 1];
+}
+
 /* Rows in row t's window. */
-static int64_t window_of(const walk *w, int64_t t) {
-  const int64_t past = w->seen + t;
-  return past < w->arguments->window ? past : w->arguments->window;
+static int64_t window_of(const walk *w, int64_t b, int64_t t) {
+  const int64_t past = w->seen + t, most = past < w->arguments->window ? past : w->arguments->window;
+  int64_t count = 0;
+  if (w->documents == NULL) return most;
+  while (count < most && !begins(w, b, t - count)) count++;
+  return count;
 }
 
 static void previous_row(const walk *w, int64_t n, float *out) {
   const int64_t b = n / w->T, t = n % w->T;
-  if (w->seen + t == 0)
+  if (begins(w, b, t))
     memset(out, 0, (size_t)w->C * sizeof *out);
   else
     memcpy(out, row_before(w, b, t - 1), (size_t)w->C * sizeof *out);
@@ -60,12 +71,18 @@ static void mean_block(const walk *w, int64_t b, int64_t from, int64_t to, float
   double mean[BLOCK] = {0};
   if (w->seen > 0)
     for (int64_t c = from; c < to; c++) mean[c - from] = (double)row_before(w, b, -1)[c];
-  for (int64_t t = 0; t < w->T; t++) {
+  int64_t past = w->seen;
+  for (int64_t t = 0; t < w->T; t++, past++) {
     float *r = out + (b * w->T + t) * w->C;
-    const double share = t > 0 ? 1 / (double)(w->seen + t) : 0;
-    const float *newest = t > 0 ? row_before(w, b, t - 1) : r;
+    if (t > 0 && begins(w, b, t)) {
+      memset(mean, 0, sizeof mean);
+      past = 0;
+    }
+    const bool moves = t > 0 && past > 0;
+    const double share = moves ? 1 / (double)past : 0;
+    const float *newest = moves ? row_before(w, b, t - 1) : r;
     for (int64_t c = from; c < to; c++) {
-      if (t > 0) mean[c - from] += ((double)newest[c] - mean[c - from]) * share;
+      if (moves) mean[c - from] += ((double)newest[c] - mean[c - from]) * share;
       r[c] = (float)mean[c - from];
     }
   }
@@ -113,7 +130,7 @@ typedef struct middle {
 } middle;
 
 static middle middle_of(const walk *w, int64_t b, int64_t t, int64_t group, worker *own) {
-  const int64_t D = w->C / w->table.groups, count = window_of(w, t);
+  const int64_t D = w->C / w->table.groups, count = window_of(w, b, t);
   middle m = {.kappa = kp_curvature_of_row(&w->table, b * w->T + t, group)};
   double *mean = own->mean;
   for (int64_t i = 0; i < count; i++) {
@@ -139,7 +156,7 @@ static middle middle_of(const walk *w, int64_t b, int64_t t, int64_t group, work
 
 static void midpoint_row(const walk *w, int64_t n, worker *own, float *out) {
   const int64_t b = n / w->T, t = n % w->T, D = w->C / w->table.groups;
-  if (w->seen + t == 0) {
+  if (begins(w, b, t)) {
     memset(out, 0, (size_t)w->C * sizeof *out);
     return;
   }
@@ -192,20 +209,32 @@ kp_status KP_KERNEL(reference)(const kp_call *call, kp_error *error) {
 
 /* ---- backward ---- */
 
-/* Row s gets g / t from every later row t. */
+/* The first row of row t's document. */
+static int64_t first_of(const walk *w, int64_t b, int64_t t) {
+  if (w->documents == NULL) return 0;
+  while (!begins(w, b, t)) t--;
+  return t;
+}
+
+/* Row s gets g / (t - first) from every later row t of its document. */
 static void mean_block_backward(const walk *w, int64_t b, int64_t from, int64_t to, float *gx) {
   double sum[BLOCK] = {0};
+  int64_t first = first_of(w, b, w->T - 1);
   for (int64_t t = w->T - 1; t >= 0; t--) {
     const int64_t at = (b * w->T + t) * w->C;
     for (int64_t c = from; c < to; c++) {
       gx[at + c] = (float)sum[c - from];
-      if (t > 0) sum[c - from] += (double)w->g[at + c] / (double)t;
+      if (t > first) sum[c - from] += (double)w->g[at + c] / (double)(t - first);
     }
+    if (t > first || t == 0) continue;
+    first = first_of(w, b, t - 1);
+    memset(sum, 0, sizeof sum);
   }
 }
 
 static void previous_row_backward(const walk *w, int64_t n, float *gx) {
-  if (n % w->T == w->T - 1)
+  const int64_t t = n % w->T;
+  if (t == w->T - 1 || begins(w, n / w->T, t + 1))
     memset(gx, 0, (size_t)w->C * sizeof *gx);
   else
     memcpy(gx, w->g + (n + 1) * w->C, (size_t)w->C * sizeof *gx);
@@ -258,7 +287,7 @@ static void midpoint_sequence_backward(const walk *w, int64_t b, int64_t group, 
                                        double *bars) {
   const int64_t D = w->C / w->table.groups;
   for (int64_t t = 0; t < w->T; t++) {
-    const int64_t n = b * w->T + t, count = window_of(w, t);
+    const int64_t n = b * w->T + t, count = window_of(w, b, t);
     const float *g = w->g + n * w->C + group * D;
     double *kappa_bar = bars + n * w->table.groups + group;
     *kappa_bar = 0;

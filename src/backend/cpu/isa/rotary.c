@@ -141,7 +141,8 @@ kp_status KP_KERNEL(rotary)(const kp_call *call, kp_error *error) {
   const float *x = call->input[0];
   float *y = call->output[0];
   double *frequency = call->scratch;
-  const kp_yarn yarn = {arguments->factor, arguments->original, arguments->beta_fast, arguments->beta_slow};
+  const kp_yarn yarn = {arguments->factor, arguments->original, arguments->beta_fast, arguments->beta_slow,
+                        arguments->by_turns};
   for (int i = 0; i < pairs; i++)
     frequency[i] = kp_rotary_frequency(arguments->base, arguments->head_size, i, yarn);
   const kp_rotation rotation = {frequency, (float *)(frequency + pairs), pairs, arguments->transposed,
