@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/subcommand.h"
+#include "cli/table.h"
 #include "data/catalogue.h"
 #include "data/data_sets.h"
 
@@ -42,25 +43,51 @@ static const struct argp list_argp = {
     0,
     0};
 
-static const char *state_word(kp_prepared_state state) {
+/* A set that only a pipe makes says so until it is there. */
+static const char *state_word(const kp_data_entry *entry) {
   static const char *const words[] = {"-", "foreign", "partial", "prepared"};
-  return words[state];
+  const bool pipe = entry->known != NULL && entry->known->kind == KP_DATA_PIPE;
+  return pipe && entry->state == KP_PREPARED_NOTHING ? "needs a pipe" : words[entry->state];
+}
+
+/* Addresses, sizes and checksums of what is fetched; null where they are not fixed. */
+static json_t *files_json(const kp_data_set *set) {
+  json_t *files = json_array();
+  for (size_t i = 0; i < KP_DATA_FILES && set->files[i].url != NULL; i++) {
+    const kp_data_file *file = &set->files[i];
+    json_t *size = file->size > 0 ? json_integer((json_int_t)file->size) : json_null();
+    json_array_append_new(
+        files, json_pack("{s:s, s:o, s:s?}", "url", file->url, "bytes", size, "sha256", file->sha256));
+  }
+  return files;
 }
 
 static json_t *set_json(const kp_data_entry *entry) {
-  return json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:b}", "name", entry->name, "bytes",
-                   (json_int_t)entry->bytes, "state", state_word(entry->state), "licence", entry->licence,
-                   "what", entry->what, "folder", entry->folder, "known", entry->known);
+  json_t *object =
+      json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:b}", "name", entry->name, "bytes",
+                (json_int_t)entry->bytes, "task", entry->task, "state", state_word(entry), "licence",
+                entry->licence, "what", entry->what, "folder", entry->folder, "known", entry->known != NULL);
+  if (entry->known == NULL) return object;
+  json_object_set_new(object, "source", json_string(entry->known->source));
+  json_object_set_new(object, "files", files_json(entry->known));
+  return object;
 }
 
 static void print_sets(const kp_data_sets *sets) {
-  printf("%-20s %10s  %-9s %-16s %s\n", "name", "text", "here", "licence", "what");
+  static const char *const titles[] = {"<name", "size", "<task", "<here", "<licence", "<what", NULL};
+  kp_table table;
+  kp_table_begin(&table, titles);
   for (size_t i = 0; i < sets->count; i++) {
     const kp_data_entry *entry = &sets->entries[i];
     char size[32];
-    printf("%-20s %10s  %-9s %-16s %s\n", entry->name, kp_bytes_text((double)entry->bytes, size),
-           state_word(entry->state), entry->licence, entry->what);
+    kp_table_cell(&table, "%s", entry->name);
+    kp_table_cell(&table, "%s", entry->bytes > 0 ? kp_bytes_text((double)entry->bytes, size) : "?");
+    kp_table_cell(&table, "%s", entry->task);
+    kp_table_cell(&table, "%s", state_word(entry));
+    kp_table_cell(&table, "%s", entry->licence);
+    kp_table_cell(&table, "%s", entry->what);
   }
+  kp_table_print(&table, stdout);
   printf("\nFolder of the data sets: %s\n`kappa data get NAME` prepares a known set, `kappa data prepare` a "
          "text of yours.\n",
          sets->folder);

@@ -1,6 +1,5 @@
 /* kappa data get: fetches and prepares a set of the catalogue. */
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +16,12 @@ typedef struct arguments {
 
 static const struct argp_option options[] = {
     {"mirror", 'm', "URL", 0, "fetch from <URL>/<file name> (default: $KAPPA_MIRROR, or the source)", 0},
+    {"tokenizer", 't', "WHICH", 0,
+     "character, word, bpe (learned from the text), gpt2 (fetched), or the file or folder of one (default: "
+     "gpt2, "
+     "but of kjv_char and shakespeare_char character, and of sets with labels word)",
+     0},
+    {"shards", 's', "N", 0, "of a set of shards: how many for training (default: 10, a billion tokens)", 0},
     {"data", 'd', "DIR", 0, "folder of the data sets (default: $KAPPA_DATA, or data)", 0},
     {0},
 };
@@ -25,6 +30,12 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
   case 'm': a->options.mirror = value; return 0;
+  case 't': a->options.tokenizer = value; return 0;
+  case 's': {
+    const long long shards = kp_parse_integer(value, "--shards", 1, state);
+    a->options.shards = shards > INT32_MAX ? INT32_MAX : (int32_t)shards;
+    return 0;
+  }
   case 'd': a->options.data_folder = value; return 0;
   case ARGP_KEY_ARG:
     if (a->name != NULL) argp_error(state, "one data set, not also '%s'", value);
@@ -40,9 +51,11 @@ static const struct argp argp = {options,
                                  "NAME",
                                  "Fetch and prepare a data set that kappa knows.\v"
                                  "Example:\n"
-                                 "  kappa data get shakespeare_char\n\n"
+                                 "  kappa data get shakespeare_char\n"
+                                 "  kappa data get wikitext-2 --tokenizer bpe\n"
+                                 "  kappa data get fineweb10B --shards 4\n\n"
                                  "A download that broke off goes on where it stopped. Without a network, put "
-                                 "the text at DIR/NAME/input.txt.",
+                                 "a text at DIR/NAME/input.txt, other files into DIR/NAME/source.",
                                  0,
                                  0,
                                  0};
@@ -90,25 +103,30 @@ void kp_print_prepared(const kp_prepared *p, const char *folder, bool fresh) {
             "kappa: note: the tokenizer has no end token: nothing marks where a document ends (--end)\n");
 }
 
+static void print_report(const kp_data_set *set, const kp_catalogue_report *r) {
+  if (r->unit != NULL)
+    printf("%s: %lld training and %lld validation %s\n", set->name, (long long)r->training,
+           (long long)r->validation, r->unit);
+  kp_print_prepared(&r->prepared, r->folder, r->fresh);
+  if (r->other_edition)
+    fprintf(stderr,
+            "kappa: note: this is another edition of the text than the catalogue's (sha256 %.16s… instead of "
+            "%.16s…): results are not comparable to the digit\n",
+            r->prepared.text_sha256, set->files[0].sha256);
+}
+
 int kp_data_get(int argc, char **argv) {
   arguments a = {.terminal = isatty(STDERR_FILENO) == 1, .printed = time(NULL)};
   const kp_data_set *set;
   kp_error error = {0};
-  kp_prepared prepared;
-  char folder[KP_PATH_SIZE];
-  bool fresh;
+  kp_catalogue_report report;
   kp_parse(&argp, argc, argv, &a);
   a.options.progress = progress;
   a.options.context = &a;
   kp_catch_stop();
   kp_status status = kp_catalogue_find(a.name, &set, &error);
-  if (status == KP_OK) status = kp_catalogue_prepare(set, &a.options, folder, &prepared, &fresh, &error);
+  if (status == KP_OK) status = kp_catalogue_prepare(set, &a.options, &report, &error);
   if (status != KP_OK) return kp_print_error(&error);
-  kp_print_prepared(&prepared, folder, fresh);
-  if (strcmp(prepared.text_sha256, set->sha256) != 0)
-    fprintf(stderr,
-            "kappa: note: this is another edition of the text than the catalogue's (sha256 %.16s… instead of "
-            "%.16s…): results are not comparable to the digit\n",
-            prepared.text_sha256, set->sha256);
+  print_report(set, &report);
   return KP_EXIT_OK;
 }

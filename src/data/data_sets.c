@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "core/directory.h"
+#include "data/conversation_index.h"
+#include "data/labelled.h"
 #include "data/prepare.h"
 
 static kp_status add(kp_data_sets *sets, const char *name, kp_data_entry **entry, kp_error *error) {
@@ -25,17 +27,31 @@ static kp_status add_catalogue(kp_data_sets *sets, kp_error *error) {
   for (size_t i = 0; i < count; i++) {
     kp_data_entry *entry = NULL;
     KP_TRY(add(sets, known[i].name, &entry, error));
-    entry->known = true;
-    entry->bytes = known[i].size;
+    entry->known = &known[i];
+    entry->task = kp_catalogue_task(&known[i]);
+    entry->bytes = kp_catalogue_bytes(&known[i]);
     snprintf(entry->licence, sizeof entry->licence, "%s", known[i].licence);
     snprintf(entry->what, sizeof entry->what, "%s", known[i].what);
   }
   return KP_OK;
 }
 
+static const char *task_of(const char *folder) {
+  kp_labelling labelling;
+  char path[KP_PATH_SIZE];
+  if (kp_path_join(path, folder, KP_TRAIN_DOCUMENTS_FILE, NULL) == KP_OK &&
+      kp_path_kind_of(path) == KP_PATH_FILE)
+    return "dialogue";
+  if (!kp_labelling_stands_in(folder) || kp_labelling_read(folder, &labelling, NULL) != KP_OK) return "text";
+  const char *task = kp_task_name(labelling.task);
+  kp_labelling_clear(&labelling);
+  return task;
+}
+
 /* What data.json of a folder says, where it can be read. */
 static void describe(kp_data_entry *entry) {
   kp_prepared prepared;
+  entry->task = task_of(entry->folder);
   snprintf(entry->licence, sizeof entry->licence, "unknown");
   if (kp_prepared_read(entry->folder, &prepared, NULL) != KP_OK) return;
   entry->bytes = prepared.train.text_bytes + prepared.validation.text_bytes;

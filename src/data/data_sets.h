@@ -7,10 +7,11 @@
 
 typedef struct kp_data_entry {
   char name[64], licence[128], what[256];
+  const char *task;          /* "text", "classify", "tag" or "dialogue" */
   char folder[KP_PATH_SIZE]; /* where it is, or would be */
-  int64_t bytes;             /* of the text */
+  int64_t bytes;             /* to fetch; of a set that is not in the catalogue, of its text; 0: not known */
   kp_prepared_state state;
-  bool known; /* in the catalogue */
+  const kp_data_set *known; /* of the catalogue, or NULL */
 } kp_data_entry;
 
 typedef struct kp_data_sets {

@@ -192,9 +192,8 @@ kp_status kp_prepared_read(const char *folder, kp_prepared *prepared, kp_error *
   return check_size(folder, true, &prepared->validation, error);
 }
 
-/* The checksum of a split's files: that of the file, or of the digits of all. */
-static kp_status hash_files(const char *folder, bool validation, int32_t shards,
-                            char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
+kp_status kp_prepared_hash(const char *folder, bool validation, int32_t shards,
+                           char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
   enum { DIGITS = KP_SHA256_HEX_SIZE - 1 };
   char path[KP_PATH_SIZE], name[KP_PREPARED_NAME_SIZE];
   char *digits = malloc((size_t)(shards + 1) * DIGITS + 1);
@@ -213,7 +212,7 @@ static kp_status hash_files(const char *folder, bool validation, int32_t shards,
 static kp_status verify_files(const char *folder, bool validation, const kp_prepared_split *split,
                               kp_error *error) {
   char found[KP_SHA256_HEX_SIZE], name[KP_PREPARED_NAME_SIZE];
-  KP_TRY(hash_files(folder, validation, split->shards, found, error));
+  KP_TRY(kp_prepared_hash(folder, validation, split->shards, found, error));
   if (strcmp(found, split->sha256) == 0) return KP_OK;
   kp_prepared_file_name(validation, split->shards, 0, name);
   return kp_fail(error, KP_ERR_INPUT, "%s/%s%s has sha256 %s, %s says %s: prepare the data again", folder,

@@ -85,6 +85,10 @@ kp_status kp_prepared_begin(const char *folder, kp_error *error);
 enum { KP_PREPARED_NAME_SIZE = 32 };
 void kp_prepared_file_name(bool validation, int32_t shards, int32_t shard, char name[KP_PREPARED_NAME_SIZE]);
 
+/* The checksum of a split's files, of `shards` as above: that of the file, or of the digits of all. */
+kp_status kp_prepared_hash(const char *folder, bool validation, int32_t shards,
+                           char sha256[KP_SHA256_HEX_SIZE], kp_error *error);
+
 /* Writes data.json, which declares the set complete. */
 kp_status kp_prepared_write(const char *folder, const kp_prepared *prepared, kp_error *error);
 

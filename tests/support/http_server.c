@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include <unistd.h>
 
 typedef struct request {
-  char path[64];
+  char path[256];
   long range_begin; /* -1 without a Range */
 } request;
 
@@ -43,7 +44,7 @@ static int read_request(int connection, request *asked) {
   asked->range_begin = -1;
   const char *range = strstr(text, "\r\nRange: bytes=");
   if (range != NULL) asked->range_begin = strtol(range + 15, NULL, 10);
-  return sscanf(text, "GET %63s ", asked->path) == 1 ? 0 : -1;
+  return sscanf(text, "GET %255s ", asked->path) == 1 ? 0 : -1;
 }
 
 static void send_whole(int connection, const char *body, size_t size, size_t sent) {
@@ -101,7 +102,44 @@ static void answer(int connection, const request *asked, const char *body, size_
     send_whole(connection, body, size, strcmp(path, "/cut") == 0 ? size / 2 : size);
 }
 
-static void serve(int listener, volatile http_server_log *log, const char *body, size_t size) {
+/* The file of a name in the folder; NULL when there is none.  The caller frees it. */
+static char *read_file(const char *folder, const char *name, size_t *size) {
+  char path[512];
+  if (strstr(name, "..") != NULL || snprintf(path, sizeof path, "%s%s", folder, name) >= (int)sizeof path)
+    return NULL;
+  FILE *file = fopen(path, "rb");
+  if (file == NULL) return NULL;
+  char *data = NULL;
+  if (fseek(file, 0, SEEK_END) == 0 && ftell(file) >= 0) {
+    *size = (size_t)ftell(file);
+    rewind(file);
+    data = malloc(*size + 1);
+    if (data != NULL && fread(data, 1, *size, file) != *size) {
+      free(data);
+      data = NULL;
+    }
+  }
+  fclose(file);
+  return data;
+}
+
+static void answer_file(int connection, const request *asked, const char *folder) {
+  static const char broken[] = "/broken/";
+  const bool cut = strncmp(asked->path, broken, sizeof broken - 1) == 0;
+  const char *name = cut ? asked->path + sizeof broken - 2 : asked->path;
+  size_t size = 0;
+  char *data = read_file(folder, name, &size);
+  if (data == NULL)
+    send_text(connection, "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngone");
+  else if (asked->range_begin >= 0)
+    send_range(connection, data, size, (size_t)asked->range_begin);
+  else
+    send_whole(connection, data, size, cut ? size / 2 : size);
+  free(data);
+}
+
+static void serve(int listener, volatile http_server_log *log, const char *folder, const char *body,
+                  size_t size) {
   for (;;) {
     int connection = accept(listener, NULL, NULL);
     request asked;
@@ -112,7 +150,10 @@ static void serve(int listener, volatile http_server_log *log, const char *body,
         log->ranges++;
         log->last_range_begin = asked.range_begin;
       }
-      answer(connection, &asked, body, size);
+      if (folder != NULL)
+        answer_file(connection, &asked, folder);
+      else
+        answer(connection, &asked, body, size);
     }
     shutdown(connection, SHUT_WR);
     close(connection);
@@ -134,7 +175,7 @@ static int listen_anywhere(int *port) {
   return listener;
 }
 
-int http_server_start(http_server *server, const char *body, size_t size) {
+static int start(http_server *server, const char *folder, const char *body, size_t size) {
   void *shared =
       mmap(NULL, sizeof(http_server_log), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   int listener = listen_anywhere(&server->port);
@@ -143,10 +184,18 @@ int http_server_start(http_server *server, const char *body, size_t size) {
   server->process = fork();
   if (server->process == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    serve(listener, server->log, body, size);
+    serve(listener, server->log, folder, body, size);
   }
   close(listener);
   return server->process < 0 ? -1 : 0;
+}
+
+int http_server_start(http_server *server, const char *body, size_t size) {
+  return start(server, NULL, body, size);
+}
+
+int http_server_start_folder(http_server *server, const char *folder) {
+  return start(server, folder, NULL, 0);
 }
 
 void http_server_stop(http_server *server) {

@@ -11,6 +11,9 @@
  *   /loop        redirects to itself
  *   /silent      takes the request and never answers
  *   /refuse-range  416 for a Range, else whole
+ *
+ * or the files of a folder by their names, each whole or the part that a Range asks for; of those in /broken/
+ * half comes before the connection ends, unless a Range asks for the rest.
  */
 #ifndef KAPPA_TESTS_HTTP_SERVER_H
 #define KAPPA_TESTS_HTTP_SERVER_H
@@ -33,6 +36,8 @@ typedef struct http_server {
 
 /* Starts the server; the body is copied with the process.  Returns 0, or -1. */
 int http_server_start(http_server *server, const char *body, size_t size);
+/* Same for the files of a folder, which are read when they are asked for. */
+int http_server_start_folder(http_server *server, const char *folder);
 void http_server_stop(http_server *server);
 
 /* Writes the URL of a path ("/file"). */
