@@ -69,6 +69,8 @@ static json_t *set_json(const kp_data_entry *entry) {
                 entry->licence, "what", entry->what, "folder", entry->folder, "known", entry->known != NULL);
   if (entry->known == NULL) return object;
   json_object_set_new(object, "source", json_string(entry->known->source));
+  json_object_set_new(object, "tokenizer",
+                      json_string(entry->known->tokenizer != NULL ? entry->known->tokenizer : "character"));
   json_object_set_new(object, "files", files_json(entry->known));
   return object;
 }
