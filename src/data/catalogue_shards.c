@@ -71,6 +71,7 @@ static kp_status write_set(const shards *s, const kp_tokenizer *tokenizer, kp_pr
   snprintf(prepared->name, sizeof prepared->name, "%s", s->set->name);
   snprintf(prepared->source, sizeof prepared->source, "%s", s->set->source);
   snprintf(prepared->licence, sizeof prepared->licence, "%s", s->set->licence);
+  snprintf(prepared->text_sha256, sizeof prepared->text_sha256, "unknown");
   snprintf(prepared->tokenizer, sizeof prepared->tokenizer, "%s", kp_tokenizer_name(tokenizer));
   KP_TRY(kp_prepared_claim(s->folder, error));
   KP_TRY(kp_prepared_begin(s->folder, error));

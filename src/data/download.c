@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/atomic_file.h"
+#include "core/file.h"
 #include "core/path.h"
 #include "core/sha256.h"
 
@@ -23,6 +26,9 @@ typedef enum stop_reason {
   STOP_USER,
 } stop_reason;
 
+/* Bytes of a server's name for one version of a file. */
+enum { TAG_SIZE = 128 };
+
 /* One transfer into the open .part file. */
 typedef struct transfer {
   const kp_download_options *options;
@@ -31,6 +37,8 @@ typedef struct transfer {
   int64_t begin;       /* bytes of the file that earlier transfers left and this one keeps */
   int64_t received;    /* bytes of this transfer */
   int64_t range_begin; /* from the answer's Content-Range, or -1 */
+  char tag[TAG_SIZE];  /* from the answer's ETag, or empty */
+  char kept[TAG_SIZE]; /* the version that the bytes of earlier transfers are of; empty: the checksum tells */
   bool started;        /* the first bytes, or the end, were seen */
   stop_reason stop;
   int write_errno;
@@ -43,13 +51,26 @@ static long answer_code(const transfer *t) {
   return code;
 }
 
+/* A weak tag (W/"…") does not promise the same bytes, and one that does not fit cannot be compared. */
+static void take_tag(transfer *t, const char *text) {
+  text += strspn(text, " \t");
+  const char *end = text[0] == '"' ? strchr(text + 1, '"') : NULL;
+  if (end == NULL || end - text + 1 >= TAG_SIZE) return;
+  memcpy(t->tag, text, (size_t)(end - text) + 1);
+  t->tag[end - text + 1] = 0;
+}
+
 /* Every answer on the way (redirects) begins with its own status line, which forgets earlier headers. */
 static size_t on_header(char *line, size_t unit, size_t count, void *context) {
   transfer *t = context;
   size_t size = unit * count;
-  char text[128] = {0};
+  char text[TAG_SIZE + 16] = {0};
   memcpy(text, line, size < sizeof text - 1 ? size : sizeof text - 1);
-  if (strncmp(text, "HTTP/", 5) == 0) t->range_begin = -1;
+  if (strncmp(text, "HTTP/", 5) == 0) {
+    t->range_begin = -1;
+    t->tag[0] = 0;
+  }
+  if (strncasecmp(text, "ETag:", 5) == 0) take_tag(t, text + 5);
   if (strncasecmp(text, "Content-Range:", 14) == 0 &&
       sscanf(text + 14, " bytes %" SCNd64 "-", &t->range_begin) != 1)
     t->range_begin = -1;
@@ -64,7 +85,7 @@ static bool start_body(transfer *t) {
     t->stop = STOP_ANSWER;
     return false;
   }
-  if (code == 206 && t->range_begin != t->begin) {
+  if (code == 206 && (t->range_begin != t->begin || strcmp(t->kept, t->kept[0] == 0 ? "" : t->tag) != 0)) {
     t->stop = STOP_RANGE;
     return false;
   }
@@ -141,7 +162,8 @@ static kp_status stopped(const transfer *t, kp_error *error) {
 /* What went wrong, in words that say what to do. */
 static kp_status explain(const transfer *t, CURLcode code, kp_error *error) {
   const char *url = t->options->url;
-  const char *again = t->options->sha256 == NULL ? "" : "; run again to go on from there";
+  const bool resumable = t->options->sha256 != NULL || t->tag[0] != 0;
+  const char *again = resumable ? "; run again to go on from there" : "";
   int64_t there = t->begin + t->received;
   if (t->stop != STOP_NONE) return stopped(t, error);
   switch (code) {
@@ -185,9 +207,22 @@ static void limit_protocols(CURL *curl) {
 #endif
 }
 
+/* Asks for the rest alone; of a file without a checksum only if it is still the version that began. */
+static struct curl_slist *set_range(transfer *t) {
+  char range[32], condition[TAG_SIZE + 16];
+  struct curl_slist *headers = NULL;
+  if (t->begin == 0) return NULL;
+  snprintf(range, sizeof range, "%" PRId64 "-", t->begin);
+  curl_easy_setopt(t->curl, CURLOPT_RANGE, range);
+  if (t->kept[0] == 0) return NULL;
+  snprintf(condition, sizeof condition, "If-Range: %s", t->kept);
+  headers = curl_slist_append(NULL, condition);
+  curl_easy_setopt(t->curl, CURLOPT_HTTPHEADER, headers);
+  return headers;
+}
+
 static void set_options(transfer *t) {
   CURL *curl = t->curl;
-  char range[32];
   curl_easy_setopt(curl, CURLOPT_URL, t->options->url);
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "kappa");
   limit_protocols(curl);
@@ -206,10 +241,6 @@ static void set_options(transfer *t) {
   curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
-  if (t->begin > 0) {
-    snprintf(range, sizeof range, "%" PRId64 "-", t->begin);
-    curl_easy_setopt(curl, CURLOPT_RANGE, range);
-  }
 }
 
 /* Runs the transfer.  *stale tells that the server has no bytes behind those that are there. */
@@ -217,20 +248,47 @@ static kp_status run_transfer(transfer *t, bool *stale, kp_error *error) {
   t->curl = curl_easy_init();
   if (t->curl == NULL) return kp_fail(error, KP_ERR_MEMORY, "cannot start curl");
   set_options(t);
+  struct curl_slist *headers = set_range(t);
   CURLcode code = curl_easy_perform(t->curl);
   kp_status status = KP_OK;
   *stale = code == CURLE_HTTP_RETURNED_ERROR && answer_code(t) == 416 && t->begin > 0;
   if (code == CURLE_OK && !t->started && !start_body(t)) code = CURLE_WRITE_ERROR; /* an empty body */
   if (code != CURLE_OK) status = explain(t, code, error);
   curl_easy_cleanup(t->curl);
+  curl_slist_free_all(headers);
   return status;
+}
+
+/* The file beside the .part that keeps the version of what is in there; only where no checksum is known. */
+static kp_status tag_path(const char *part, char path[KP_PATH_SIZE], kp_error *error) {
+  if (snprintf(path, KP_PATH_SIZE, "%s.tag", part) < KP_PATH_SIZE) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "the path %.60s... is too long", part);
+}
+
+static void read_tag(const char *path, char tag[TAG_SIZE]) {
+  char *text;
+  size_t size;
+  tag[0] = 0;
+  if (kp_file_read_all(path, TAG_SIZE - 1, &text, &size, NULL) != KP_OK) return;
+  if (size > 2 && text[0] == '"' && text[size - 1] == '"' && strpbrk(text, "\r\n") == NULL)
+    memcpy(tag, text, size + 1);
+  free(text);
+}
+
+/* Behind a transfer that broke off.  Without the tag, which a full disk may refuse, the next one begins anew.
+ */
+static void keep_tag(const char *path, const char *tag) {
+  if (tag[0] == 0 || kp_file_write_atomic(path, tag, strlen(tag), NULL) != KP_OK) unlink(path);
 }
 
 /* One transfer into <path>.part, keeping its first `begin` bytes. */
 static kp_status transfer_part(const kp_download_options *options, const char *part, int64_t begin,
                                bool *stale, kp_error *error) {
   transfer t = {.options = options, .begin = begin, .range_begin = -1};
+  char tag[KP_PATH_SIZE];
   *stale = false;
+  KP_TRY(tag_path(part, tag, error));
+  if (options->sha256 == NULL && begin > 0) read_tag(tag, t.kept);
   t.file = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (t.file < 0) return kp_fail_errno(error, KP_ERR_IO, "cannot open %s", part);
   kp_status status = run_transfer(&t, stale, error);
@@ -238,6 +296,10 @@ static kp_status transfer_part(const kp_download_options *options, const char *p
     status = kp_fail_errno(error, KP_ERR_IO, "cannot write %s", part);
   if (close(t.file) != 0 && status == KP_OK)
     status = kp_fail_errno(error, KP_ERR_IO, "cannot write %s", part);
+  if (status == KP_OK)
+    unlink(tag);
+  else if (options->sha256 == NULL && t.started)
+    keep_tag(tag, t.stop == STOP_RANGE || t.stop == STOP_ANSWER ? "" : t.tag);
   return status;
 }
 
@@ -251,7 +313,10 @@ static bool is_complete(const char *path, const char *sha256) {
 /* How many bytes of the .part may be kept. */
 static int64_t resumable_bytes(const kp_download_options *options, const char *part) {
   struct stat information;
-  if (options->sha256 == NULL || stat(part, &information) != 0 || !S_ISREG(information.st_mode)) return 0;
+  char path[KP_PATH_SIZE], tag[TAG_SIZE] = "";
+  if (options->sha256 == NULL && tag_path(part, path, NULL) == KP_OK) read_tag(path, tag);
+  if (options->sha256 == NULL && tag[0] == 0) return 0;
+  if (stat(part, &information) != 0 || !S_ISREG(information.st_mode)) return 0;
   if (options->size > 0 && information.st_size >= options->size) return 0;
   return information.st_size;
 }

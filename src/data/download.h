@@ -1,9 +1,10 @@
 /* Fetches one file by HTTP.
  *
  * The bytes go to <path>.part, which becomes <path> only when the transfer is complete and its checksum is
- * right.  A transfer that broke off goes on where it stopped, provided that the checksum is known: without
- * one nobody could tell whether the two halves belong together, so it starts anew.  The library's proxies and
- * certificates are those that curl finds by itself (http_proxy, https_proxy, no_proxy). */
+ * right.  A transfer that broke off goes on where it stopped, provided that the checksum is known, or that
+ * the server names the version of the file (a strong ETag, kept in <path>.part.tag) and still has it:
+ * otherwise nobody could tell whether the two halves belong together, so it starts anew.  The library's
+ * proxies and certificates are those that curl finds by itself (http_proxy, https_proxy, no_proxy). */
 #ifndef KAPPA_DATA_DOWNLOAD_H
 #define KAPPA_DATA_DOWNLOAD_H
 

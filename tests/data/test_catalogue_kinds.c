@@ -458,6 +458,38 @@ static void test_shards(void **state) {
   check_words(&test->error, "has 3 shards");
 }
 
+/* Without a checksum the version that the server names tells whether the halves belong together. */
+static void test_broken_shards(void **state) {
+  kinds_test *test = *state;
+  kp_data_set set = shard_set;
+  char tokenizer[KP_PATH_SIZE], mirror[160];
+  use_tokenizer(test, &set, tokenizer);
+  serve_shard(test, "web_val_000000.bin", 4);
+  serve_shard(test, "web_train_000001.bin", 1);
+  snprintf(mirror, sizeof mirror, "%s/broken", test->mirror);
+  test->options.shards = 1;
+  test->options.mirror = mirror;
+  assert_int_equal(prepare(test, &set), KP_ERR_IO);
+  check_words(&test->error, "web_val_000000.bin");
+  check_words(&test->error, "run again to go on from there");
+  assert_int_equal(prepare(test, &set), KP_ERR_IO);
+  check_words(&test->error, "web_train_000001.bin");
+  assert_int_equal(test->server.log->ranges, 1);
+  /* Another version is there by now: its front does not come behind the old one's. */
+  serve_shard(test, "web_train_000001.bin", 3);
+  assert_int_equal(prepare(test, &set), KP_ERR_IO);
+  check_prepared(test, &set);
+  kp_tokens *tokens = NULL;
+  const char *folder = test->report.folder;
+  int32_t all[SHARD_TOKENS];
+  check_ok(kp_tokens_open(&folder, 1, "train", &tokens, &test->error), &test->error);
+  kp_tokens_copy(tokens, 0, SHARD_TOKENS, all);
+  for (int i = 0; i < SHARD_TOKENS; i++) assert_int_equal(all[i], 3);
+  kp_tokens_destroy(tokens);
+  assert_int_equal(access(fixture_path(test->files, "data/web/source/web_train_000001.bin.part.tag"), F_OK),
+                   -1);
+}
+
 static void test_bad_shards(void **state) {
   kinds_test *test = *state;
   kp_data_set set = shard_set;
@@ -514,6 +546,7 @@ int main(void) {
       with_server(test_trees),
       with_server(test_set_of_trees),
       with_server(test_shards),
+      with_server(test_broken_shards),
       with_server(test_bad_shards),
       with_server(test_pipe),
   };

@@ -16,6 +16,7 @@
 typedef struct request {
   char path[256];
   long range_begin; /* -1 without a Range */
+  char tag[32];     /* of an If-Range; empty without */
 } request;
 
 static void send_all(int connection, const char *data, size_t size) {
@@ -44,27 +45,32 @@ static int read_request(int connection, request *asked) {
   asked->range_begin = -1;
   const char *range = strstr(text, "\r\nRange: bytes=");
   if (range != NULL) asked->range_begin = strtol(range + 15, NULL, 10);
+  const char *tag = strstr(text, "\r\nIf-Range: ");
+  asked->tag[0] = 0;
+  if (tag != NULL && sscanf(tag + 12, "%31s", asked->tag) != 1) return -1;
   return sscanf(text, "GET %255s ", asked->path) == 1 ? 0 : -1;
 }
 
-static void send_whole(int connection, const char *body, size_t size, size_t sent) {
-  char head[128];
-  snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", size);
+/* `tag`: a line of the header, or empty. */
+static void send_whole(int connection, const char *tag, const char *body, size_t size, size_t sent) {
+  char head[192];
+  snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\n%sContent-Length: %zu\r\nConnection: close\r\n\r\n", tag,
+           size);
   send_text(connection, head);
   send_all(connection, body, sent);
 }
 
-static void send_range(int connection, const char *body, size_t size, size_t begin) {
-  char head[192];
+static void send_range(int connection, const char *tag, const char *body, size_t size, size_t begin) {
+  char head[256];
   if (begin >= size) {
     send_text(connection,
               "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     return;
   }
   snprintf(head, sizeof head,
-           "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %zu-%zu/%zu\r\nContent-Length: %zu\r\n"
+           "HTTP/1.1 206 Partial Content\r\n%sContent-Range: bytes %zu-%zu/%zu\r\nContent-Length: %zu\r\n"
            "Connection: close\r\n\r\n",
-           begin, size - 1, size, size - begin);
+           tag, begin, size - 1, size, size - begin);
   send_text(connection, head);
   send_all(connection, body + begin, size - begin);
 }
@@ -93,13 +99,13 @@ static void answer(int connection, const request *asked, const char *body, size_
     send_text(connection, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
     send_all(connection, body, size);
   } else if (strcmp(path, "/refuse-range") == 0 && asked->range_begin >= 0)
-    send_range(connection, body, size, size);
+    send_range(connection, "", body, size, size);
   else if (strcmp(path, "/shifted") == 0 && asked->range_begin >= 0)
-    send_range(connection, body, size, begin + 1);
+    send_range(connection, "", body, size, begin + 1);
   else if (asked->range_begin >= 0 && strcmp(path, "/no-range") != 0)
-    send_range(connection, body, size, begin);
+    send_range(connection, "", body, size, begin);
   else
-    send_whole(connection, body, size, strcmp(path, "/cut") == 0 ? size / 2 : size);
+    send_whole(connection, "", body, size, strcmp(path, "/cut") == 0 ? size / 2 : size);
 }
 
 /* The file of a name in the folder; NULL when there is none.  The caller frees it. */
@@ -129,12 +135,17 @@ static void answer_file(int connection, const request *asked, const char *folder
   const char *name = cut ? asked->path + sizeof broken - 2 : asked->path;
   size_t size = 0;
   char *data = read_file(folder, name, &size);
+  unsigned long hash = 5381;
+  for (size_t i = 0; i < size; i++) hash = hash * 33 + (unsigned char)data[i];
+  char tag[32], line[64];
+  snprintf(tag, sizeof tag, "\"%lx\"", hash);
+  snprintf(line, sizeof line, "ETag: %s\r\n", tag);
   if (data == NULL)
     send_text(connection, "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngone");
-  else if (asked->range_begin >= 0)
-    send_range(connection, data, size, (size_t)asked->range_begin);
+  else if (asked->range_begin >= 0 && (asked->tag[0] == 0 || strcmp(asked->tag, tag) == 0))
+    send_range(connection, line, data, size, (size_t)asked->range_begin);
   else
-    send_whole(connection, data, size, cut ? size / 2 : size);
+    send_whole(connection, line, data, size, cut ? size / 2 : size);
   free(data);
 }
 
