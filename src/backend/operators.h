@@ -283,11 +283,11 @@ typedef struct kp_lorentz_residual_arguments {
 } kp_lorentz_residual_arguments;
 
 /* REFERENCE: (stream (N, C) [, κ (K, G), history (B, W, C), seen int32 (1), documents int32 (N)]) -> the
- * reference point of each row (N, C) previous: row t-1; mean: the mean of rows 0 … t-1; midpoint: the gyromidpoint of rows t-W … t-1,
- * in log coordinates (stream and result are tangent vectors at the origin).  Row 0's reference is zero. In
- * decoding, `history` holds the W rows before row 0 (mean: W = 1, the mean of `seen` rows).  With documents,
- * which exclude a history, the first row of each run of equal numbers is a row 0.
- * REFERENCE_BACKWARD: (stream, κ, g, documents) -> (g stream, adds: g κ) */
+ * reference point of each row (N, C) previous: row t-1; mean: the mean of rows 0 … t-1; midpoint: the
+ * gyromidpoint of rows t-W … t-1, in log coordinates (stream and result are tangent vectors at the origin).
+ * Row 0's reference is zero. In decoding, `history` holds the W rows before row 0 (mean: W = 1, the mean of
+ * `seen` rows).  With documents, which exclude a history, the first row of each run of equal numbers is a row
+ * 0. REFERENCE_BACKWARD: (stream, κ, g, documents) -> (g stream, adds: g κ) */
 typedef enum kp_reference_kind {
   KP_REFERENCE_PREVIOUS,
   KP_REFERENCE_MEAN,

@@ -21,7 +21,6 @@ kp_status kp_bpe_read_vocabulary(const json_t *vocabulary, const char *merges, s
 
 /* What a rank file does not say. */
 typedef struct kp_bpe_scheme {
-  const char *name;
   int32_t ranks; /* by which number of them it is known */
   const char *pattern;
   const char *const *specials; /* texts for the ids behind the ranks, closed by NULL */

@@ -29,9 +29,8 @@ static const char *const llama3_specials[] = {
 };
 
 static const kp_bpe_scheme schemes[] = {
-    {.name = "GPT-2", .ranks = 50256, .pattern = KP_PATTERN_GPT2, .specials = gpt2_specials},
-    {.name = "Llama 3",
-     .ranks = 128000,
+    {.ranks = 50256, .pattern = KP_PATTERN_GPT2, .specials = gpt2_specials},
+    {.ranks = 128000,
      .pattern = KP_PATTERN_LLAMA3,
      .specials = llama3_specials,
      .reserved = 246,

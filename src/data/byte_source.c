@@ -34,6 +34,8 @@ static kp_status open_descriptor(kp_byte_source *source, const char *path, kp_er
     return KP_OK;
   }
   source->descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (source->descriptor < 0 && errno == ENOENT)
+    return kp_fail(error, KP_ERR_IO, "cannot read %s: it does not exist", path);
   if (source->descriptor < 0 || fstat(source->descriptor, &information) != 0)
     return kp_fail_errno(error, KP_ERR_IO, "cannot read %s", path);
   if (S_ISDIR(information.st_mode)) return kp_fail(error, KP_ERR_IO, "cannot read %s: it is a folder", path);

@@ -95,7 +95,8 @@ kp_status kp_document_paths_add(kp_document_paths *paths, const char *path, kp_e
   switch (kp_path_kind_of(path)) {
   case KP_PATH_FOLDER: KP_TRY(add_folder(paths, path, 0, error)); break;
   case KP_PATH_MISSING:
-    if (strpbrk(path, "*?[") == NULL) return kp_fail(error, KP_ERR_IO, "there is no file %s", path);
+    if (strpbrk(path, "*?[") == NULL)
+      return kp_fail(error, KP_ERR_IO, "cannot read %s: it does not exist", path);
     KP_TRY(add_pattern(paths, path, error));
     break;
   default: return append(paths, path, error);

@@ -167,9 +167,12 @@ static kp_status next_of_stage(kp_pieces *pieces, size_t number, kp_text_view *p
   position *p = &pieces->positions[number];
   const stage *cutter = &pieces->pretokenizer->stages[number];
   size_t end = p->given;
+  if (p->given == p->size) { /* there may be no text yet */
+    *piece = (kp_text_view){0};
+    return KP_OK;
+  }
   if (cutter->scan != NULL) {
-    if (p->given < p->size)
-      end += cutter->scan(pieces->pretokenizer->table, p->text + p->given, p->size - p->given);
+    end += cutter->scan(pieces->pretokenizer->table, p->text + p->given, p->size - p->given);
   } else {
     while (p->given < p->size && end == p->given) {
       if (p->given >= p->end) KP_TRY(find_match(pieces->searches[number], p, error));

@@ -194,7 +194,7 @@ static void test_folders_and_patterns(void **state) {
                          fixture_path(files, "in/b.txt")};
   check_options(&(kp_documents_options){.paths = paths, .path_count = 3}, "a|b|c|a|b|b|");
   paths[0] = fixture_path(files, "none.txt");
-  check_refused(&(kp_documents_options){.paths = paths, .path_count = 1}, "there is no file");
+  check_refused(&(kp_documents_options){.paths = paths, .path_count = 1}, "none.txt: it does not exist");
   paths[0] = fixture_path(files, "*.none");
   check_refused(&(kp_documents_options){.paths = paths, .path_count = 1}, "no file matches");
   check_ok(kp_directory_create(fixture_path(files, "empty"), &error), &error);

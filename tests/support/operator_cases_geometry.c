@@ -36,7 +36,8 @@ static void build_reference(bench *b, const operator_case *c) {
   }
   if (c->packed) {
     int32_t numbers[128];
-    for (int64_t i = 0; i < rows_of(c) && i < 128; i++) numbers[i] = (int32_t)(i % c->length * 3 / (4 + i % 5 * 2));
+    for (int64_t i = 0; i < rows_of(c) && i < 128; i++)
+      numbers[i] = (int32_t)(i % c->length * 3 / (4 + i % 5 * 2));
     documents = bench_index(b, "documents", 2, (int64_t[]){c->batch, c->length}, numbers);
   }
   bench_output(b, kp_reference(b->graph, stream, curvature, history, seen, documents, arguments));
