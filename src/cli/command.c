@@ -10,6 +10,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cuda/cuda.h"
 #include "core/assert.h"
+#include "core/json_text.h"
 #include "ops/ops.h"
 #include "train/settings.h"
 
@@ -19,10 +20,18 @@ int kp_print_error(const kp_error *error) {
   return KP_EXIT_FAILED;
 }
 
-void kp_print_json(json_t *json) {
-  json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+static void print_json(json_t *json, size_t digits) {
+  json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
   putchar('\n');
   json_decref(json);
+}
+
+void kp_print_json(json_t *json) {
+  print_json(json, KP_JSON_FLOAT_DIGITS);
+}
+
+void kp_print_json_doubles(json_t *json) {
+  print_json(json, KP_JSON_DOUBLE_DIGITS);
 }
 
 void kp_print_unused_keys(const kp_config *config) {

@@ -43,8 +43,10 @@ int kp_command_tokenizer(int argc, char **argv);
 
 /* ---- what commands share ---- */
 
-/* Prints the value to standard output and releases it. */
+/* Prints the value to standard output and releases it; numbers with the digits of a float, or all of a
+ * double's. */
 void kp_print_json(json_t *json);
+void kp_print_json_doubles(json_t *json);
 
 /* Prints "kappa: note: KEY has no effect ..." to standard error for each key of a configuration that nothing
  * reads. */

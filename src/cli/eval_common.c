@@ -67,7 +67,7 @@ kp_status kp_eval_finish(const kp_eval_arguments *a, const kp_trained *trained, 
       kp_jsonl_append(path, result, KP_JSON_DOUBLE_DIGITS, &fault) != KP_OK)
     fprintf(stderr, "kappa: note: the result is not kept: %s\n", fault.message);
   if (a->json)
-    kp_print_json(result);
+    kp_print_json_doubles(result);
   else
     json_decref(result);
   return KP_OK;

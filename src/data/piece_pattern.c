@@ -30,7 +30,7 @@ struct kp_pattern_search {
 
 /* What stands for an escape, as members of a character class.  White_Space and its complement (Unicode,
  * PropList.txt); Nd; word characters as Oniguruma has them: letters, marks, digits, letter numbers,
- * connectors, the alphabetic symbols, and the numbers of Latin-1. */
+ * connectors, the alphabetic symbols, and, outside of a class only, the numbers of Latin-1. */
 #define WHITE_SPACE                                                                                          \
   "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"   \
   "3000}"
@@ -56,8 +56,9 @@ struct kp_pattern_search {
 #define LETTERS     "\\p{L}" NEW_LETTERS
 #define NUMBERS     "\\p{N}" NEW_NUMBERS
 #define WORD                                                                                                 \
-  LETTERS DIGITS "\\p{M}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"         \
-                 "\\x{1f170}-\\x{1f189}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+  LETTERS DIGITS "\\p{M}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{"     \
+                 "1f170}-\\x{1f189}"
+#define WORD_ALONE WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 /* An escape, written inside a class and outside; NULL: refused there. */
 typedef struct replacement {
@@ -69,8 +70,8 @@ static const replacement replacements[] = {
     {"\\S", NOT_WHITE_SPACE, "[" NOT_WHITE_SPACE "]"},
     {"\\d", DIGITS, "[" DIGITS "]"},
     {"\\D", NULL, "[^" DIGITS "]"},
-    {"\\w", WORD, "[" WORD "]"},
-    {"\\W", NULL, "[^" WORD "]"},
+    {"\\w", WORD, "[" WORD_ALONE "]"},
+    {"\\W", NULL, "[^" WORD_ALONE "]"},
     {"\\p{L}", LETTERS, "[" LETTERS "]"},
     {"\\P{L}", NULL, "[^" LETTERS "]"},
     {"\\p{N}", NUMBERS, "[" NUMBERS "]"},

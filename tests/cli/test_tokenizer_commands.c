@@ -172,7 +172,7 @@ static void test_refused(void **state) {
   RUN(&r, "tokenizer", "train", input, "--special", "a", "--out", out);
   program_check_refused(&r, 1, "take a longer text");
   RUN(&r, "tokenizer", "train", fixture_path(files, "missing.txt"), "--out", out);
-  program_check_refused(&r, 1, "there is no file");
+  program_check_refused(&r, 1, "it does not exist");
   RUN(&r, "tokenizer", "train", input, "--out", fixture_path(files, "no/such/out.json"));
   program_check_refused(&r, 1, "there is no folder");
   assert_int_equal(kp_path_kind_of(out), KP_PATH_MISSING);

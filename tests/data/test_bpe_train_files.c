@@ -165,7 +165,7 @@ static bool stop(void *context, int64_t bytes, int64_t files_left) {
 static void test_refusals(void **state) {
   fixture *files = *state;
   kp_error error = {0};
-  check_refused(fixture_path(files, "missing.txt"), 0, "there is no file");
+  check_refused(fixture_path(files, "missing.txt"), 0, "it does not exist");
   check_refused(fixture_write(files, "bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n", 26), 0, "bad.jsonl");
   const char *paths[] = {fixture_write(files, "a.txt", "first text", 10), files->folder};
   int64_t seen[2];

@@ -96,8 +96,10 @@ static void test_escapes(void **state) {
   (void)state;
   const char *const words[] = {"\\w+"};
   check_pieces(words, 1, "a_1 \xE2\x92\xB6-b", "a_1| |\xE2\x92\xB6|-|b");
-  /* One half is a word character, one ninth is none. */
+  /* One half is a word character, but not of a class; one ninth is none. */
   check_pieces(words, 1, "a\xC2\xBD \xE2\x85\x91", "a\xC2\xBD| \xE2\x85\x91");
+  const char *const class_of_words[] = {"[\\w]+"};
+  check_pieces(class_of_words, 1, "a\xC2\xBD", "a|\xC2\xBD");
   /* A letter and a digit of Unicode 16. */
   const char *const letters[] = {"\\p{L}+|\\d"};
   check_pieces(letters, 1, "\xF0\x90\xB5\x8A\xF0\x90\xB5\x8A.\xF0\x90\xB5\x80\xF0\x90\xB5\x80",
