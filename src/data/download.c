@@ -23,6 +23,7 @@ typedef enum stop_reason {
   STOP_TOO_LONG, /* more bytes than the file has */
   STOP_ANSWER,   /* neither 200 nor 206 */
   STOP_RANGE,    /* a part that was not asked for */
+  STOP_VERSION,  /* a part of another version of the file */
   STOP_USER,
 } stop_reason;
 
@@ -85,8 +86,12 @@ static bool start_body(transfer *t) {
     t->stop = STOP_ANSWER;
     return false;
   }
-  if (code == 206 && (t->range_begin != t->begin || strcmp(t->kept, t->kept[0] == 0 ? "" : t->tag) != 0)) {
+  if (code == 206 && t->range_begin != t->begin) {
     t->stop = STOP_RANGE;
+    return false;
+  }
+  if (code == 206 && t->kept[0] != 0 && strcmp(t->kept, t->tag) != 0) {
+    t->stop = STOP_VERSION;
     return false;
   }
   if (code == 200) t->begin = 0;
@@ -153,6 +158,10 @@ static kp_status stopped(const transfer *t, kp_error *error) {
   case STOP_RANGE:
     return kp_fail(error, KP_ERR_IO, "%s: the server sent bytes from %" PRId64 " on when asked from %" PRId64,
                    options->url, t->range_begin, t->begin);
+  case STOP_VERSION:
+    return kp_fail(error, KP_ERR_IO,
+                   "%s is another version than when the download began: run again to begin anew",
+                   options->url);
   default:
     return kp_fail(error, KP_ERR_INTERRUPTED, "the download of %s was stopped after %" PRId64 " bytes",
                    options->url, t->begin + t->received);
@@ -277,8 +286,10 @@ static void read_tag(const char *path, char tag[TAG_SIZE]) {
 
 /* Behind a transfer that broke off.  Without the tag, which a full disk may refuse, the next one begins anew.
  */
-static void keep_tag(const char *path, const char *tag) {
-  if (tag[0] == 0 || kp_file_write_atomic(path, tag, strlen(tag), NULL) != KP_OK) unlink(path);
+static void keep_tag(const char *path, const transfer *t) {
+  const bool usable = t->stop != STOP_RANGE && t->stop != STOP_VERSION && t->stop != STOP_ANSWER;
+  const char *tag = t->started ? t->tag : t->kept;
+  if (usable && tag[0] != 0) kp_file_write_atomic(path, tag, strlen(tag), NULL);
 }
 
 /* One transfer into <path>.part, keeping its first `begin` bytes. */
@@ -289,6 +300,7 @@ static kp_status transfer_part(const kp_download_options *options, const char *p
   *stale = false;
   KP_TRY(tag_path(part, tag, error));
   if (options->sha256 == NULL && begin > 0) read_tag(tag, t.kept);
+  unlink(tag); /* so that a process that is killed leaves none that is wrong */
   t.file = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (t.file < 0) return kp_fail_errno(error, KP_ERR_IO, "cannot open %s", part);
   kp_status status = run_transfer(&t, stale, error);
@@ -296,10 +308,7 @@ static kp_status transfer_part(const kp_download_options *options, const char *p
     status = kp_fail_errno(error, KP_ERR_IO, "cannot write %s", part);
   if (close(t.file) != 0 && status == KP_OK)
     status = kp_fail_errno(error, KP_ERR_IO, "cannot write %s", part);
-  if (status == KP_OK)
-    unlink(tag);
-  else if (options->sha256 == NULL && t.started)
-    keep_tag(tag, t.stop == STOP_RANGE || t.stop == STOP_ANSWER ? "" : t.tag);
+  if (status != KP_OK && options->sha256 == NULL) keep_tag(tag, &t);
   return status;
 }
 

@@ -92,6 +92,12 @@ static void test_broken_shards(void **state) {
   assert_int_equal(prepare(test, &set), KP_ERR_IO);
   check_words(&test->error, "web_train_000001.bin");
   assert_int_equal(test->server.log->ranges, 1);
+  /* A server that cannot be reached changes nothing. */
+  test->options.mirror = "http://127.0.0.1:1";
+  assert_int_equal(prepare(test, &set), KP_ERR_IO);
+  assert_int_equal(access(fixture_path(test->files, "data/web/source/web_train_000001.bin.part.tag"), F_OK),
+                   0);
+  test->options.mirror = mirror;
   /* Another version is there by now: its front does not come behind the old one's. */
   serve_shard(test, "web_train_000001.bin", 3);
   assert_int_equal(prepare(test, &set), KP_ERR_IO);
