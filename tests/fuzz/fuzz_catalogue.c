@@ -1,4 +1,5 @@
 /* Feeds hostile bytes to what reads a set's files: as an archive, and as a tree of messages. */
+#define _GNU_SOURCE /* memfd_create */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
