@@ -119,3 +119,20 @@ void kp_byte_source_close(kp_byte_source *source) {
   free((char *)(uintptr_t)source->name);
   free(source);
 }
+
+kp_status kp_byte_source_read(const char *path, size_t most, kp_byte_buffer *bytes, kp_error *error) {
+  kp_byte_source *source;
+  const char *block;
+  size_t size, taken = 0;
+  KP_TRY(kp_byte_source_open(path, &source, error));
+  kp_status status;
+  do {
+    status = kp_byte_source_next(source, &block, &size, error);
+    if (status == KP_OK && size > most - taken)
+      status = kp_fail(error, KP_ERR_INPUT, "%s has more than %zu bytes", source->name, most);
+    if (status == KP_OK && size > 0) status = kp_byte_buffer_append(bytes, block, size, error);
+    taken += size;
+  } while (status == KP_OK && size > 0);
+  kp_byte_source_close(source);
+  return status;
+}

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "data/byte_buffer.h"
 
 /* The path that means standard input. */
 #define KP_STANDARD_INPUT "-"
@@ -24,6 +25,9 @@ kp_status kp_byte_source_next(kp_byte_source *source, const char **bytes, size_t
 
 /* Bytes of the file itself that were read so far. */
 uint64_t kp_byte_source_taken(const kp_byte_source *source);
+
+/* Appends all bytes of the file that `path` names; more than `most` are an error. */
+kp_status kp_byte_source_read(const char *path, size_t most, kp_byte_buffer *bytes, kp_error *error);
 
 /* NULL is allowed. */
 void kp_byte_source_close(kp_byte_source *source);

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "core/assert.h"
-#include "core/file.h"
+#include "data/byte_source.h"
+#include "data/document_paths.h"
 #include "data/utf8.h"
 
 void kp_labelled_texts_clear(kp_labelled_texts *texts) {
@@ -15,14 +16,9 @@ void kp_labelled_texts_clear(kp_labelled_texts *texts) {
   *texts = (kp_labelled_texts){.task = texts->task, .labels = texts->labels};
 }
 
-static bool ends_in(const char *text, const char *end) {
-  const size_t length = strlen(text), tail = strlen(end);
-  return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
 kp_labelled_layout kp_labelled_layout_of(kp_task task, const char *path) {
   if (task == KP_TASK_TAG) return KP_LAYOUT_COLUMNS;
-  return ends_in(path, ".jsonl") || ends_in(path, ".json") ? KP_LAYOUT_LINES : KP_LAYOUT_TABLE;
+  return kp_document_format_of(path) == KP_DOCUMENTS_TEXT ? KP_LAYOUT_TABLE : KP_LAYOUT_LINES;
 }
 
 /* Room for one more element of an array that doubles. */
@@ -178,8 +174,10 @@ kp_status kp_labelled_texts_parse(kp_labelled_texts *texts, const kp_labelled_fo
 
 kp_status kp_labelled_texts_read(kp_labelled_texts *texts, const kp_labelled_format *format, const char *path,
                                  kp_error *error) {
-  char *data;
-  size_t size;
-  KP_TRY(kp_file_read_all(path, SIZE_MAX / 4, &data, &size, error));
-  return kp_labelled_texts_parse(texts, format, path, data, size, error);
+  kp_byte_buffer bytes = {0};
+  kp_status status = kp_byte_source_read(path, SIZE_MAX / 4, &bytes, error);
+  if (status == KP_OK) status = kp_byte_buffer_append(&bytes, "", 1, error);
+  if (status == KP_OK) return kp_labelled_texts_parse(texts, format, path, bytes.data, bytes.size - 1, error);
+  kp_byte_buffer_clear(&bytes);
+  return status;
 }

@@ -60,10 +60,12 @@ typedef struct kp_labelled_texts {
 /* An empty collection: set task and labels, leave the rest zero.  Frees everything but the labels. */
 void kp_labelled_texts_clear(kp_labelled_texts *texts);
 
-/* The layout that a task and a file's name suggest: .jsonl and .json are lines. */
+/* The layout that a task and a file's name suggest: .jsonl, .ndjson and .json are lines, compressed or not.
+ */
 kp_labelled_layout kp_labelled_layout_of(kp_task task, const char *path);
 
-/* Adds the examples of a file.  A file without any is an error. */
+/* Adds the examples of a file, which may be compressed (data/byte_source.h).  A file without any is an error.
+ */
 kp_status kp_labelled_texts_read(kp_labelled_texts *texts, const kp_labelled_format *format, const char *path,
                                  kp_error *error);
 

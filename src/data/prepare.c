@@ -35,25 +35,11 @@ static void free_texts(texts *loaded) {
   kp_byte_buffer_clear(&loaded->separate.bytes);
 }
 
-static kp_status read_file(kp_byte_buffer *bytes, const char *path, kp_error *error) {
-  kp_byte_source *source;
-  const char *block;
-  size_t size;
-  KP_TRY(kp_byte_source_open(path, &source, error));
-  kp_status status;
-  do {
-    status = kp_byte_source_next(source, &block, &size, error);
-    if (status == KP_OK) status = kp_byte_buffer_append(bytes, block, size, error);
-  } while (status == KP_OK && size > 0);
-  kp_byte_source_close(source);
-  return status;
-}
-
 /* Appends a file to the text; it must be UTF-8 by itself, so that errors count from its own front. */
 static kp_status append_file(text *joined, const char *path, kp_error *error) {
   const size_t before = joined->bytes.size;
   size_t characters = 0;
-  KP_TRY(read_file(&joined->bytes, path, error));
+  KP_TRY(kp_byte_source_read(path, SIZE_MAX / 4, &joined->bytes, error));
   const size_t size = joined->bytes.size - before;
   const kp_status status = size == 0 ? kp_fail(error, KP_ERR_INPUT, "it is empty")
                                      : kp_utf8_count(joined->bytes.data + before, size, &characters, error);

@@ -11,19 +11,8 @@ enum { LARGEST = 1 << 30 };
 
 /* The whole file, and a zero behind it. */
 static kp_status read_bytes(const char *path, kp_byte_buffer *bytes, kp_error *error) {
-  kp_byte_source *source;
-  const char *piece;
-  size_t size;
-  KP_TRY(kp_byte_source_open(path, &source, error));
-  kp_status status;
-  do {
-    status = kp_byte_source_next(source, &piece, &size, error);
-    if (status == KP_OK && bytes->size + size > LARGEST)
-      status = kp_fail(error, KP_ERR_INPUT, "%s has more than %d bytes", path, LARGEST);
-    if (status == KP_OK && size > 0) status = kp_byte_buffer_append(bytes, piece, size, error);
-  } while (status == KP_OK && size > 0);
-  kp_byte_source_close(source);
-  return status == KP_OK ? kp_byte_buffer_append(bytes, "", 1, error) : status;
+  KP_TRY(kp_byte_source_read(path, LARGEST, bytes, error));
+  return kp_byte_buffer_append(bytes, "", 1, error);
 }
 
 static kp_status add_line(const char *line, size_t size, int layouts, kp_questions *questions,

@@ -1,4 +1,5 @@
 /* Labelled files to a prepared folder, and the folder to batches. */
+#include "data/compressed.h"
 #include "data/fixture.h"
 
 #include "data/labelled_batches.h"
@@ -188,6 +189,31 @@ static bool holds(const char *folder, const kp_labelled_set *set, const kp_examp
     free(text);
   }
   return found;
+}
+
+/* A table and JSON lines, compressed, give the set that the plain files give. */
+static void test_compressed_files(void **state) {
+  static const char table[] = "sentence\tlabel\nabc\tyes\ncab\tno\n",
+                    lines[] = "{\"sentence\": \"bca\", \"label\": \"no\"}\n";
+  fixture *files = *state;
+  kp_error error = {0};
+  const char *plain[] = {write_text(files, "train.tsv", table)},
+             *packed[] = {fixture_compress(files, "train.tsv.xz", "xz", table, sizeof table - 1)};
+  prepared_set made[2];
+  kp_labelled_prepare_options options = {.task = KP_TASK_CLASSIFY,
+                                         .files = plain,
+                                         .file_count = 1,
+                                         .validation = write_text(files, "val.jsonl", lines),
+                                         .folder = fixture_path(files, "plain"),
+                                         .name = "letters"};
+  check_ok(prepare(&options, &made[0], &error), &error);
+  options.files = packed;
+  options.validation = fixture_compress(files, "val.jsonl.gz", "gzip", lines, sizeof lines - 1);
+  options.folder = fixture_path(files, "packed");
+  check_ok(prepare(&options, &made[1], &error), &error);
+  assert_string_equal(made[0].prepared.train.sha256, made[1].prepared.train.sha256);
+  assert_string_equal(made[0].prepared.validation.sha256, made[1].prepared.validation.sha256);
+  assert_int_equal(made[1].prepared.train.tokens, 6);
 }
 
 static void test_split_keeps_equal_sentences_together(void **state) {
@@ -467,6 +493,7 @@ int main(void) {
       with_fixture(test_pairs_are_joined_and_cut),
       with_fixture(test_tags_stand_at_the_first_token_of_a_word),
       with_fixture(test_tags_of_whole_words),
+      with_fixture(test_compressed_files),
       with_fixture(test_split_keeps_equal_sentences_together),
       with_fixture(test_like_another_set),
       with_fixture(test_what_cannot_be_prepared),
