@@ -2,6 +2,8 @@
 #include "core/file.h"
 
 #include <nettle/sha2.h>
+#include <stdbool.h>
+#include <stdlib.h>
 
 void kp_sha256_bytes(const void *data, size_t size, unsigned char digest[KP_SHA256_SIZE]) {
   struct sha256_ctx context;
@@ -31,4 +33,18 @@ kp_status kp_sha256_file(const char *path, char hex[KP_SHA256_HEX_SIZE], kp_erro
   kp_sha256(map.data, map.size, hex);
   kp_file_map_close(&map);
   return KP_OK;
+}
+
+kp_status kp_sha256_printed(kp_status (*print)(FILE *out, const void *context, kp_error *error),
+                            const void *context, char hex[KP_SHA256_HEX_SIZE], kp_error *error) {
+  char *words = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&words, &size);
+  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a description");
+  kp_status status = print(out, context, error);
+  const bool written = fclose(out) == 0;
+  if (status == KP_OK && !written) status = kp_fail(error, KP_ERR_MEMORY, "no memory for a description");
+  if (status == KP_OK) kp_sha256(words, size, hex);
+  free(words);
+  return status;
 }

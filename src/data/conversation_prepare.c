@@ -149,7 +149,9 @@ static void print_word(FILE *out, const char *word) {
   fprintf(out, "%zu:%s\n", word == NULL ? (size_t)0 : strlen(word), word == NULL ? "" : word);
 }
 
-static void print_request(FILE *out, const work *w) {
+static kp_status print_request(FILE *out, const void *context, kp_error *error) {
+  const work *w = context;
+  (void)error; /* a full memory shows at the end */
   char sha256[KP_SHA256_HEX_SIZE];
   const kp_conversation_prepare_options *o = &w->options;
   const kp_conversations *all = &w->conversations;
@@ -166,19 +168,7 @@ static void print_request(FILE *out, const work *w) {
       const kp_turn *turn = &all->turns.turns[all->list[i].first + t];
       fprintf(out, "%c%d %zu", t == 0 ? '\n' : ' ', (int)turn->role, turn->size);
     }
-}
-
-/* The checksum of the request: what was read, and what is made of it. */
-static kp_status hash_request(const work *w, char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
-  char *words = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&words, &size);
-  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
-  print_request(out, w);
-  const bool written = fclose(out) == 0;
-  if (written) kp_sha256(words, size, sha256);
-  free(words);
-  return written ? KP_OK : kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
+  return KP_OK;
 }
 
 static kp_status describe(work *w, kp_error *error) {
@@ -188,7 +178,7 @@ static kp_status describe(work *w, kp_error *error) {
   kp_utf8_copy(prepared->name, sizeof prepared->name, o->name);
   kp_utf8_copy(prepared->source, sizeof prepared->source, o->source != NULL ? o->source : o->files[0]);
   kp_utf8_copy(prepared->licence, sizeof prepared->licence, o->licence != NULL ? o->licence : "unknown");
-  return hash_request(w, prepared->text_sha256, error);
+  return kp_sha256_printed(print_request, w, prepared->text_sha256, error);
 }
 
 /* ---- tokens ---- */

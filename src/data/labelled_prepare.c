@@ -93,7 +93,9 @@ static int32_t word_vocabulary(const kp_labelled_prepare_options *options) {
   return options->vocabulary > 0 ? options->vocabulary : WORD_VOCABULARY;
 }
 
-static kp_status print_request(FILE *out, const work *w, kp_error *error) {
+/* The request: files, how they are read, and what is made of them. */
+static kp_status print_request(FILE *out, const void *context, kp_error *error) {
+  const work *w = context;
   const kp_labelled_prepare_options *o = w->options;
   fprintf(out, "%s %lld %.15g %d %d %016llx\n", kp_task_name(o->task), (long long)w->labelling->length,
           w->fraction, o->format.header, word_vocabulary(o),
@@ -107,20 +109,6 @@ static kp_status print_request(FILE *out, const work *w, kp_error *error) {
   return o->validation == NULL ? KP_OK : print_file(out, o->validation, error);
 }
 
-/* The checksum of the request: files, how they are read, and what is made of them. */
-static kp_status hash_request(const work *w, char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
-  char *words = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&words, &size);
-  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
-  kp_status status = print_request(out, w, error);
-  const bool written = fclose(out) == 0;
-  if (status == KP_OK && !written) status = kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
-  if (status == KP_OK) kp_sha256(words, size, sha256);
-  free(words);
-  return status;
-}
-
 static kp_status describe(work *w, kp_error *error) {
   const kp_labelled_prepare_options *o = w->options;
   kp_prepared *prepared = w->prepared;
@@ -129,7 +117,7 @@ static kp_status describe(work *w, kp_error *error) {
   kp_utf8_copy(prepared->source, sizeof prepared->source, o->source != NULL ? o->source : o->files[0]);
   kp_utf8_copy(prepared->licence, sizeof prepared->licence, o->licence != NULL ? o->licence : "unknown");
   if (o->validation != NULL) KP_TRY(kp_sha256_file(o->validation, prepared->separate_sha256, error));
-  return hash_request(w, prepared->text_sha256, error);
+  return kp_sha256_printed(print_request, w, prepared->text_sha256, error);
 }
 
 /* ---- tokenizer and split ---- */

@@ -48,7 +48,9 @@ static void print_files(FILE *out, const kp_documents *documents) {
   fputc('\n', out);
 }
 
-static void print_request(FILE *out, const work *w) {
+static kp_status print_request(FILE *out, const void *context, kp_error *error) {
+  const work *w = context;
+  (void)error; /* a full memory shows at the end */
   const kp_prepare_options *o = w->options;
   if (w->tokenizer == NULL)
     fprintf(out, "documents 1, %s %d\n", o->tokenizer, o->vocabulary);
@@ -62,18 +64,7 @@ static void print_request(FILE *out, const work *w) {
   print_word(out, o->separator == NULL ? NULL : o->separator[0] == 0 ? "\n" : o->separator);
   print_files(out, w->training);
   print_files(out, w->validation);
-}
-
-static kp_status hash_request(const work *w, char sha256[KP_SHA256_HEX_SIZE], kp_error *error) {
-  char *words = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&words, &size);
-  if (out == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
-  print_request(out, w);
-  const bool written = fclose(out) == 0;
-  if (written) kp_sha256(words, size, sha256);
-  free(words);
-  return written ? KP_OK : kp_fail(error, KP_ERR_MEMORY, "no memory to describe the data");
+  return KP_OK;
 }
 
 static kp_status find_tokens(work *w, kp_error *error) {
@@ -132,7 +123,7 @@ static kp_status open_inputs(work *w, kp_error *error) {
 static kp_status describe(work *w, kp_error *error) {
   *w->prepared = (kp_prepared){.train_fraction = w->validation != NULL ? 1 : w->options->train_fraction};
   kp_prepare_describe(w->options, w->prepared);
-  return hash_request(w, w->prepared->request_sha256, error);
+  return kp_sha256_printed(print_request, w, w->prepared->request_sha256, error);
 }
 
 static void describe_tokenizer(const work *w) {
