@@ -3,8 +3,9 @@
 # Labels, by the name of the test:
 #   long           takes more than some ten seconds
 #   release-only   not run under the sanitizers: what it looks at is the same there, or too slow
-set(KAPPA_TESTS_LONG test_operator_backends test_operator_gradients test_optimizer test_properties)
-set(KAPPA_TESTS_RELEASE_ONLY "")
+set(KAPPA_TESTS_LONG test_bad_input test_learning_rates test_lora test_operator_backends test_operator_gradients
+  test_operator_hostile test_optimizer test_properties test_resume)
+set(KAPPA_TESTS_RELEASE_ONLY test_learning_rates)
 
 # Threads that wait must not spin: several tests share the cores.  Under the sanitizers an allocation that is
 # too large fails as it does without them, so that the library's own report of it is tested.
@@ -17,6 +18,7 @@ function(kappa_describe_test name)
   if(name IN_LIST KAPPA_TESTS_LONG)
     list(APPEND labels long)
     set(timeout 900)
+    set_tests_properties(${name} PROPERTIES COST 100) # first, so that none runs alone at the end
   endif()
   if(name IN_LIST KAPPA_TESTS_RELEASE_ONLY)
     list(APPEND labels release-only)

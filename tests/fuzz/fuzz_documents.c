@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "data/documents.h"
-#include "data/utf8_repair.h"
+#include "data/utf8.h"
 
 enum { LONGEST = 100000 };
 
@@ -34,10 +34,7 @@ static void read_all(const kp_documents_options *options, bool always_accepted) 
 
 /* The first bytes of compressed files: damage there is refused whatever the policy. */
 static bool may_be_compressed(const uint8_t *data, size_t size) {
-  static const char *const magics[] = {"\x1F\x8B", "\x28\xB5\x2F\xFD",
-                                       "\xFD"
-                                       "7zXZ",
-                                       "BZh", "PAR1"};
+  static const char magics[][2] = {{'\x1F', '\x8B'}, {'\x28', '\xB5'}, {'\xFD', '7'}, {'B', 'Z'}, {'P', 'A'}};
   for (size_t i = 0; i < sizeof magics / sizeof *magics; i++)
     if (size >= 2 && memcmp(data, magics[i], 2) == 0) return true;
   /* Frames of Zstandard that are to be skipped. */
