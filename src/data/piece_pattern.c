@@ -149,8 +149,9 @@ static bool is_interval(const char *at, size_t *size) {
   if (length == 1) return false;
   if (at[length] == ',') length++;
   length += strspn(at + length, "0123456789");
+  if (at[length] != '}') return false;
   *size = length + 1;
-  return at[length] == '}';
+  return true;
 }
 
 static kp_status translate_outside(translation *t) {

@@ -126,6 +126,23 @@ static void test_refused_patterns(void **state) {
   }
 }
 
+/* What only begins like {n,m} is text, at the end of the pattern too. */
+static void test_open_interval(void **state) {
+  (void)state;
+  const char *const patterns[] = {"a{1"};
+  static const char text[] = "a{1b";
+  kp_error error = {0};
+  kp_pretokenizer *pretokenizer = make(patterns, 1, false);
+  kp_pieces *pieces = NULL;
+  kp_text_view piece;
+  assert_int_equal(kp_pieces_create(pretokenizer, &pieces, &error), KP_OK);
+  kp_pieces_begin(pieces, text, sizeof text - 1);
+  assert_int_equal(kp_pieces_next(pieces, &piece, &error), KP_OK);
+  assert_int_equal((int)piece.size, 3);
+  kp_pieces_destroy(pieces);
+  kp_pretokenizer_destroy(pretokenizer);
+}
+
 /* A pattern that goes back without end is an error, not an endless wait or a crash. */
 static void test_limits(void **state) {
   (void)state;
@@ -347,11 +364,17 @@ static void test_byte_alphabet(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_gpt2_pieces),        cmocka_unit_test(test_llama3_pieces),
-      cmocka_unit_test(test_sequences_and_gaps), cmocka_unit_test(test_escapes),
-      cmocka_unit_test(test_refused_patterns),   cmocka_unit_test(test_limits),
-      cmocka_unit_test(test_hostile_text),       cmocka_unit_test(test_every_character),
-      cmocka_unit_test(test_places_to_cut),      cmocka_unit_test(test_long_pieces),
+      cmocka_unit_test(test_gpt2_pieces),
+      cmocka_unit_test(test_llama3_pieces),
+      cmocka_unit_test(test_sequences_and_gaps),
+      cmocka_unit_test(test_escapes),
+      cmocka_unit_test(test_refused_patterns),
+      cmocka_unit_test(test_open_interval),
+      cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_hostile_text),
+      cmocka_unit_test(test_every_character),
+      cmocka_unit_test(test_places_to_cut),
+      cmocka_unit_test(test_long_pieces),
       cmocka_unit_test(test_byte_alphabet),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
