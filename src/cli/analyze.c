@@ -42,10 +42,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'o': a->out = value; return 0;
   case 'p': a->no_plot = true; return 0;
   case 'j': a->json = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
-    a->run = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->run, value, "run", state);
   case ARGP_KEY_END:
     if (a->run == NULL) argp_error(state, "which run?");
     return 0;

@@ -56,6 +56,12 @@ long long kp_parse_integer(const char *text, const char *option, long long minim
   return value;
 }
 
+error_t kp_parse_one(const char **argument, const char *value, const char *what, struct argp_state *state) {
+  if (*argument != NULL) argp_error(state, "one %s, not also '%s'", what, value);
+  *argument = value;
+  return 0;
+}
+
 int kp_parse_threads(const char *text, struct argp_state *state) {
   enum { MAXIMUM = 4096 };
   const long long threads = kp_parse_integer(text, "--threads", 1, state);

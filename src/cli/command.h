@@ -65,6 +65,9 @@ int kp_parse_threads(const char *text, struct argp_state *state);
 double kp_parse_real(const char *text, const char *option, double minimum, double maximum,
                      struct argp_state *state);
 
+/* The argument of a command that takes one: `what` it is, should there be another. */
+error_t kp_parse_one(const char **argument, const char *value, const char *what, struct argp_state *state);
+
 #define KP_DEVICE_HELP                                                                                       \
   "cpu (default); cuda, cuda:1: a GPU, in bfloat16, or cuda:float32; auto: a GPU if there is one; ref: "     \
   "double "                                                                                                  \

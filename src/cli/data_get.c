@@ -37,10 +37,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     return 0;
   }
   case 'd': a->options.data_folder = value; return 0;
-  case ARGP_KEY_ARG:
-    if (a->name != NULL) argp_error(state, "one data set, not also '%s'", value);
-    a->name = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->name, value, "data set", state);
   case ARGP_KEY_NO_ARGS: argp_error(state, "which data set? `kappa data list` names them"); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

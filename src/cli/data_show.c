@@ -36,10 +36,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case KEY_CONTEXT: a->dialogue.context = kp_parse_integer(value, "--context", 1, state); return 0;
   case 'd': a->data_folder = value; return 0;
   case 'j': a->json = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->name != NULL) argp_error(state, "one path or name, not also '%s'", value);
-    a->name = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->name, value, "path or name", state);
   case ARGP_KEY_NO_ARGS: argp_error(state, "which folder, file or data set?"); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

@@ -96,10 +96,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case OPTION_LABELS: a->labels = value; return 0;
   case OPTION_QUESTIONS: a->questions = kp_parse_integer(value, "--questions", 1, state); return 0;
   case OPTION_DETAILS: a->details = value; return 0;
-  case ARGP_KEY_ARG:
-    if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
-    a->run = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->run, value, "run", state);
   case ARGP_KEY_END: check(a, state); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

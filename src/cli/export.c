@@ -41,10 +41,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     a->llmc = strcmp(value, "llmc") == 0;
     if (!a->llmc && strcmp(value, "hf") != 0) argp_error(state, "--to is hf or llmc, not '%s'", value);
     return 0;
-  case ARGP_KEY_ARG:
-    if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
-    a->run = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->run, value, "run", state);
   case ARGP_KEY_END:
     if (a->run == NULL) argp_error(state, "which run?");
     if (a->out == NULL) argp_error(state, "where to? say --out DIR");

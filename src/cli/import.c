@@ -35,10 +35,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case SET: kp_texts_add(&a->sets, value); return 0;
   case 'j': a->json = true; return 0;
   case FORMATS: a->list = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->path != NULL) argp_error(state, "one source, not also '%s'", value);
-    a->path = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->path, value, "source", state);
   case ARGP_KEY_END:
     if (a->list) return 0;
     if (a->path == NULL) argp_error(state, "which model?");

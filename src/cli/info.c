@@ -35,10 +35,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'b': a->backend = kp_parse_backend(value, state); return 0;
   case 't': a->threads = kp_parse_threads(value, state); return 0;
   case 'j': a->json = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->config != NULL) argp_error(state, "one configuration, not also '%s'", value);
-    a->config = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->config, value, "configuration", state);
   case ARGP_KEY_NO_ARGS: argp_error(state, "which configuration?"); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

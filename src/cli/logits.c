@@ -35,10 +35,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'j': a->json = true; return 0;
   case 't': a->threads = kp_parse_threads(value, state); return 0;
   case 'b': a->backend = kp_parse_backend(value, state); return 0;
-  case ARGP_KEY_ARG:
-    if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
-    a->run = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->run, value, "run", state);
   case ARGP_KEY_END:
     if (a->run == NULL) argp_error(state, "which run?");
     if (a->tokens == NULL) argp_error(state, "which tokens? say --tokens \"1 2 3\"");

@@ -95,10 +95,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case SET: kp_texts_add(&a->sets, value); return 0;
   case RANDOM_PROMPT: a->random_prompt = kp_parse_integer(value, "--prompt-tokens", 1, state); return 0;
   case BATCH: a->batch = kp_parse_integer(value, "--batch", 1, state); return 0;
-  case ARGP_KEY_ARG:
-    if (a->run != NULL) argp_error(state, "one run, not also '%s'", value);
-    a->run = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->run, value, "run", state);
   case ARGP_KEY_END: check(a, state); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

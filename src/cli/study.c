@@ -32,10 +32,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 't': a->options.threads = kp_parse_threads(value, state); return 0;
   case 'b': a->options.backend = kp_parse_backend(value, state); return 0;
   case 'q': a->quiet = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->plan != NULL) argp_error(state, "one plan, not also '%s'", value);
-    a->plan = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->plan, value, "plan", state);
   case ARGP_KEY_END:
     if (a->plan == NULL) argp_error(state, "which plan?");
     if (a->out == NULL) argp_error(state, "into which folder? give --out DIR");

@@ -18,10 +18,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   arguments *a = state->input;
   switch (key) {
   case 'o': a->out = value; return 0;
-  case ARGP_KEY_ARG:
-    if (a->tokenizer != NULL) argp_error(state, "one tokenizer, not also '%s'", value);
-    a->tokenizer = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->tokenizer, value, "tokenizer", state);
   case ARGP_KEY_END:
     if (a->tokenizer == NULL) argp_error(state, "which tokenizer?");
     if (a->out == NULL) argp_error(state, "where to? --out=FILE.json");

@@ -32,10 +32,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'f': a->file = value; return 0;
   case 't': a->threads = kp_parse_threads(value, state); return 0;
   case 'j': a->json = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->tokenizer != NULL) argp_error(state, "one tokenizer, not also '%s'", value);
-    a->tokenizer = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->tokenizer, value, "tokenizer", state);
   case ARGP_KEY_NO_ARGS: argp_error(state, "which tokenizer?"); return 0;
   default: return ARGP_ERR_UNKNOWN;
   }

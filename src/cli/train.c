@@ -46,10 +46,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case 'b': a->options.backend = kp_parse_backend(value, state); return 0;
   case 'q': a->quiet = true; return 0;
   case 'k': a->keys = true; return 0;
-  case ARGP_KEY_ARG:
-    if (a->config != NULL) argp_error(state, "one configuration, not also '%s'", value);
-    a->config = value;
-    return 0;
+  case ARGP_KEY_ARG: return kp_parse_one(&a->config, value, "configuration", state);
   case ARGP_KEY_END:
     if (a->config == NULL && !a->keys && a->init != NULL && a->out == NULL)
       argp_error(state, "which folder? Without a configuration --init needs --out");

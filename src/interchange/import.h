@@ -44,7 +44,7 @@ typedef struct kp_importer {
                     double *values, kp_error *error);
   /* A tensor of the source that no read has used and that means something; NULL: all were used. */
   const char *(*unused)(const kp_imported *imported);
-  void (*close)(kp_imported *imported); /* not the config */
+  void (*close)(kp_imported *imported); /* not the config; also after `open` failed */
 } kp_importer;
 
 /* All importers, constant; each has a file of its own. */

@@ -57,12 +57,7 @@ static kp_status open_source(const char *path, const kp_import_options *options,
                              kp_error *error) {
   *imported = (kp_imported){.weights = calloc(1, sizeof(source))};
   if (imported->weights == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to open %s", path);
-  const kp_status status = fill(path, options, imported, error);
-  if (status == KP_OK) return KP_OK;
-  close_source(imported);
-  kp_config_destroy(imported->config);
-  imported->config = NULL;
-  return status;
+  return fill(path, options, imported, error);
 }
 
 /* Of the two tables the first rows: tokens behind the vocabulary are padding, positions behind a shorter

@@ -126,12 +126,7 @@ kp_status kp_original_open(const kp_original_format *format, const char *path,
   *imported = (kp_imported){.weights = s};
   if (s == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to open %s", path);
   s->format = format;
-  const kp_status status = fill(s, path, options, imported, error);
-  if (status == KP_OK) return KP_OK;
-  kp_original_close(imported);
-  kp_config_destroy(imported->config);
-  imported->config = NULL;
-  return status;
+  return fill(s, path, options, imported, error);
 }
 
 void kp_original_close(kp_imported *imported) {

@@ -20,22 +20,6 @@ static double worst_gradient, worst_cache_ref, worst_cache_cpu;
 
 /* ---- gradients ---- */
 
-static double loss_at(model_run *run, const double *start, const double *direction, double h) {
-  kp_error error = {0};
-  double loss, *values = run->parameters->values;
-  for (int64_t i = 0; i < run->parameters->total; i++) values[i] = start[i] + h * direction[i];
-  check_ok(kp_executor_run(run->executor, 0, run->network->graph->forward_count, &error), &error);
-  kp_executor_read(run->executor, run->network->objective, &loss);
-  return loss;
-}
-
-/* Five points: the error is of order h⁴. */
-static double derivative_along(model_run *run, const double *start, const double *direction, double h) {
-  const double near = loss_at(run, start, direction, h) - loss_at(run, start, direction, -h);
-  const double far = loss_at(run, start, direction, 2 * h) - loss_at(run, start, direction, -2 * h);
-  return (8 * near - far) / (12 * h);
-}
-
 static void test_gradients(void **state) {
   const model_case *c = *state;
   model_run run = model_run_create(&c->options, kp_backend_ref(), KP_BUILD_TRAIN);
@@ -53,7 +37,7 @@ static void test_gradients(void **state) {
       square += gradient[i] * gradient[i];
     }
   }
-  const double error = fabs(along - derivative_along(&run, start, direction, 2e-5)) / sqrt(square);
+  const double error = fabs(along - model_run_derivative(&run, start, direction, 2e-5)) / sqrt(square);
   if (!(error <= 1e-8)) fail_msg("%s: the derivative along a direction is off by %.2e", c->name, error);
   worst_gradient = fmax(worst_gradient, error);
   free(start);

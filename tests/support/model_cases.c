@@ -301,3 +301,18 @@ double *model_run_logits(model_run *run) {
   kp_executor_read(run->executor, run->network->logits, logits);
   return logits;
 }
+
+static double loss_at(model_run *run, const double *start, const double *direction, double h) {
+  kp_error error = {0};
+  double loss, *values = run->parameters->values;
+  for (int64_t i = 0; i < run->parameters->learned; i++) values[i] = start[i] + h * direction[i];
+  check_ok(kp_executor_run(run->executor, 0, run->network->graph->forward_count, &error), &error);
+  kp_executor_read(run->executor, run->network->objective, &loss);
+  return loss;
+}
+
+double model_run_derivative(model_run *run, const double *start, const double *direction, double h) {
+  const double near = loss_at(run, start, direction, h) - loss_at(run, start, direction, -h);
+  const double far = loss_at(run, start, direction, 2 * h) - loss_at(run, start, direction, -2 * h);
+  return (8 * near - far) / (12 * h);
+}

@@ -120,26 +120,10 @@ static void test_outputs(void **state) {
 
 /* ---- gradients ---- */
 
-static double loss_at(model_run *run, const double *start, const double *direction, double h) {
-  kp_error error = {0};
-  double loss, *values = run->parameters->values;
-  for (int64_t i = 0; i < run->parameters->learned; i++) values[i] = start[i] + h * direction[i];
-  check_ok(kp_executor_run(run->executor, 0, run->network->graph->forward_count, &error), &error);
-  kp_executor_read(run->executor, run->network->objective, &loss);
-  return loss;
-}
-
-/* Five points: the error is of order h⁴. */
-static double derivative_along(model_run *run, const double *start, const double *direction, double h) {
-  const double near = loss_at(run, start, direction, h) - loss_at(run, start, direction, -h);
-  const double far = loss_at(run, start, direction, 2 * h) - loss_at(run, start, direction, -2 * h);
-  return (8 * near - far) / (12 * h);
-}
-
 /* A short step is rounded, a long one is not straight: which is worse hangs on the model. */
 static double error_along(model_run *run, const double *start, const double *direction, double along) {
-  const double rounded = fabs(along - derivative_along(run, start, direction, 2e-5));
-  return fmin(rounded, fabs(along - derivative_along(run, start, direction, 2e-4)));
+  const double rounded = fabs(along - model_run_derivative(run, start, direction, 2e-5));
+  return fmin(rounded, fabs(along - model_run_derivative(run, start, direction, 2e-4)));
 }
 
 static void check_reached(const model_case *c, const kp_parameter *p, const double *gradient) {
