@@ -21,8 +21,7 @@ template <int D> struct forward_shared {
 };
 
 struct forward_results {
-  kp_half *o;
-  int64_t o_pitch;
+  kp_hopper_matrix o;
   float *logsumexp, *times, *norms;
 };
 
@@ -185,7 +184,7 @@ __device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &
         if (to.norms != NULL) to.norms[at * p.heads + tile.h] = norm;
       }
     }
-    kp_store_row<D>(o, r, scale, to.o + at * to.o_pitch + tile.h * D, inside);
+    kp_store_row<D>(o, r, scale, kp_hopper_at(to.o, at, tile.h), to.o.size, inside);
     if (inside && first)
       to.logsumexp[((int64_t)tile.b * p.heads + tile.h) * p.length + t] =
           (state.most[r] * head.factor + log2f(sum)) * 0.6931471805599453f + head.constant;
@@ -329,21 +328,21 @@ static const kp_attention_arguments *arguments_of(const kp_node *node) {
 
 extern "C" bool kp_hopper_attention_fits(const kp_call *call) {
   const kp_attention_arguments *a = arguments_of(call->node);
-  const bool size = (a->head_size == 64 || a->head_size == 128) && kp_attention_value_size(a) == a->head_size;
   const bool values =
       a->values == KP_VALUES_MEAN || (a->values == KP_VALUES_LORENTZ && a->score == KP_SCORE_LORENTZ);
-  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 &&
-         a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
+  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && kp_hopper_size(a) > 0 && values &&
+         a->length > 0 && a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
 }
 
-/* Whether rows' numbers are read at all. */
+/* Whether rows' numbers or copies are read at all. */
 static bool needs_rows(const kp_attention_arguments *a, const void *documents) {
-  return a->score != KP_SCORE_DOT || documents != NULL;
+  return a->score != KP_SCORE_DOT || documents != NULL || kp_hopper_pads(a);
 }
 
 extern "C" size_t kp_hopper_attention_scratch(const kp_node *node) {
   const kp_attention_arguments *a = arguments_of(node);
-  return needs_rows(a, node->input[5]) ? kp_hopper_rows_size(a, KP_ROW_COPIED) * 4 : 0;
+  if (kp_hopper_size(a) == 0 || !needs_rows(a, node->input[5])) return 0;
+  return kp_hopper_rows_size(a, KP_ROW_COPIED) * 4 + kp_hopper_copy_size(a, a->heads + 2 * a->kv_heads) * 2;
 }
 
 template <int D, int SCORE, bool CENTROID>
@@ -378,26 +377,27 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   const kp_attention_arguments *a = arguments_of(node);
   const bool rows = needs_rows(a, call->input[5]);
   const kp_hopper_problem p = kp_hopper_problem_of(call, KP_ROW_COPIED, rows ? (float *)call->scratch : NULL);
-  const int columns[3] = {p.q_column, p.k_column, p.v_column};
   kp_hopper_matrix sides[3];
-  kp_hopper_box boxes[3];
-  CUtensorMap maps[3];
-  for (int i = 0; i < 3; i++) {
-    const int from = a->packed ? 0 : i;
-    const kp_tensor *tensor = node->input[from];
-    sides[i] = {(kp_half *)call->input[from], kp_pitch(tensor), columns[i]};
-    boxes[i] = {sides[i].at, kp_tensor_columns(tensor), sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS};
-  }
-  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
+  for (int i = 0; i < 3; i++) sides[i] = kp_hopper_side(a, i, call->input, node->input);
   if (rows) {
     kp_hopper_rows inputs = {};
     if (p.score != KP_SCORE_DOT) inputs.q = sides[0];
     if (p.score != KP_SCORE_DOT) inputs.k = sides[1];
     if (p.centroid) inputs.v = sides[2];
+    kp_hopper_copy(a, (kp_half *)((float *)call->scratch + kp_hopper_rows_size(a, KP_ROW_COPIED)), &inputs,
+                   &sides[0], &sides[1], &sides[2]);
     kp_hopper_rows_run(p, inputs, kp_cuda_of(call)->stream);
   }
-  const forward_results to = {(kp_half *)call->output[0], kp_pitch(node->output[0]), (float *)call->output[1],
-                              (float *)call->output[2], (float *)call->output[3]};
-  return a->head_size == 64 ? launch_score<64>(call, p, maps, to, error)
-                            : launch_score<128>(call, p, maps, to, error);
+  const kp_hopper_box boxes[3] = {{sides[0].at, sides[0].pitch, FORWARD_ROWS},
+                                  {sides[1].at, sides[1].pitch, FORWARD_KEYS},
+                                  {sides[2].at, sides[2].pitch, FORWARD_KEYS}};
+  CUtensorMap maps[3];
+  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
+  const forward_results to = {
+      {(kp_half *)call->output[0], kp_pitch(node->output[0]), 0, kp_attention_value_size(a)},
+      (float *)call->output[1],
+      (float *)call->output[2],
+      (float *)call->output[3]};
+  return p.size == 64 ? launch_score<64>(call, p, maps, to, error)
+                      : launch_score<128>(call, p, maps, to, error);
 }
