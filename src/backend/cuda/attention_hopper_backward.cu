@@ -194,8 +194,7 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
     if (counts) bars.kappa += given.kappa;
     if (counts) bars.beta += given.beta;
     if (to.side[0].at != NULL)
-      kp_store_row<D>(first_sum, r, 1.0f, to.side[0].at + row * to.side[0].pitch + to.side[0].column + column,
-                      inside);
+      kp_store_row<D>(first_sum, r, 1.0f, kp_hopper_at(to.side[0], row, tile.h), to.side[0].size, inside);
     if (KEYS) {
       if (CENTROID) {
         const float sum = kp_quad_sum(rows.time_sum[r]), along = inside ? sum / rows.time[r] : 0.0f;
@@ -203,8 +202,7 @@ __device__ static void consume(const kp_hopper_problem &p, backward_shared<D> &s
         if (inside && lane % 4 == 0) bars.kappa += head.c * head.c * along / 2;
       }
       if (to.side[1].at != NULL)
-        kp_store_row<D>(second_sum, r, 1.0f,
-                        to.side[1].at + row * to.side[1].pitch + to.side[1].column + column, inside);
+        kp_store_row<D>(second_sum, r, 1.0f, kp_hopper_at(to.side[1], row, tile.h), to.side[1].size, inside);
     }
   }
   if (to.scalars)
@@ -293,22 +291,26 @@ extern "C" bool kp_hopper_attention_backward_fits(const kp_call *call) {
   return kp_hopper_attention_fits(call) && groups && given;
 }
 
-/* Scratch memory: rows' numbers, the blocks' parts of κ and β, the gradient of centroids. */
+/* Scratch memory: rows' numbers, the blocks' parts of κ and β, g or the gradient of centroids, copies. */
 struct backward_scratch {
   size_t rows, parts, mean_parts, bar; /* floats of each */
+  size_t copies;                       /* elements */
 };
 
 static backward_scratch scratch_of(const kp_attention_arguments *a) {
   const size_t blocks = (size_t)((a->length + 127) / 128), heads = (size_t)(a->batch * a->heads);
   const bool centroid = a->values == KP_VALUES_LORENTZ;
-  const size_t row = heads * (size_t)(a->length * a->head_size) / 2;
+  const size_t row = heads * (size_t)(a->length * kp_hopper_size(a)) / 2;
   return backward_scratch{kp_hopper_rows_size(a, KP_ROW_ALL), (heads * blocks * 2 + 31) / 32 * 32,
-                          centroid ? (heads * blocks * 2 + 31) / 32 * 32 : 0, centroid ? row : 0};
+                          centroid ? (heads * blocks * 2 + 31) / 32 * 32 : 0,
+                          centroid || kp_hopper_pads(a) ? row : 0,
+                          kp_hopper_copy_size(a, a->heads + 2 * a->kv_heads)};
 }
 
 extern "C" size_t kp_hopper_attention_backward_scratch(const kp_node *node) {
+  if (kp_hopper_size(arguments_of(node)) == 0) return 0;
   const backward_scratch sizes = scratch_of(arguments_of(node));
-  return (sizes.rows + 2 * sizes.parts + sizes.mean_parts + sizes.bar) * 4;
+  return (sizes.rows + 2 * sizes.parts + sizes.mean_parts + sizes.bar) * 4 + sizes.copies * 2;
 }
 
 /* The tensors of a call as matrices, and what kernels are launched with. */
@@ -316,7 +318,6 @@ struct backward_plan {
   kp_hopper_problem p;
   kp_hopper_matrix q, k, v, g, gq, gk, gv;
   float *q_parts, *k_parts;
-  int64_t q_columns, k_columns, v_columns;
   bool scalars;
 };
 
@@ -326,10 +327,10 @@ static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error
   const kp_cuda *cuda = kp_cuda_of(call);
   const int bytes = (int)sizeof(backward_shared<D>), q_rows = KEYS ? OTHER_ROWS : OWN_ROWS;
   const int k_rows = KEYS ? OWN_ROWS : OTHER_ROWS;
-  const kp_hopper_box boxes[4] = {{plan.q.at, plan.q_columns, plan.q.pitch, q_rows},
-                                  {plan.g.at, (int64_t)p.heads * D, plan.g.pitch, q_rows},
-                                  {plan.k.at, plan.k_columns, plan.k.pitch, k_rows},
-                                  {plan.v.at, plan.v_columns, plan.v.pitch, k_rows}};
+  const kp_hopper_box boxes[4] = {{plan.q.at, plan.q.pitch, q_rows},
+                                  {plan.g.at, plan.g.pitch, q_rows},
+                                  {plan.k.at, plan.k.pitch, k_rows},
+                                  {plan.v.at, plan.v.pitch, k_rows}};
   CUtensorMap maps[4];
   KP_TRY(kp_hopper_maps(maps, boxes, 4, p.batch, p.length, error));
   const CUtensorMap &q = maps[0], &g = maps[1], &k = maps[2], &v = maps[3];
@@ -372,14 +373,11 @@ static kp_status launch_score(const kp_call *call, const backward_plan &plan, kp
   }
 }
 
-static kp_hopper_matrix input_matrix(const kp_call *call, int i, int column) {
+/* o or its gradient. */
+static kp_hopper_matrix mean_matrix(const kp_call *call, int i) {
   const kp_tensor *tensor = call->node->input[i];
-  return kp_hopper_matrix{(kp_half *)call->input[i], tensor == NULL ? 0 : kp_pitch(tensor), column};
-}
-
-static kp_hopper_matrix output_matrix(const kp_call *call, int i, int column) {
-  const kp_tensor *tensor = call->node->output[i];
-  return kp_hopper_matrix{(kp_half *)call->output[i], tensor == NULL ? 0 : kp_pitch(tensor), column};
+  return kp_hopper_matrix{(kp_half *)call->input[i], tensor == NULL ? 0 : kp_pitch(tensor), 0,
+                          kp_attention_value_size(arguments_of(call->node))};
 }
 
 extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error *error) {
@@ -390,17 +388,13 @@ extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error 
   backward_plan plan = {};
   plan.p = kp_hopper_problem_of(call, KP_ROW_ALL, memory);
   const kp_hopper_problem &p = plan.p;
-  const int k = a->packed ? 0 : 1, v = a->packed ? 0 : 2;
-  plan.q = input_matrix(call, 0, 0);
-  plan.k = input_matrix(call, k, p.k_column);
-  plan.v = input_matrix(call, v, p.v_column);
-  plan.g = input_matrix(call, 9, 0);
-  plan.gq = output_matrix(call, 0, 0);
-  plan.gk = output_matrix(call, k, p.k_column);
-  plan.gv = output_matrix(call, v, p.v_column);
-  plan.q_columns = kp_tensor_columns(node->input[0]);
-  plan.k_columns = kp_tensor_columns(node->input[k]);
-  plan.v_columns = kp_tensor_columns(node->input[v]);
+  plan.q = kp_hopper_side(a, 0, call->input, node->input);
+  plan.k = kp_hopper_side(a, 1, call->input, node->input);
+  plan.v = kp_hopper_side(a, 2, call->input, node->input);
+  plan.g = mean_matrix(call, 9);
+  plan.gq = kp_hopper_side(a, 0, call->output, node->output);
+  plan.gk = kp_hopper_side(a, 1, call->output, node->output);
+  plan.gv = kp_hopper_side(a, 2, call->output, node->output);
   plan.scalars = call->output[3] != NULL || call->output[4] != NULL;
   plan.q_parts = memory + sizes.rows;
   plan.k_parts = plan.q_parts + sizes.parts;
@@ -409,16 +403,18 @@ extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error 
   if (p.score != KP_SCORE_DOT) rows.q = plan.q;
   if (p.score != KP_SCORE_DOT) rows.k = plan.k;
   if (p.centroid) rows.v = plan.v;
-  rows.o = input_matrix(call, 6, 0);
+  rows.o = mean_matrix(call, 6);
   rows.g = plan.g;
   rows.logsumexp = (const float *)call->input[7];
   rows.norms = (const float *)call->input[8];
   rows.g_times = (const float *)call->input[10];
   rows.bar = (kp_half *)(mean_parts + sizes.mean_parts);
   rows.kappa_parts = mean_parts;
+  kp_hopper_copy(a, rows.bar + 2 * sizes.bar, &rows, &plan.q, &plan.k, &plan.v);
+  if (kp_hopper_pads(a) && !p.centroid) rows.g_copy = rows.bar;
   kp_hopper_rows_run(p, rows, kp_cuda_of(call)->stream);
-  if (p.centroid) plan.g = kp_hopper_matrix{rows.bar, (int64_t)p.heads * p.size, 0};
-  KP_TRY(a->head_size == 64 ? launch_score<64>(call, plan, error) : launch_score<128>(call, plan, error));
+  if (sizes.bar > 0) plan.g = kp_hopper_matrix{rows.bar, (int64_t)p.heads * p.size, 0, p.size};
+  KP_TRY(p.size == 64 ? launch_score<64>(call, plan, error) : launch_score<128>(call, plan, error));
   if (!plan.scalars) return kp_launched(call, error);
   scalars_kernel<<<p.heads, 256, 0, kp_cuda_of(call)->stream>>>(
       p, plan.q_parts, plan.k_parts, (p.length + OWN_ROWS - 1) / OWN_ROWS, p.centroid ? mean_parts : NULL,
