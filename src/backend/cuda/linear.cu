@@ -1,7 +1,8 @@
 /* Linear maps and their gradients: products of cuBLASLt, and what they leave to do.
  *
- * Rows are padded with zeros on both sides of a product, so its depth may include the padding: that keeps
- * depths at multiples of 8, which the matrix units like. */
+ * Rows are padded with zeros on both sides of a product, and rows of zeros stand behind a matrix and behind
+ * its gradient: depths and widths may include the padding.  In bfloat16 they do, because cuBLASLt is several
+ * times slower where a size is no multiple of 8. */
 #include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/products.h"
@@ -83,6 +84,12 @@ static kp_linear_terms terms_of(const kp_call *call) {
   return terms;
 }
 
+/* Outputs that a product makes or reads: M, or, where rows of zeros stand behind the matrix, as many as a row
+ * of y has in memory. */
+static int64_t outputs_of(const kp_call *call, const kp_tensor *matrix, int64_t M, int64_t pitch) {
+  return kp_is_half(call) && kp_stored_rows(matrix) >= pitch ? pitch : M;
+}
+
 /* Leading dimensions that both have room for the padded depth. */
 static int64_t depth_of(int64_t K, int64_t a, int64_t b) {
   return a == b ? a : K;
@@ -92,7 +99,8 @@ static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *e
   const kp_node *node = call->node;
   const bool timed = f->terms.groups > 0;
   kp_product p = {};
-  p.m = f->rows, p.n = f->columns, p.k = f->depth;
+  p.m = f->rows, p.k = f->depth;
+  p.n = outputs_of(call, node->input[1], f->columns, f->y_pitch);
   p.a = f->x, p.b = f->w, p.c = f->y;
   p.lda = f->x_pitch, p.ldb = f->w_pitch, p.ldc = f->y_pitch;
   p.b_transposed = true;
@@ -102,6 +110,9 @@ static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *e
   p.beta = timed ? 1 : 0;
   p.bias = timed ? NULL : f->terms.bias.at;
   p.bias_half = f->terms.bias.half;
+  p.bias_count = f->columns;
+  if (!timed && p.n < p.ldc) clear_padding(call, f->y, f->rows, f->columns, f->y_pitch);
+  KP_TRY(kp_launched(call, error));
   return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
@@ -138,13 +149,10 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
     return kp_grouped_half(kp_cuda_of(call), &one, error);
   const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
   const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
-  if (f.terms.groups == 0)
-    clear_padding(call, f.y, f.rows, f.columns, f.y_pitch);
-  else if (half)
+  if (f.terms.groups > 0 && half)
     whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
-  else
+  else if (f.terms.groups > 0)
     whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
-  KP_TRY(kp_launched(call, error));
   return multiply(call, &f, error);
 }
 
@@ -155,7 +163,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
   kp_product p = {};
   p.m = rows;
-  p.k = node->input[1]->shape[0];
+  p.k = outputs_of(call, node->input[1], node->input[1]->shape[0], kp_pitch(node->input[0]));
   p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
   p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
   p.n = depth_of(K, p.ldb, p.ldc); /* the padding of W makes zeros in that of gx */
@@ -170,7 +178,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
 extern "C" size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads) {
   (void)threads;
   if (node->outputs < 2 || node->output[1] == NULL) return 0;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), false);
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), 0);
 }
 
 extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_error *error) {
@@ -179,7 +187,7 @@ extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_erro
   if (rows == 0) return KP_OK;
   if (call->output[0] != NULL) {
     kp_product p = {};
-    p.m = M;
+    p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
     p.k = rows;
     p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
     p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
@@ -202,7 +210,8 @@ extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_erro
 
 extern "C" size_t kp_cuda_scratch_linear_backward_time(const kp_node *node, int threads) {
   (void)threads;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), true);
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]),
+                                kp_tensor_columns(node->input[1]));
 }
 
 extern "C" kp_status kp_cuda_linear_backward_time(const kp_call *call, kp_error *error) {

@@ -61,7 +61,7 @@ struct kp_linear_sums {
 };
 
 /* Bytes of scratch memory. */
-size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, bool timed);
+size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, int64_t groups);
 kp_status kp_linear_sum(const kp_call *call, const kp_linear_sums *sums, void *scratch, kp_error *error);
 
 #endif

@@ -134,13 +134,16 @@ static void *row_at(const kp_call *call, const kp_tensor *tensor, void *at, int6
 }
 
 /* Entries of the vocabulary that a product takes at once.  One that is no multiple of 8 makes products
- * several times slower, so that what is left of it, up to 7 entries, gets products of its own. */
+ * several times slower.  In bfloat16 the zeros behind the matrix, or behind its gradient, complete it; where
+ * there are none what is left, up to 7 entries, gets products of its own. */
 struct entry_range {
   int64_t first, count;
 };
 
-static int ranges_of(int64_t vocabulary, entry_range ranges[2]) {
+static int ranges_of(const kp_call *call, const kp_tensor *matrix, const chunk_plan &p,
+                     entry_range ranges[2]) {
   enum { SMALL = 1024 };
+  const int64_t vocabulary = kp_is_half(call) && kp_stored_rows(matrix) >= p.pitch ? p.pitch : p.vocabulary;
   const int64_t whole = vocabulary / KP_CUDA_ROW_MULTIPLE * KP_CUDA_ROW_MULTIPLE;
   ranges[0] = {0, vocabulary};
   if (vocabulary < SMALL || whole == vocabulary) return 1;
@@ -159,7 +162,7 @@ static kp_status multiply_chunk(const kp_call *call, const chunk_plan &p, const 
                                 kp_error *error) {
   const kp_tensor *x = call->node->input[0], *weight = call->node->input[1];
   entry_range range[2];
-  const int ranges = ranges_of(p.vocabulary, range);
+  const int ranges = ranges_of(call, weight, p, range);
   for (int i = 0; i < ranges; i++) {
     kp_product product = {};
     product.m = r.rows, product.n = range[i].count;
@@ -256,7 +259,7 @@ static kp_status multiply_to_x(const kp_call *call, const chunk_plan &p, const k
                                kp_error *error) {
   const kp_tensor *weight = call->node->input[1], *gx = call->node->output[0];
   entry_range range[2];
-  const int ranges = call->output[0] == NULL ? 0 : ranges_of(p.vocabulary, range);
+  const int ranges = call->output[0] == NULL ? 0 : ranges_of(call, weight, p, range);
   for (int i = 0; i < ranges; i++) {
     kp_product product = {};
     product.m = r.rows, product.n = kp_pitch(gx), product.k = range[i].count;
@@ -276,7 +279,7 @@ static kp_status multiply_to_weight(const kp_call *call, const chunk_plan &p, co
   const kp_tensor *x = call->node->input[0], *g = call->node->output[2];
   const bool half = kp_tensor_is_half(call, g);
   entry_range range[2];
-  const int ranges = call->output[2] == NULL ? 0 : ranges_of(p.vocabulary, range);
+  const int ranges = call->output[2] == NULL ? 0 : ranges_of(call, g, p, range);
   for (int i = 0; i < ranges; i++) {
     kp_product product = {};
     product.m = range[i].count, product.k = r.rows;

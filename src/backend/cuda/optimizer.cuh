@@ -143,7 +143,7 @@ struct kp_cuda_optimizer {
   char *products;            /* Muon's matrices */
 };
 
-/* Elements of the flat buffers that a parameter takes, pads included. */
+/* Elements of the flat buffers that the rows of a parameter take, pads of columns included. */
 static inline int64_t kp_flat_count(const kp_parameter *p) {
   const int64_t columns = p->dimensions == 0 ? 1 : p->shape[p->dimensions - 1];
   return p->count == 0 ? 0 : p->count / columns * p->pitch;
