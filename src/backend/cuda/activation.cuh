@@ -13,11 +13,27 @@ struct kp_activated {
   float value, slope;
 };
 
+/* 2^x and 1/x as the special function unit gives them, within two units of the last place; what is too small
+ * for a normal number is 0. */
+__device__ static inline float kp_unit_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ static inline float kp_unit_inverse(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+constexpr float KP_LOG2_E = 1.44269504f;
+
 /* Φ(x), and the normal density at x times √(2π): Abramowitz and Stegun, 7.1.26, within 1.5e-7.  The small
  * tail of a negative x is no difference of large numbers. */
 __device__ static inline float kp_normal_share(float x, float *bell) {
-  const float z = fabsf(x) * 0.70710678f, t = __fdividef(1.0f, fmaf(0.3275911f, z, 1.0f));
-  const float e = __expf(-z * z);
+  const float z = fabsf(x) * 0.70710678f, t = kp_unit_inverse(fmaf(0.3275911f, z, 1.0f));
+  const float e = kp_unit_exp2(-KP_LOG2_E * z * z);
   float sum = fmaf(t, 1.061405429f, -1.453152027f);
   sum = fmaf(t, sum, 1.421413741f);
   sum = fmaf(t, sum, -0.284496736f);
@@ -29,7 +45,7 @@ __device__ static inline float kp_normal_share(float x, float *bell) {
 
 /* The logistic function of z; `tail` gets what is missing to 1. */
 __device__ static inline float kp_logistic(float z, float *tail) {
-  const float e = __expf(-z), s = __fdividef(1.0f, 1.0f + e);
+  const float e = kp_unit_exp2(-KP_LOG2_E * z), s = kp_unit_inverse(1.0f + e);
   *tail = s == 0.0f ? 1.0f : e * s;
   return s;
 }

@@ -365,9 +365,9 @@ template <cluster_head HEAD> __device__ static inline void walk(cluster_thread<H
 }
 #endif
 
-/* Threads a block and blocks a processor, for which registers are enough. */
-template <cluster_head HEAD, int THREADS, int BLOCKS>
-static __global__ void __launch_bounds__(THREADS, BLOCKS)
+/* Two large blocks a processor where registers hold nothing of the columns; more small ones. */
+template <cluster_head HEAD>
+static __global__ void __launch_bounds__(MOST_THREADS, HEAD == PLAIN ? 2 : 1)
     cluster_loss_kernel(const __grid_constant__ cluster_job job) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   extern __shared__ uint4 ring[];
@@ -391,9 +391,11 @@ bool kp_cluster_loss_fits(const kp_call *call, const kp_loss_rows *rows, const k
 }
 
 /* All clusters that run at once, and each with some rows; it takes every so-many-th. */
-template <typename Kernel>
-static kp_status launch(const kp_call *call, Kernel kernel, const cluster_job &job, int64_t most,
-                        gradient_parts *to, kp_error *error) {
+template <cluster_head HEAD>
+static kp_status launch(const kp_call *call, const cluster_job &job, gradient_parts *to, kp_error *error) {
+  enum { LEAST_ROWS = 4 };
+  const int64_t even = (job.r.rows + LEAST_ROWS - 1) / LEAST_ROWS;
+  const int64_t most = HEAD == PLAIN || to->groups > even ? even : to->groups;
   const size_t bytes = (size_t)(STAGES * job.slice) * sizeof(uint4);
   const int threads = (job.slice + PACKS * 32 - 1) / (PACKS * 32) * 32;
   cudaLaunchAttribute attribute = {};
@@ -408,9 +410,11 @@ static kp_status launch(const kp_call *call, Kernel kernel, const cluster_job &j
   config.stream = kp_cuda_of(call)->stream;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+  KP_TRY(kp_cuda_check(cudaFuncSetAttribute(cluster_loss_kernel<HEAD>,
+                                            cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                        "the loss head", error));
-  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), "the loss head", error));
+  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveClusters(&clusters, cluster_loss_kernel<HEAD>, &config),
+                       "the loss head", error));
   if (clusters > most) clusters = (int)most;
   if (clusters < 1) clusters = 1;
   config.gridDim = (unsigned)(clusters * CLUSTER);
@@ -418,18 +422,8 @@ static kp_status launch(const kp_call *call, Kernel kernel, const cluster_job &j
   to->strips = CLUSTER * threads / 32;
   cluster_job placed = job;
   placed.to = *to;
-  return kp_cuda_check(cudaLaunchKernelEx(&config, kernel, placed), "the loss head", error);
-}
-
-template <cluster_head HEAD>
-static kp_status launch_head(const kp_call *call, const cluster_job &job, gradient_parts *to,
-                             kp_error *error) {
-  constexpr int FEW = 256, DENSE = HEAD == PLAIN ? 2 : 1, LEAST_ROWS = 4;
-  const int64_t even = (job.r.rows + LEAST_ROWS - 1) / LEAST_ROWS;
-  const int64_t most = HEAD == PLAIN || to->groups > even ? even : to->groups;
-  if (job.slice <= PACKS * FEW)
-    return launch(call, cluster_loss_kernel<HEAD, FEW, 2 * DENSE>, job, most, to, error);
-  return launch(call, cluster_loss_kernel<HEAD, MOST_THREADS, DENSE>, job, most, to, error);
+  return kp_cuda_check(cudaLaunchKernelEx(&config, cluster_loss_kernel<HEAD>, placed), "the loss head",
+                       error);
 }
 
 kp_status kp_cluster_loss(const kp_call *call, kp_half *products, const kp_loss_rows *rows,
@@ -441,7 +435,7 @@ kp_status kp_cluster_loss(const kp_call *call, kp_half *products, const kp_loss_
   job.term = head->time.at != NULL ? head->time_weight : head->scale;
   job.factor = head->factor;
   job.slice = (int)slice_of(rows->pitch);
-  if (head->time.at != NULL) return launch_head<TIMED>(call, job, to, error);
-  if (head->scale.at != NULL) return launch_head<SCALED>(call, job, to, error);
-  return launch_head<PLAIN>(call, job, to, error);
+  if (head->time.at != NULL) return launch<TIMED>(call, job, to, error);
+  if (head->scale.at != NULL) return launch<SCALED>(call, job, to, error);
+  return launch<PLAIN>(call, job, to, error);
 }
