@@ -3,7 +3,6 @@
  * Rows are padded with zeros on both sides of a product, and rows of zeros stand behind a matrix and behind
  * its gradient: depths and widths may include the padding.  In bfloat16 they do, because cuBLASLt is several
  * times slower where a size is no multiple of 8. */
-#include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/linear.cuh"
 #include "backend/cuda/products.h"
 
@@ -46,6 +45,15 @@ template <typename T, int V> static void lay(const kp_call *call, const laying *
   const int threads = 128;
   const dim3 grid((unsigned)kp_blocks(l->pitch, threads * V), (unsigned)kp_blocks(l->rows, LAID_ROWS));
   lay_kernel<T, V><<<grid, threads, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
+}
+
+static void lay_terms(const kp_call *call, const kp_few_rows *f) {
+  const laying l = {f->terms, f->rows, f->columns, f->y_pitch};
+  const bool whole = f->y_pitch % KP_CUDA_ROW_MULTIPLE == 0;
+  if (kp_is_half(call))
+    whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
+  else
+    whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
 }
 
 /* The padding of the rows of y: a few bytes a row. */
@@ -95,12 +103,12 @@ static int64_t depth_of(int64_t K, int64_t a, int64_t b) {
   return a == b ? a : K;
 }
 
-static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *error) {
+/* y = x Wᵀ of so many outputs, with the terms that are not laid. */
+static kp_status multiply(const kp_call *call, const kp_few_rows *f, int64_t outputs, kp_error *error) {
   const kp_node *node = call->node;
   const bool timed = f->terms.groups > 0;
   kp_product p = {};
-  p.m = f->rows, p.k = f->depth;
-  p.n = outputs_of(call, node->input[1], f->columns, f->y_pitch);
+  p.m = f->rows, p.n = outputs, p.k = f->depth;
   p.a = f->x, p.b = f->w, p.c = f->y;
   p.lda = f->x_pitch, p.ldb = f->w_pitch, p.ldc = f->y_pitch;
   p.b_transposed = true;
@@ -116,19 +124,12 @@ static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *e
   return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
-/* A map of points in bfloat16 is the map of one expert, whose kernel adds the times as it writes. */
-static kp_grouped one_expert(const kp_call *call, const kp_few_rows *f) {
-  kp_grouped g = {};
-  g.kind = KP_GROUPED_FORWARD;
-  g.experts = 1;
-  g.rows = f->rows, g.M = f->columns, g.K = call->node->input[1]->shape[1];
-  g.a = f->x, g.b = f->w, g.c = f->y;
-  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = g.c_columns = f->y_pitch;
-  g.factor = 1;
-  g.bias = f->terms.bias;
-  g.time = f->terms.time;
-  g.time_weight = f->terms.time_weight;
-  return g;
+extern "C" size_t kp_cuda_scratch_linear(const kp_node *node, int threads) {
+  (void)threads;
+  if (node->inputs < 5 || node->input[3] == NULL) return 0;
+  const int64_t M = node->input[1]->shape[0], K = node->input[1]->shape[1];
+  const int64_t depth = kp_points_depth(M, K, kp_tensor_columns(node->input[3]), node->input[2] != NULL);
+  return kp_points_scratch(kp_tensor_rows(node->input[0]), M, depth);
 }
 
 extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
@@ -144,16 +145,14 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   f.terms = terms_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
-  const kp_grouped one = one_expert(call, &f);
-  if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
-    return kp_grouped_half(kp_cuda_of(call), &one, error);
-  const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
-  const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
-  if (f.terms.groups > 0 && half)
-    whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
-  else if (f.terms.groups > 0)
-    whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
-  return multiply(call, &f, error);
+  const int64_t K = node->input[1]->shape[1];
+  if (kp_is_half(call) && kp_points_fit(&f, K)) {
+    KP_TRY(kp_join_points(call, &f, K, call->scratch, error));
+    return multiply(call, &f, f.y_pitch, error);
+  }
+  if (f.terms.groups > 0) lay_terms(call, &f);
+  KP_TRY(kp_launched(call, error));
+  return multiply(call, &f, outputs_of(call, node->input[1], f.columns, f.y_pitch), error);
 }
 
 /* ---- gradients ---- */

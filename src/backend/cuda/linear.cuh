@@ -32,6 +32,15 @@ struct kp_few_rows {
 bool kp_few_rows_fit(const kp_few_rows *few);
 kp_status kp_linear_few(const kp_call *call, const kp_few_rows *few, kp_error *error);
 
+/* Maps of points as one product whose depth holds times and bias (linear_points.cu).  The depth with them, or
+ * 0 where y is so narrow that it is cheaper to write them into y first. */
+int64_t kp_points_depth(int64_t M, int64_t K, int64_t groups, bool biased);
+bool kp_points_fit(const kp_few_rows *few, int64_t K);
+/* Bytes of both matrices. */
+size_t kp_points_scratch(int64_t rows, int64_t M, int64_t depth);
+/* Makes them in `scratch`: `few` is then a map without terms, with rows of zeros behind its matrix. */
+kp_status kp_join_points(const kp_call *call, kp_few_rows *few, int64_t K, void *scratch, kp_error *error);
+
 /* V columns of a row: as they stand in memory until they are used, which takes fewer registers. */
 template <typename T, int V> struct alignas(V * sizeof(T)) kp_columns { T value[V]; };
 

@@ -18,6 +18,7 @@ const kp_kernel kp_cuda_kernels[KP_OP_COUNT] = {
 
 size_t kp_cuda_scratch_sum(const kp_node *node, int threads);
 size_t kp_cuda_scratch_embedding_backward(const kp_node *node, int threads);
+size_t kp_cuda_scratch_linear(const kp_node *node, int threads);
 size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads);
 size_t kp_cuda_scratch_gated_activation_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_attention(const kp_node *node, int threads);
@@ -55,6 +56,7 @@ size_t kp_cuda_scratch_mean_rows_backward(const kp_node *node, int threads);
 const kp_scratch_size kp_cuda_scratch[KP_OP_COUNT] = {
     [KP_OP_SUM] = kp_cuda_scratch_sum,
     [KP_OP_EMBEDDING_BACKWARD] = kp_cuda_scratch_embedding_backward,
+    [KP_OP_LINEAR] = kp_cuda_scratch_linear,
     [KP_OP_LINEAR_BACKWARD_WEIGHT] = kp_cuda_scratch_linear_backward_weight,
     [KP_OP_GATED_ACTIVATION_BACKWARD] = kp_cuda_scratch_gated_activation_backward,
     [KP_OP_ATTENTION] = kp_cuda_scratch_attention,
