@@ -44,9 +44,7 @@ template <int P, bool GROUPED> struct curved_forward {
   __device__ kp_warp_vector &finished_at(int place, int p) const {
     return finished[(place * P + p) * 32 + lane];
   }
-  __device__ float *sums_at(int place) const {
-    return sums + place * groups.count * GRAM;
-  }
+  __device__ float *sums_at(int place) const { return sums + place * groups.count * GRAM; }
 
   /* a and b are to differ in the second product: b is `b - a` for a difference. */
   template <bool DIFFERENCE>
@@ -116,13 +114,15 @@ template <int P, bool GROUPED> struct curved_forward {
     const bool there = warp < rows;
     kp_warp_vector x[P], u[P];
     if (halo && warp == KP_SEAM_TILE - 1 && s.update == KP_SEAM_CURVED) {
-      keep_kappas(0);
       fetch(first - 1, true, x, u);
+      keep_kappas(0);
       products<false>(x, u, 0);
     }
     fetch(n, there, x, u);
+    keep_kappas(1 + warp);
     if (s.update == KP_SEAM_CURVED) {
       products<false>(x, u, 1 + warp);
+      kp_warp_forget<P>(x), kp_warp_forget<P>(u);
       __syncthreads();
       run(s.update_program, halo ? 0 : 1, 0);
       __syncthreads();
@@ -215,13 +215,15 @@ template <int P, bool GROUPED> struct curved_forward {
   __device__ void run_tile() {
     rows = end - first < KP_SEAM_TILE ? (int)(end - first) : KP_SEAM_TILE;
     kp_warp_vector h[P], r[P];
-    keep_kappas(1 + warp);
-    if (!s.own) kp_warp_given<P>(s, first + warp, phase.first(), warp < rows, r);
     update(h);
     ask_for_next();
-    if (s.own) own_reference(r);
+    if (s.own)
+      own_reference(r);
+    else
+      kp_warp_given<P>(s, first + warp, phase.first(), warp < rows, r);
     __syncwarp();
     if (s.tangent == KP_SEAM_CURVED) products<true>(r, h, 1 + warp);
+    kp_warp_forget<P>(h), kp_warp_forget<P>(r);
     __syncthreads();
     pass_on(h);
     if (s.tangent == KP_SEAM_CURVED) {
@@ -247,7 +249,7 @@ __device__ static void store_events(int events, int *to) {
 }
 
 template <int P, bool GROUPED>
-__global__ static void __launch_bounds__(KP_SEAM_THREADS, P < 4 ? 3 : 2)
+__global__ static void __launch_bounds__(KP_SEAM_THREADS, P < 4 ? 4 : 3)
     curved_forward_kernel(const kp_seam s, const curved_outputs out) {
   enum { COLUMNS = P * KP_WARP_CHANNELS };
   extern __shared__ __align__(16) float shared[]; /* weight, bias, finished rows, sums */

@@ -1,8 +1,8 @@
 /* The curved seam on rows of bfloat16, backward: scalars in float.
  *
- * A block goes through its run of rows from the last to the first.  What row n + 1 gives to its reference, row
- * n, is then at hand in shared memory; for the row behind the run it is computed again.  The steps of a row
- * are those of residual_norm_backward.cuh, where the formulas stand.
+ * A block goes through its run of rows from the last to the first.  What row n + 1 gives to its reference,
+ * row n, is then at hand in shared memory; for the row behind the run it is computed again.  The steps of a
+ * row are those of residual_norm_backward.cuh, where the formulas stand.
  *
  * A row moves up to 10 C bytes in (x, u, x', g x', g y; the reference comes from the caches) and 4 C out, and
  * takes about 50 operations a channel; memory bounds it. */
@@ -26,7 +26,7 @@ enum {
 template <int P> struct curved_memory {
   static constexpr int COLUMNS = P * KP_WARP_CHANNELS;
   static constexpr int WEIGHT = 0;
-  static constexpr int GRADIENTS = WEIGHT + COLUMNS;                   /* (warps, 2): of weight and bias */
+  static constexpr int GRADIENTS = WEIGHT + COLUMNS;                    /* (warps, 2): of weight and bias */
   static constexpr int BEHIND = GRADIENTS + 2 * KP_SEAM_TILE * COLUMNS; /* (1 + warps) */
   static constexpr int MOMENTS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
   static constexpr int SCALARS = MOMENTS + 2 * KP_SEAM_TILE;
@@ -60,9 +60,7 @@ template <int P, bool GROUPED> struct curved_backward {
   __device__ float *scalars(int kind) const {
     return shared + memory::SCALARS + kind * KP_SEAM_TILE * groups.count;
   }
-  __device__ float *behind(int place) const {
-    return shared + memory::BEHIND + place * memory::COLUMNS;
-  }
+  __device__ float *behind(int place) const { return shared + memory::BEHIND + place * memory::COLUMNS; }
   /* Gradients of a row's programs by group; e counts rows and groups from the tile's last row. */
   __device__ void store_bar(kp_real *bars, int e, kp_real value) const {
     const int i = e / groups.count;
@@ -121,11 +119,11 @@ template <int P, bool GROUPED> struct curved_backward {
 #pragma unroll 1
     for (int e = kp_seam_first_task(2 * tile); e < rows * groups.count; e += KP_SEAM_THREADS) {
       const int i = e / groups.count;
-      const float bar = kp_seam_tangent_task(
-          program, s.layer, s.C, scalars(OF_KAPPAS + 1)[e], ((const float2 *)(shared + memory::MOMENTS))[i],
-          scalars(OF_SUMS) + KP_SEAM_TANGENT_SUMS * e, groups.count,
-          GROUPED ? scalars(OF_TERMS) + 2 * i * groups.count : NULL,
-          scalars(OF_COMBINATIONS) + KP_SEAM_COMBINATIONS * e);
+      const float bar = kp_seam_tangent_task(program, s.layer, s.C, scalars(OF_KAPPAS + 1)[e],
+                                             ((const float2 *)(shared + memory::MOMENTS))[i],
+                                             scalars(OF_SUMS) + KP_SEAM_TANGENT_SUMS * e, groups.count,
+                                             GROUPED ? scalars(OF_TERMS) + 2 * i * groups.count : NULL,
+                                             scalars(OF_COMBINATIONS) + KP_SEAM_COMBINATIONS * e);
       store_bar(g.tangent_bars, e, bar);
     }
     __syncthreads();
@@ -137,9 +135,10 @@ template <int P, bool GROUPED> struct curved_backward {
    * bias where the row is the block's own. */
   __device__ void through_norm(int p, const kp_warp_vector &h, const kp_warp_vector &r,
                                const kp_warp_vector &gy, float stream[V], float reference[V]) const {
-    const float *c = scalars(OF_COMBINATIONS) +
-                     KP_SEAM_COMBINATIONS * (warp * groups.count + groups.group(p));
-    float *gweight = shared + memory::GRADIENTS + 2 * warp * memory::COLUMNS, *gbias = gweight + memory::COLUMNS;
+    const float *c =
+        scalars(OF_COMBINATIONS) + KP_SEAM_COMBINATIONS * (warp * groups.count + groups.group(p));
+    float *gweight = shared + memory::GRADIENTS + 2 * warp * memory::COLUMNS,
+          *gbias = gweight + memory::COLUMNS;
     const int inside = s.C - kp_warp_channel(p);
     float f[KP_SEAM_COMBINATIONS];
 #pragma unroll
@@ -184,8 +183,8 @@ template <int P, bool GROUPED> struct curved_backward {
     if (phase.last()) store(g.gr, n, p, zero);
   }
 
-  /* The gradient of x' without what comes from the row behind; what the row gives to the row before, or to the
-   * given reference, goes there.  x and u take the registers that become free. */
+  /* The gradient of x' without what comes from the row behind; what the row gives to the row before, or to
+   * the given reference, goes there.  x and u take the registers that become free. */
   __device__ void own_gradient(const kp_warp_vector h[P], const kp_warp_vector r[P],
                                const kp_warp_vector gy[P], const kp_warp_vector direct[P],
                                kp_warp_vector x[P], kp_warp_vector u[P], float sum[P][V]) const {

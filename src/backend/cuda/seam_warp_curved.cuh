@@ -11,7 +11,8 @@
 
 enum { KP_SEAM_TILE = 8, KP_SEAM_THREADS = 32 * KP_SEAM_TILE };
 
-/* Whether these kernels take the rows of the seam: no update of three points, and groups of 1, 2, 4 ... 32 vectors. */
+/* Whether these kernels take the rows of the seam: no update of three points, and groups of 1, 2, 4 ... 32
+ * vectors. */
 static inline bool kp_seam_fits_warps(const kp_seam &s) {
   if (s.triple || !kp_seam_is_curved(s) || !kp_warp_holds(s)) return false;
   const int update = s.update_kappa.groups, tangent = s.tangent_kappa.groups;
@@ -54,7 +55,8 @@ template <int P, bool GROUPED> struct kp_warp_groups {
     for (int slot = 0; slot < SLOTS; slot++) {
       const int group = GROUPED ? (slot * 32 + (int)threadIdx.x % 32) / lanes : 0;
       const bool there = group < count;
-      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0, to + (there ? group : 0) * Q);
+      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0,
+                         to + (there ? group : 0) * Q);
     }
   }
 };
@@ -140,7 +142,8 @@ __device__ static inline void kp_warp_spread(const kp_numbers &from, int C, floa
     to[kp_warp_place(c)] = c >= C ? 0.0f : from.at == NULL ? absent : from[c];
 }
 
-/* The curvatures of a row, from global memory into shared: the programs that wait for them are long enough. */
+/* The curvatures of a row, from global memory into shared: the programs that wait for them are long enough.
+ */
 __device__ static inline void kp_seam_keep_kappa(const kp_curvatures &kappa, int64_t n, bool there,
                                                  int groups, float *to) {
 #pragma unroll 1
@@ -148,15 +151,14 @@ __device__ static inline void kp_seam_keep_kappa(const kp_curvatures &kappa, int
     to[group] = there ? kappa.at(n, group) : 0.0f;
 }
 
-/* The thread's first scalar task of a tile: another warp from block to block of a multiprocessor and from tile
- * to tile, so that its four schedulers share the programs. */
+/* The thread's first scalar task of a tile: another warp from block to block of a multiprocessor and from
+ * tile to tile, so that its four schedulers share the programs. */
 __device__ static inline int kp_seam_first_task(int tile) {
   return (int)(threadIdx.x + 32 * (tile + blockIdx.x + blockIdx.x / 128)) % KP_SEAM_THREADS;
 }
 
 /* Blocks that are on the device at once, at most `most`. */
-template <typename F>
-static int kp_seam_places(const kp_cuda *cuda, F kernel, size_t shared, int64_t most) {
+template <typename F> static int kp_seam_places(const kp_cuda *cuda, F kernel, size_t shared, int64_t most) {
   int resident = 1;
   if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, KP_SEAM_THREADS, shared) !=
           cudaSuccess ||
