@@ -53,7 +53,7 @@ void random_rows(double *rows, int64_t count, int64_t C, double size, double far
       if (kind == 0) row[c] = 0;
       if (kind == 1) row[c] *= 1e-20;
       if (kind == 2) row[c] *= far;
-      if (kind == 3 && c == C / 2) row[c] = NAN;
+      if (kind == 3 && c == C / 2) row[c] = (double)NAN;
       if (kind == 4) row[c] = row[c - C];
     }
   }
