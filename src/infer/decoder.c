@@ -86,6 +86,14 @@ static kp_status join_inputs(const kp_decoder *d, pass *p, kp_error *error) {
   return KP_OK;
 }
 
+/* Every activation of a pass over few rows has a place of its own, which lets a backend run operators
+ * together that would otherwise overwrite what others of them read. */
+static void spread_out(const kp_graph *graph, int64_t rows) {
+  enum { FEW_ROWS = 16 };
+  for (int i = 0; i < graph->tensor_count && rows <= FEW_ROWS; i++)
+    if (graph->tensors[i]->role == KP_ROLE_ACTIVATION) kp_graph_keep(graph->tensors[i]);
+}
+
 static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *error) {
   if (p->inputs != NULL && p->length == length) return KP_OK;
   clear_pass(d, p);
@@ -93,6 +101,7 @@ static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *err
   const kp_build build = {
       .mode = d->cached ? KP_BUILD_DECODE : KP_BUILD_LOGITS, .batch = d->options.batch, .length = length};
   KP_TRY(kp_network_create(d->model, d->parameters, build, &p->network, error));
+  if (p == &d->single) spread_out(p->network->graph, d->options.batch);
   const kp_executor_options options = {.threads = d->options.threads};
   KP_TRY(kp_executor_create(p->network->graph, d->parameters->backend, d->parameters, options, &p->executor,
                             error));
