@@ -41,6 +41,7 @@ typedef struct kp_backend {
   kp_several several;             /* NULL: operators are run one by one */
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
   kp_device *device;              /* whose memory this is; NULL: the host's */
+  const struct kp_picking_driver *picking;     /* the device's own (backend/picking.h); NULL on the host */
   const struct kp_optimizer_driver *optimizer; /* the device's own (optim/driver.h); NULL on the host */
 } kp_backend;
 

@@ -436,6 +436,11 @@ kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *
   return kp_recorder_run(&range->recorder, executor->backend, run_range, range, error);
 }
 
+kp_status kp_executor_submit(kp_executor *executor, int first, int last, kp_error *error) {
+  node_range range = {executor, first, last, {0}};
+  return run_range(&range, error);
+}
+
 kp_status kp_executor_wait(const kp_executor *executor, kp_error *error) {
   kp_device *device = executor->backend->device;
   return device == NULL ? KP_OK : device->wait(device, error);

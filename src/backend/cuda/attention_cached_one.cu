@@ -280,7 +280,7 @@ static kp_status launch(const kp_call *call, const one_token &a, bool early, kp_
   l.grid = dim3(l.cluster, (unsigned)heads);
   l.block = dim3(THREADS);
   l.early = early;
-  return kp_launch_early(call, l, one_kernel<LANES, ROWS>, error, a);
+  return kp_launch_early(kp_cuda_of(call), call->node->row->name, l, one_kernel<LANES, ROWS>, error, a);
 }
 
 template <int LANES>

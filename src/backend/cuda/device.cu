@@ -339,6 +339,7 @@ extern "C" kp_status kp_backend_cuda_open(int index, kp_cuda_precision precision
   b->base.scratch = kp_cuda_scratch;
   b->base.several = kp_cuda_several;
   b->base.device = &b->cuda.base;
+  b->base.picking = &kp_cuda_picking_driver;
   b->base.optimizer = &kp_cuda_optimizer_driver;
   *backend = &b->base;
   return KP_OK;

@@ -39,9 +39,8 @@ struct kp_early_launch {
 };
 
 template <typename... P>
-static inline kp_status kp_launch_early(const kp_call *call, const kp_early_launch &l, void (*kernel)(P...),
-                                        kp_error *error, const P &...arguments) {
-  const kp_cuda *cuda = kp_cuda_of(call);
+static inline kp_status kp_launch_early(const kp_cuda *cuda, const char *name, const kp_early_launch &l,
+                                        void (*kernel)(P...), kp_error *error, const P &...arguments) {
   cudaLaunchConfig_t config = {};
   cudaLaunchAttribute attributes[2];
   config.gridDim = l.grid, config.blockDim = l.block;
@@ -58,7 +57,7 @@ static inline kp_status kp_launch_early(const kp_call *call, const kp_early_laun
     a->id = cudaLaunchAttributeClusterDimension;
     a->val.clusterDim.x = l.cluster, a->val.clusterDim.y = 1, a->val.clusterDim.z = 1;
   }
-  return kp_cuda_check(cudaLaunchKernelEx(&config, kernel, arguments...), call->node->row->name, error);
+  return kp_cuda_check(cudaLaunchKernelEx(&config, kernel, arguments...), name, error);
 }
 
 #endif

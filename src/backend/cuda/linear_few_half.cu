@@ -233,7 +233,8 @@ static kp_status launch(const kp_call *call, const kp_few_linear *given, int war
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(few_kernel<NORM, HIGH, HELD>,
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, MOST_ROW_BYTES),
                        "a linear map", error));
-  return kp_launch_early(call, l, few_kernel<NORM, HIGH, HELD>, error, few);
+  return kp_launch_early(kp_cuda_of(call), call->node->row->name, l, few_kernel<NORM, HIGH, HELD>, error,
+                         few);
 }
 
 template <bool NORM, bool HIGH>
