@@ -59,7 +59,7 @@ template <int P, bool GROUPED> struct curved_forward {
         to[0] += x * x, to[1] += x * y, to[2] += y * y;
       }
     }
-    groups.gather(parts, sums_at(place));
+    groups.gather(parts, sums_at(place), GRAM);
   }
 
   __device__ void keep_kappas(int place) const {

@@ -49,14 +49,28 @@ template <int P, bool GROUPED> struct kp_warp_groups {
     const int group = (p * 32 + (int)threadIdx.x % 32) / lanes;
     return group < count ? group : 0;
   }
-  /* Sums Q parts over each group of a row; the sums of group g go to to[g][Q]. */
-  template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to) const {
+  /* One lane of each group of a pack. */
+  __device__ bool leads(int p) const {
+    const int lane = threadIdx.x % 32;
+    return GROUPED ? lane % lanes == 0 && (p * 32 + lane) / lanes < count : lane == 0 && p == 0;
+  }
+  /* The sum over a group's lanes of a pack, for all of them. */
+  __device__ float sum(float x) const {
+    if constexpr (GROUPED) {
+      for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+      return x;
+    } else {
+      return kp_warp_sum(x);
+    }
+  }
+  /* Sums Q parts over each group of a row; those of a group go to Q places, groups are `stride` apart. */
+  template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to, int stride) const {
 #pragma unroll
     for (int slot = 0; slot < SLOTS; slot++) {
       const int group = GROUPED ? (slot * 32 + (int)threadIdx.x % 32) / lanes : 0;
       const bool there = group < count;
       kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0,
-                         to + (there ? group : 0) * Q);
+                         to + (there ? group : 0) * stride);
     }
   }
 };
