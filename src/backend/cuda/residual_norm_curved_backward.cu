@@ -383,13 +383,16 @@ __global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 
   store_columns<P>(s, g.columns, shared);
 }
 
+template <int P> static size_t memory_bytes(const kp_seam &s) {
+  const size_t scalars = (size_t)KP_SEAM_TILE * OF_ALL * (size_t)kp_warp_group_count(s);
+  return (curved_memory<P>::SCALARS + scalars) * sizeof(float);
+}
+
 template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const kp_seam_gradients g = kp_seam_gradients_of(call, s);
   const auto kernel = curved_backward_kernel<P, GROUPED>;
-  const size_t bytes =
-      (curved_memory<P>::SCALARS + (size_t)KP_SEAM_TILE * OF_ALL * (size_t)kp_warp_group_count(s)) *
-      sizeof(float);
+  const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                        "residual_norm_backward", error));
   const int64_t places = kp_seam_places(cuda, kernel, bytes, KP_SEAM_MOST_PARTIALS);
@@ -409,7 +412,9 @@ template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
-  return call->input[11] != NULL && kp_is_half(call) && kp_seam_fits_warps(s) && kp_seam_programs_fit(s);
+  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
+    return false;
+  return (kp_warp_packs(s) <= 3 ? memory_bytes<3>(s) : memory_bytes<4>(s)) <= kp_cuda_of(call)->shared_bytes;
 }
 
 kp_status kp_seam_warps_backward(const kp_call *call, const kp_seam &seam, kp_error *error) {
