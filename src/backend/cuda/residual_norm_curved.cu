@@ -59,7 +59,7 @@ template <int P, bool GROUPED> struct curved_forward {
         to[0] += x * x, to[1] += x * y, to[2] += y * y;
       }
     }
-    groups.gather(parts, sums_at(place));
+    groups.gather(parts, sums_at(place), GRAM);
   }
 
   __device__ void keep_kappas(int place) const {
@@ -157,32 +157,6 @@ template <int P, bool GROUPED> struct curved_forward {
     for (int p = 0; p < P; p++) finished_at(0, p) = h[p];
   }
 
-  /* Mean and reciprocal deviation of z. */
-  __device__ float2 moments(const float z[P][V]) const {
-    float mean = 0, squares = 0;
-    if (s.layer) {
-#pragma unroll
-      for (int p = 0; p < P; p++)
-#pragma unroll
-        for (int k = 0; k < V; k++) mean += z[p][k];
-      mean = kp_warp_sum(mean) / (float)s.C;
-    }
-#pragma unroll
-    for (int p = 0; p < P; p++) {
-      const int inside = s.C - kp_warp_channel(p);
-      float of_pack = 0;
-      if (inside >= V) {
-#pragma unroll
-        for (int k = 0; k < V; k++) of_pack += (z[p][k] - mean) * (z[p][k] - mean);
-      } else {
-#pragma unroll
-        for (int k = 0; k < V; k++) of_pack += k < inside ? (z[p][k] - mean) * (z[p][k] - mean) : 0.0f;
-      }
-      squares += of_pack;
-    }
-    return make_float2(mean, 1 / sqrtf(kp_warp_sum(squares) / (float)s.C + (float)s.epsilon));
-  }
-
   __device__ void normalise(const kp_warp_vector h[P], const kp_warp_vector r[P]) const {
     const int64_t n = first + warp;
     float z[P][V];
@@ -192,7 +166,7 @@ template <int P, bool GROUPED> struct curved_forward {
 #pragma unroll
       for (int k = 0; k < V; k++) z[p][k] = c.x * r[p][k] + c.y * (h[p][k] - r[p][k]);
     }
-    const float2 moment = moments(z);
+    const float2 moment = kp_warp_moments<P>(s, z);
     if (warp >= rows) return;
     if (lane == 0) out.statistics[n] = moment;
 #pragma unroll

@@ -12,15 +12,18 @@
 
 enum { V = KP_WARP_VECTOR };
 
-/* Floats of shared memory for a row and group: sums; terms of the means; combinations, or factors; the two
- * curvatures. */
+/* Floats of shared memory for a row and group: inner products of the tangent map and of the update, whose
+ * place the combinations take; the slopes of either program; the curvatures of either. */
 enum {
-  OF_SUMS = 0,
-  OF_TERMS = KP_SEAM_TANGENT_SUMS,
-  OF_COMBINATIONS = OF_TERMS + 2,
-  OF_KAPPAS = OF_COMBINATIONS + KP_SEAM_COMBINATIONS,
+  OF_TANGENT_SUMS = 0,
+  OF_UPDATE_SUMS = KP_SEAM_TANGENT_SUMS,
+  OF_COMBINATIONS = 0,
+  OF_TANGENT = KP_SEAM_COMBINATIONS,
+  OF_UPDATE = OF_TANGENT + KP_SEAM_SLOPES,
+  OF_KAPPAS = OF_UPDATE + KP_SEAM_SLOPES,
   OF_ALL = OF_KAPPAS + 2
 };
+static_assert(OF_UPDATE_SUMS + KP_SEAM_GRAM <= OF_TANGENT, "sums and combinations share a place");
 
 /* Shared memory of a block in floats. */
 template <int P> struct curved_memory {
@@ -28,8 +31,7 @@ template <int P> struct curved_memory {
   static constexpr int WEIGHT = 0;
   static constexpr int GRADIENTS = WEIGHT + COLUMNS;                    /* (warps, 2): of weight and bias */
   static constexpr int BEHIND = GRADIENTS + 2 * KP_SEAM_TILE * COLUMNS; /* (1 + warps) */
-  static constexpr int MOMENTS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
-  static constexpr int SCALARS = MOMENTS + 2 * KP_SEAM_TILE;
+  static constexpr int SCALARS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
 };
 
 template <int P, bool GROUPED> struct curved_backward {
@@ -57,26 +59,24 @@ template <int P, bool GROUPED> struct curved_backward {
 
   static __device__ constexpr int slot(int p) { return groups_type::slot(p); }
 
-  __device__ float *scalars(int kind) const {
-    return shared + memory::SCALARS + kind * KP_SEAM_TILE * groups.count;
-  }
+  /* The scalars of a row and group; those of the warp's row. */
+  __device__ float *scalars(int e) const { return shared + memory::SCALARS + e * OF_ALL; }
+  __device__ float *own_scalars(int group) const { return scalars(warp * groups.count + group); }
   __device__ float *behind(int place) const { return shared + memory::BEHIND + place * memory::COLUMNS; }
-  /* Gradients of a row's programs by group; e counts rows and groups from the tile's last row. */
-  __device__ void store_bar(kp_real *bars, int e, kp_real value) const {
-    const int i = e / groups.count;
-    if (bars != NULL && last - i < end) bars[(last - i) * groups.count + e - i * groups.count] = value;
+  /* The gradient of the curvature of a group. */
+  __device__ void store_bar(kp_real *bars, int group, float value) const {
+    if (bars != NULL && mine) bars[n * groups.count + group] = value;
   }
 
   /* ---- norm and tangent ---- */
 
-  __device__ void keep_scalars() const {
-    const bool there = warp < rows;
-    float *to = scalars(OF_KAPPAS) + warp * groups.count;
-    if (s.update == KP_SEAM_CURVED) kp_seam_keep_kappa(s.update_kappa, n, there, groups.count, to);
-    to += KP_SEAM_TILE * groups.count;
-    if (s.tangent == KP_SEAM_CURVED) kp_seam_keep_kappa(s.tangent_kappa, n, there, groups.count, to);
-    if (threadIdx.x % 32 == 0 && there)
-      ((float2 *)(shared + memory::MOMENTS))[warp] = *(const float2 *)(g.statistics + 2 * n);
+  __device__ void keep_kappas() const {
+#pragma unroll 1
+    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
+      float *to = own_scalars(group) + OF_KAPPAS;
+      to[0] = s.update == KP_SEAM_CURVED && warp < rows ? s.update_kappa.at(n, group) : 0.0f;
+      to[1] = s.tangent == KP_SEAM_CURVED && warp < rows ? s.tangent_kappa.at(n, group) : 0.0f;
+    }
   }
 
   /* Inner products of r, d = x' - r, 1 and gw, in the order of kp_seam_bars. */
@@ -94,39 +94,68 @@ template <int P, bool GROUPED> struct curved_backward {
         to[3] += gw * a, to[4] += gw * d, to[5] += gw, to[6] += a, to[7] += d;
       }
     }
-    groups.gather(parts, scalars(OF_SUMS) + warp * groups.count * KP_SEAM_TANGENT_SUMS);
+    groups.gather(parts, own_scalars(0) + OF_TANGENT_SUMS, OF_ALL);
   }
 
-  /* Each group's part of the means of gw and of gw n. */
-  __device__ void tangent_terms() const {
-#pragma unroll 1
-    for (int e = kp_seam_first_task(2 * tile); e < rows * groups.count; e += KP_SEAM_THREADS) {
-      const float2 moment = ((const float2 *)(shared + memory::MOMENTS))[e / groups.count];
-      const float *sum = scalars(OF_SUMS) + KP_SEAM_TANGENT_SUMS * e;
-      kp_seam_pair z = {0, 1, 0};
-      if (s.tangent == KP_SEAM_CURVED)
-        z = kp_seam_coefficients(s.tangent_program, sum, scalars(OF_KAPPAS + 1)[e]);
-      float *terms = scalars(OF_TERMS) + 2 * e;
-      terms[0] = sum[5];
-      terms[1] = moment.y * (z.first * sum[3] + z.second * sum[4] - moment.x * sum[5]);
+  __device__ void update_products(const kp_warp_vector x[P], const kp_warp_vector u[P]) const {
+    float parts[groups_type::SLOTS][KP_SEAM_GRAM] = {};
+#pragma unroll
+    for (int p = 0; p < P; p++) {
+      float *to = parts[slot(p)];
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const float a = x[p][k], b = u[p][k];
+        to[0] += a * a, to[1] += a * b, to[2] += b * b;
+      }
     }
-    __syncthreads();
+    groups.gather(parts, own_scalars(0) + OF_UPDATE_SUMS, OF_ALL);
   }
 
-  __device__ void tangent_programs() const {
-    const int program = s.tangent == KP_SEAM_CURVED ? s.tangent_program : -1;
-    if (GROUPED) tangent_terms();
+  /* The programs of the tile's rows and groups: first the tangent maps, then, by other warps, the updates. */
+  __device__ void programs() const {
+    const int count = rows * groups.count, second = (count + 31) / 32 * 32;
 #pragma unroll 1
-    for (int e = kp_seam_first_task(2 * tile); e < rows * groups.count; e += KP_SEAM_THREADS) {
-      const int i = e / groups.count;
-      const float bar = kp_seam_tangent_task(program, s.layer, s.C, scalars(OF_KAPPAS + 1)[e],
-                                             ((const float2 *)(shared + memory::MOMENTS))[i],
-                                             scalars(OF_SUMS) + KP_SEAM_TANGENT_SUMS * e, groups.count,
-                                             GROUPED ? scalars(OF_TERMS) + 2 * i * groups.count : NULL,
-                                             scalars(OF_COMBINATIONS) + KP_SEAM_COMBINATIONS * e);
-      store_bar(g.tangent_bars, e, bar);
+    for (int e = kp_seam_first_task(2 * tile); e < second + count; e += KP_SEAM_THREADS) {
+      const bool update = e >= second;
+      if (!update && e >= count) continue;
+      if ((update ? s.update : s.tangent) != KP_SEAM_CURVED) continue;
+      float *at = scalars(update ? e - second : e);
+      kp_seam_slopes(update ? s.update_program : s.tangent_program,
+                     at + (update ? OF_UPDATE_SUMS : OF_TANGENT_SUMS), at[OF_KAPPAS + (update ? 0 : 1)],
+                     at + (update ? OF_UPDATE : OF_TANGENT));
     }
-    __syncthreads();
+  }
+
+  /* Where the groups' combinations of the warp's row stand from here on: a lane makes those of a group. */
+  __device__ void combine(float2 moment) const {
+    const bool curved = s.tangent == KP_SEAM_CURVED;
+    float mean_g = 0, mean_gn = 0;
+#pragma unroll 1
+    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
+      const float *sum = own_scalars(group) + OF_TANGENT_SUMS, *z = own_scalars(group) + OF_TANGENT;
+      const float first = curved ? z[0] : 0.0f, second = curved ? z[1] : 1.0f;
+      mean_g += sum[5], mean_gn += moment.y * (first * sum[3] + second * sum[4] - moment.x * sum[5]);
+    }
+    if (GROUPED) mean_g = kp_warp_sum(mean_g), mean_gn = kp_warp_sum(mean_gn);
+#pragma unroll 1
+    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
+      float *at = own_scalars(group);
+      const float *slope = at + OF_TANGENT;
+      kp_seam_bars<float> bars = {};
+      bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
+      bars.mean_g = mean_g, bars.mean_gn = mean_gn;
+#pragma unroll
+      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at[OF_TANGENT_SUMS + q];
+      const kp_real z[2] = {curved ? slope[0] : 0.0f, curved ? slope[1] : 1.0f};
+      kp_real bar[3], of[4];
+      bars(z, bar);
+#pragma unroll
+      for (int j = 0; j < 4; j++)
+        of[j] = curved ? slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1] : 0.0f;
+      store_bar(g.tangent_bars, group, of[3]);
+      kp_seam_combine(bars, z[0], z[1], of, at + OF_COMBINATIONS);
+    }
+    __syncwarp();
   }
 
   /* ---- the gradient of x' ---- */
@@ -135,8 +164,7 @@ template <int P, bool GROUPED> struct curved_backward {
    * bias where the row is the block's own. */
   __device__ void through_norm(int p, const kp_warp_vector &h, const kp_warp_vector &r,
                                const kp_warp_vector &gy, float stream[V], float reference[V]) const {
-    const float *c =
-        scalars(OF_COMBINATIONS) + KP_SEAM_COMBINATIONS * (warp * groups.count + groups.group(p));
+    const float *c = own_scalars(groups.group(p)) + OF_COMBINATIONS;
     float *gweight = shared + memory::GRADIENTS + 2 * warp * memory::COLUMNS,
           *gbias = gweight + memory::COLUMNS;
     const int inside = s.C - kp_warp_channel(p);
@@ -230,46 +258,41 @@ template <int P, bool GROUPED> struct curved_backward {
 
   /* ---- update ---- */
 
-  __device__ void update_products(const kp_warp_vector x[P], const kp_warp_vector u[P],
-                                  const float sum[P][V]) const {
-    float parts[groups_type::SLOTS][KP_SEAM_PAIR_SUMS] = {};
+  /* The factors of the gradients of x and of u: of that of x', of x and of u each; from the inner products of
+   * the gradient of x' with x and u. */
+  __device__ void update_factors(int p, float along_x, float along_u, float f[KP_SEAM_FACTORS]) const {
+    const int group = groups.group(p);
+    const float *slope = own_scalars(group) + OF_UPDATE;
+    float of[4];
 #pragma unroll
-    for (int p = 0; p < P; p++) {
-      float *to = parts[slot(p)];
-#pragma unroll
-      for (int k = 0; k < V; k++) {
-        const float a = x[p][k], b = u[p][k], w = sum[p][k];
-        to[0] += a * a, to[1] += a * b, to[2] += b * b, to[3] += w * a, to[4] += w * b;
-      }
-    }
-    groups.gather(parts, scalars(OF_SUMS) + warp * groups.count * KP_SEAM_PAIR_SUMS);
-  }
-
-  __device__ void update_programs() const {
-    __syncthreads();
-#pragma unroll 1
-    for (int e = kp_seam_first_task(2 * tile + 1); e < rows * groups.count; e += KP_SEAM_THREADS) {
-      float *to = scalars(OF_COMBINATIONS) + KP_SEAM_FACTORS * e; /* which are not needed any more */
-      const float bar = kp_seam_update_task(s.update_program, scalars(OF_KAPPAS)[e],
-                                            scalars(OF_SUMS) + KP_SEAM_PAIR_SUMS * e, to);
-      store_bar(g.update_bars, e, bar);
-    }
-    __syncthreads();
+    for (int j = 0; j < 4; j++)
+      of[j] = slope[KP_SEAM_OF_FIRST + j] * along_x + slope[KP_SEAM_OF_SECOND + j] * along_u;
+    f[0] = slope[0], f[1] = 2 * of[0], f[2] = of[1];
+    f[3] = slope[1], f[4] = of[1], f[5] = 2 * of[2];
+    if (groups.leads(p)) store_bar(g.update_bars, group, of[3]);
   }
 
   /* g x and g u from the gradient of x'. */
   __device__ void store_gradients(const kp_warp_vector x[P], const kp_warp_vector u[P],
                                   const float sum[P][V]) const {
-    const bool curved = s.update == KP_SEAM_CURVED;
+    float along[groups_type::SLOTS][2] = {};
+#pragma unroll
+    for (int p = 0; p < P; p++)
+#pragma unroll
+      for (int k = 0; k < V; k++)
+        along[slot(p)][0] += sum[p][k] * x[p][k], along[slot(p)][1] += sum[p][k] * u[p][k];
+#pragma unroll
+    for (int i = 0; i < groups_type::SLOTS; i++)
+      along[i][0] = groups.sum(along[i][0]), along[i][1] = groups.sum(along[i][1]);
 #pragma unroll
     for (int p = 0; p < P; p++) {
-      const float *c = scalars(OF_COMBINATIONS) + KP_SEAM_FACTORS * (warp * groups.count + groups.group(p));
-      float gx[V], gu[V];
+      float f[KP_SEAM_FACTORS] = {1, 0, 0, 1, 0, 0}, gx[V], gu[V];
+      if (s.update == KP_SEAM_CURVED) update_factors(p, along[slot(p)][0], along[slot(p)][1], f);
 #pragma unroll
       for (int k = 0; k < V; k++) {
         const float a = x[p][k], b = u[p][k];
-        gx[k] = curved ? c[0] * sum[p][k] + c[1] * a + c[2] * b : sum[p][k];
-        gu[k] = curved ? c[3] * sum[p][k] + c[4] * a + c[5] * b : sum[p][k];
+        gx[k] = f[0] * sum[p][k] + f[1] * a + f[2] * b;
+        gu[k] = f[3] * sum[p][k] + f[4] * a + f[5] * b;
       }
       store(g.gu, n, p, gu);
       if (g.to_stream) {
@@ -290,6 +313,8 @@ template <int P, bool GROUPED> struct curved_backward {
     kp_warp_prefetch(g.gy, s, row, there);
     kp_warp_prefetch(g.h, s, row, there);
     kp_warp_prefetch(g.direct, s, row, there && g.direct != NULL);
+    kp_warp_prefetch(s.x, s, row, there && s.update == KP_SEAM_CURVED);
+    kp_warp_prefetch(s.u, s, row, there && s.update == KP_SEAM_CURVED);
   }
 
   __device__ void run_tile() {
@@ -300,28 +325,27 @@ template <int P, bool GROUPED> struct curved_backward {
     float sum[P][V];
     kp_warp_fetch<P>(g.h, s, n, warp < rows, h);
     kp_warp_fetch<P>(g.gy, s, n, warp < rows, gy);
-    kp_warp_prefetch(s.x, s, n, mine && s.update == KP_SEAM_CURVED);
-    kp_warp_prefetch(s.u, s, n, mine && s.update == KP_SEAM_CURVED);
     if (!s.own)
       kp_warp_given<P>(s, n, phase.first(), warp < rows, r);
     else if (phase.first())
       kp_warp_carried<P>(s, n, warp < rows, r);
     else
       kp_warp_fetch<P>(g.h, s, n - 1, warp < rows, r);
-    keep_scalars();
+    const float2 moment = warp < rows ? *(const float2 *)(g.statistics + 2 * n) : make_float2(0, 0);
+#pragma unroll
+    for (int p = 0; p < P; p++) x[p] = fetch_branch(s.x, p), u[p] = fetch_branch(s.u, p);
+    keep_kappas();
     tangent_products(h, r, gy);
+    if (s.update == KP_SEAM_CURVED) update_products(x, u);
     kp_warp_fetch<P>(g.direct, s, n, mine && g.direct != NULL, direct);
     ask_for_next();
     kp_warp_forget<P>(h), kp_warp_forget<P>(r), kp_warp_forget<P>(gy);
     __syncthreads();
     pass_on();
-    tangent_programs();
+    programs();
+    __syncthreads();
+    combine(moment);
     own_gradient(h, r, gy, direct, x, u, sum);
-    if (s.update == KP_SEAM_CURVED) {
-      update_products(x, u, sum);
-      kp_warp_forget<P>(x), kp_warp_forget<P>(u);
-      update_programs();
-    }
     store_gradients(x, u, sum);
     last -= KP_SEAM_TILE, tile++;
     phase.retreat(KP_SEAM_TILE);
@@ -344,12 +368,12 @@ template <int P> __device__ static void store_columns(const kp_seam &s, float *c
 }
 
 template <int P, bool GROUPED>
-__global__ static void __launch_bounds__(KP_SEAM_THREADS, 2)
+__global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 : 2)
     curved_backward_kernel(const kp_seam s, const kp_seam_gradients g) {
   using memory = curved_memory<P>;
   extern __shared__ __align__(16) float shared[];
   kp_warp_spread<P>(s.weight, s.C, 1, shared + memory::WEIGHT);
-  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::MOMENTS; i += KP_SEAM_THREADS) shared[i] = 0;
+  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::SCALARS; i += KP_SEAM_THREADS) shared[i] = 0;
   __syncthreads();
   const int64_t begin = (int64_t)blockIdx.x * s.run;
   const int64_t end = begin + s.run < s.rows ? begin + s.run : s.rows;
@@ -359,13 +383,16 @@ __global__ static void __launch_bounds__(KP_SEAM_THREADS, 2)
   store_columns<P>(s, g.columns, shared);
 }
 
+template <int P> static size_t memory_bytes(const kp_seam &s) {
+  const size_t scalars = (size_t)KP_SEAM_TILE * OF_ALL * (size_t)kp_warp_group_count(s);
+  return (curved_memory<P>::SCALARS + scalars) * sizeof(float);
+}
+
 template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const kp_seam_gradients g = kp_seam_gradients_of(call, s);
   const auto kernel = curved_backward_kernel<P, GROUPED>;
-  const size_t bytes =
-      (curved_memory<P>::SCALARS + (size_t)KP_SEAM_TILE * OF_ALL * (size_t)kp_warp_group_count(s)) *
-      sizeof(float);
+  const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                        "residual_norm_backward", error));
   const int64_t places = kp_seam_places(cuda, kernel, bytes, KP_SEAM_MOST_PARTIALS);
@@ -385,7 +412,9 @@ template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
-  return call->input[11] != NULL && kp_is_half(call) && kp_seam_fits_warps(s) && kp_seam_programs_fit(s);
+  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
+    return false;
+  return (kp_warp_packs(s) <= 3 ? memory_bytes<3>(s) : memory_bytes<4>(s)) <= kp_cuda_of(call)->shared_bytes;
 }
 
 kp_status kp_seam_warps_backward(const kp_call *call, const kp_seam &seam, kp_error *error) {

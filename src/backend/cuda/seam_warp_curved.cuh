@@ -49,14 +49,28 @@ template <int P, bool GROUPED> struct kp_warp_groups {
     const int group = (p * 32 + (int)threadIdx.x % 32) / lanes;
     return group < count ? group : 0;
   }
-  /* Sums Q parts over each group of a row; the sums of group g go to to[g][Q]. */
-  template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to) const {
+  /* One lane of each group of a pack. */
+  __device__ bool leads(int p) const {
+    const int lane = threadIdx.x % 32;
+    return GROUPED ? lane % lanes == 0 && (p * 32 + lane) / lanes < count : lane == 0 && p == 0;
+  }
+  /* The sum over a group's lanes of a pack, for all of them. */
+  __device__ float sum(float x) const {
+    if constexpr (GROUPED) {
+      for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+      return x;
+    } else {
+      return kp_warp_sum(x);
+    }
+  }
+  /* Sums Q parts over each group of a row; those of a group go to Q places, groups are `stride` apart. */
+  template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to, int stride) const {
 #pragma unroll
     for (int slot = 0; slot < SLOTS; slot++) {
       const int group = GROUPED ? (slot * 32 + (int)threadIdx.x % 32) / lanes : 0;
       const bool there = group < count;
       kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0,
-                         to + (there ? group : 0) * Q);
+                         to + (there ? group : 0) * stride);
     }
   }
 };
@@ -89,57 +103,12 @@ __device__ static inline void kp_warp_carried(const kp_seam &s, int64_t n, bool 
   kp_warp_fetch<P>(s.own_carry, s, n / s.T, there && s.own_carry != NULL, to);
 }
 
-/* Asks for a row to come nearer, 128 bytes a lane. */
-__device__ static inline void kp_warp_prefetch(const void *rows, const kp_seam &s, int64_t n, bool there) {
-  const int channel = (int)threadIdx.x % 32 * 64;
-  if (there && channel < s.pitch)
-    asm volatile("prefetch.global.L2 [%0];" ::"l"((const kp_half *)rows + n * s.pitch + channel));
-}
-
 /* Makes the compiler hold a row as it is, and not as floats that it will want again. */
 template <int P> __device__ static inline void kp_warp_forget(kp_warp_vector row[P]) {
 #pragma unroll
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < KP_WARP_VECTOR / 2; k++) asm volatile("" : "+r"(row[p].pair[k]));
-}
-
-/* Numbers of a lane's channels in shared memory, four and four apart so that banks do not collide. */
-__device__ static inline float4 *kp_warp_quad(float *numbers, int p, int half) {
-  return (float4 *)(numbers + p * KP_WARP_CHANNELS + half * 128) + threadIdx.x % 32;
-}
-
-__device__ static inline void kp_warp_get(const float *numbers, int p, float to[KP_WARP_VECTOR]) {
-  const float4 a = *kp_warp_quad((float *)numbers, p, 0), b = *kp_warp_quad((float *)numbers, p, 1);
-  to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
-  to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
-}
-
-__device__ static inline void kp_warp_set(float *numbers, int p, const float from[KP_WARP_VECTOR]) {
-  *kp_warp_quad(numbers, p, 0) = make_float4(from[0], from[1], from[2], from[3]);
-  *kp_warp_quad(numbers, p, 1) = make_float4(from[4], from[5], from[6], from[7]);
-}
-
-__device__ static inline void kp_warp_get_half(const float *numbers, int p, int half, float to[4]) {
-  const float4 a = *kp_warp_quad((float *)numbers, p, half);
-  to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
-}
-
-__device__ static inline void kp_warp_set_half(float *numbers, int p, int half, const float from[4]) {
-  *kp_warp_quad(numbers, p, half) = make_float4(from[0], from[1], from[2], from[3]);
-}
-
-/* Where channel c stands there. */
-__device__ static inline int kp_warp_place(int c) {
-  const int within = c % KP_WARP_CHANNELS, lane = within / KP_WARP_VECTOR, k = within % KP_WARP_VECTOR;
-  return c - within + k / 4 * 128 + lane * 4 + k % 4;
-}
-
-/* Spreads C numbers for all warps of the block: `absent` where there is no tensor, 0 behind the last. */
-template <int P>
-__device__ static inline void kp_warp_spread(const kp_numbers &from, int C, float absent, float *to) {
-  for (int c = threadIdx.x; c < P * KP_WARP_CHANNELS; c += KP_SEAM_THREADS)
-    to[kp_warp_place(c)] = c >= C ? 0.0f : from.at == NULL ? absent : from[c];
 }
 
 /* The curvatures of a row, from global memory into shared: the programs that wait for them are long enough.
