@@ -5,7 +5,7 @@
  * on their way before the first is used; a second kernel adds the strips in their order. */
 #include "backend/cuda/linear.cuh"
 
-enum { MOST_THREADS = 512, MOST_STRIPS = 128, LEAST_ROWS = 32, ROWS = 8, SLICES = 16 };
+enum { MOST_STRIPS = 128, LEAST_ROWS = 32, ROWS = 8, SLICES = 16 };
 
 static int64_t strip_rows(int64_t rows) {
   const int64_t even = (rows + MOST_STRIPS - 1) / MOST_STRIPS, least = LEAST_ROWS;
@@ -16,21 +16,10 @@ static int64_t strips_of(int64_t rows) {
   return (rows + strip_rows(rows) - 1) / strip_rows(rows);
 }
 
-/* How a row of gy is cut: into tiles of blocks, each of whole warps; a warp's columns are a part. */
-struct row_cut {
-  int tiles, threads, parts;
-};
-
-static row_cut cut_of(int64_t columns, int V) {
-  const int64_t chunks = (columns + V - 1) / V, tiles = (chunks + MOST_THREADS - 1) / MOST_THREADS;
-  const int64_t threads = ((chunks + tiles - 1) / tiles + 31) / 32 * 32;
-  return {(int)tiles, (int)threads, (int)(tiles * threads / 32)};
-}
-
 /* (strips, 1 + G, M), and (G, parts, N): single columns make the most parts. */
 size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, int64_t groups) {
   const int64_t sums = strips_of(rows) * (1 + groups) * columns;
-  return (size_t)(sums + groups * cut_of(columns, 1).parts * rows) * sizeof(float);
+  return (size_t)(sums + groups * kp_cut_row(columns, 1).parts * rows) * sizeof(float);
 }
 
 struct pass {
@@ -55,22 +44,6 @@ __device__ static inline float sum_rows(const float (&number)[ROWS]) {
   float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
   one += __shfl_xor_sync(0xffffffffu, one, 2);
   return one + __shfl_xor_sync(0xffffffffu, one, 1);
-}
-
-/* The sums of the block's lines, in their order, to a row of partial sums. */
-template <int V>
-__device__ static inline void leave_sums(const float (&sum)[V], float *to, int64_t first, int64_t columns,
-                                         float *shared) {
-  const int width = blockDim.x * V, thread = threadIdx.y * blockDim.x + threadIdx.x;
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < V; i++) shared[thread * V + i] = sum[i];
-  __syncthreads();
-  for (int c = thread; c < width && first + c < columns; c += blockDim.x * blockDim.y) {
-    float total = 0;
-    for (int line = 0; line < blockDim.y; line++) total += shared[line * width + c];
-    to[first + c] = total;
-  }
 }
 
 /* One group of a strip: its sums stay in registers. */
@@ -118,8 +91,8 @@ template <typename T, int V, bool TIMED> struct strip_sums {
 
 /* TIMED: with times; otherwise the plain sums alone. */
 template <typename T, int V, bool TIMED>
-static __global__ void __launch_bounds__(MOST_THREADS) strip_kernel(pass p) {
-  __shared__ __align__(16) float shared[MOST_THREADS * V];
+static __global__ void __launch_bounds__(KP_STRIP_THREADS) strip_kernel(pass p) {
+  __shared__ __align__(16) float shared[KP_STRIP_THREADS * V];
   const int64_t first_column = (int64_t)blockIdx.x * blockDim.x * V;
   const int64_t first = blockIdx.y * p.strip, last = min(first + p.strip, p.s.rows);
   float *to = p.sums + blockIdx.y * (1 + p.s.groups) * p.s.columns;
@@ -128,9 +101,9 @@ static __global__ void __launch_bounds__(MOST_THREADS) strip_kernel(pass p) {
     sums.start(p, first_column + threadIdx.x * V, g);
     for (int64_t row = first + threadIdx.y * ROWS; row < last; row += blockDim.y * ROWS)
       sums.add(p, row, last);
-    if (g == 0 && p.s.bias.at != NULL) leave_sums<V>(sums.plain, to, first_column, p.s.columns, shared);
+    if (g == 0 && p.s.bias.at != NULL) kp_leave_sums<V>(sums.plain, to, first_column, p.s.columns, shared);
     if (TIMED && p.s.weight_gradient.at != NULL)
-      leave_sums<V>(sums.with_time, to + (1 + g) * p.s.columns, first_column, p.s.columns, shared);
+      kp_leave_sums<V>(sums.with_time, to + (1 + g) * p.s.columns, first_column, p.s.columns, shared);
   }
 }
 
@@ -170,9 +143,9 @@ static __global__ void __launch_bounds__(32 * SLICES) end_kernel(pass p) {
 }
 
 template <typename T, int V> static void launch(const kp_call *call, pass *p) {
-  const row_cut cut = cut_of(p->s.columns, V);
+  const kp_row_cut cut = kp_cut_row(p->s.columns, V);
   const dim3 grid((unsigned)cut.tiles, (unsigned)p->strips);
-  const dim3 block((unsigned)cut.threads, (unsigned)(MOST_THREADS / cut.threads));
+  const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
   cudaStream_t stream = kp_cuda_of(call)->stream;
   p->parts = cut.parts;
   if (p->s.groups == 0)
