@@ -188,37 +188,58 @@ __device__ static int expert_of_row(const int32_t *offsets, int experts, int64_t
   return low;
 }
 
-/* A warp a row. */
-template <typename T, int V> static __global__ void time_kernel(kp_grouped_time t) {
-  const int lane = threadIdx.x % 32;
-  const int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  if (row >= t.rows) return;
-  const int expert = expert_of_row(t.offsets, t.experts, row);
+/* <gy, time weight> of rows `row` … `end` - 1 of an expert, at most eight, by a warp: lane 4 r gets row r's.
+ */
+template <typename T, int V>
+__device__ static inline float dots_of(const kp_grouped_time &t, int expert, int64_t row, int64_t end) {
   const T *gy = (const T *)t.gy + row * t.pitch;
   const int64_t weights = expert * t.time_weight_pitch;
-  float sum = 0;
-#pragma unroll 4
-  for (int64_t m = lane * V; m < t.M; m += 32 * V) {
-    const kp_columns<T, V> g = kp_read_columns<T, V>(gy + m, true);
-    for (int i = 0; i < V; i++)
-      if (V == 1 || m + i < t.M) sum += kp_to_float(g.value[i]) * t.time_weight[weights + m + i];
+  float dot[KP_EIGHT] = {};
+  for (int64_t m = threadIdx.x % 32 * V; m < t.M; m += 32 * V) {
+    kp_columns<T, V> g[KP_EIGHT];
+    float weight[V];
+#pragma unroll
+    for (int i = 0; i < KP_EIGHT; i++) g[i] = kp_read_columns<T, V>(gy + i * t.pitch + m, row + i < end);
+#pragma unroll
+    for (int j = 0; j < V; j++) weight[j] = m + j < t.M ? t.time_weight[weights + m + j] : 0;
+#pragma unroll
+    for (int i = 0; i < KP_EIGHT; i++)
+#pragma unroll
+      for (int j = 0; j < V; j++) dot[i] += kp_to_float(g[i].value[j]) * weight[j];
   }
-  sum = kp_warp_sum(sum);
-  if (lane == 0) t.result.set(row, kp_scale_of(t.in, expert) * kp_scale_of(t.out, expert) * sum);
+  return kp_sum_eight(dot);
+}
+
+/* A warp takes eight rows: of one expert, but where experts meet. */
+template <typename T, int V> static __global__ void time_kernel(kp_grouped_time t) {
+  const int lane = threadIdx.x % 32;
+  const int64_t first = ((int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * KP_EIGHT;
+  const int64_t last = min(first + KP_EIGHT, t.rows);
+  if (first >= t.rows) return;
+  const int begin = expert_of_row(t.offsets, t.experts, first);
+  const int end = expert_of_row(t.offsets, t.experts, last - 1);
+  for (int expert = begin; expert <= end; expert++) {
+    const int64_t from = expert == begin ? first : t.offsets[expert];
+    const int64_t to = expert == end ? last : t.offsets[expert + 1];
+    if (from >= to) continue;
+    const float dot = dots_of<T, V>(t, expert, from, to);
+    if (lane % 4 == 0 && from + lane / 4 < to)
+      t.result.set(from + lane / 4, kp_scale_of(t.in, expert) * kp_scale_of(t.out, expert) * dot);
+  }
 }
 
 kp_status kp_grouped_time_gradient(const kp_call *call, const kp_grouped_time *t, kp_error *error) {
-  enum { ROWS = 8 };
-  const int blocks = kp_blocks(t->rows, ROWS);
+  enum { WARPS_OF_ROWS = 4, THREADS = 32 * WARPS_OF_ROWS };
+  const int blocks = kp_blocks(t->rows, WARPS_OF_ROWS * KP_EIGHT);
   const bool whole = t->pitch % KP_CUDA_ROW_MULTIPLE == 0;
   cudaStream_t stream = kp_cuda_of(call)->stream;
   if (kp_is_half(call) && whole)
-    time_kernel<kp_half, 8><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<kp_half, 8><<<blocks, THREADS, 0, stream>>>(*t);
   else if (kp_is_half(call))
-    time_kernel<kp_half, 1><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<kp_half, 1><<<blocks, THREADS, 0, stream>>>(*t);
   else if (whole)
-    time_kernel<float, 4><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<float, 4><<<blocks, THREADS, 0, stream>>>(*t);
   else
-    time_kernel<float, 1><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<float, 1><<<blocks, THREADS, 0, stream>>>(*t);
   return kp_launched(call, error);
 }

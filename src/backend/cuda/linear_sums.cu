@@ -1,11 +1,11 @@
 /* Sums of gy over its rows, plain and weighted by the times, and over its columns weighted by the time
  * weights: N M sizeof(T) bytes read once; further groups of times find them in the cache.
  *
- * A block sums a strip of rows, ROWS of them at a time in each of its lines of threads, whose loads are all
+ * A block sums a strip of rows, eight of them at a time in each of its lines of threads, whose loads are all
  * on their way before the first is used; a second kernel adds the strips in their order. */
 #include "backend/cuda/linear.cuh"
 
-enum { MOST_STRIPS = 128, LEAST_ROWS = 32, ROWS = 8, SLICES = 16 };
+enum { MOST_STRIPS = 128, LEAST_ROWS = 32, SLICES = 16 };
 
 static int64_t strip_rows(int64_t rows) {
   const int64_t even = (rows + MOST_STRIPS - 1) / MOST_STRIPS, least = LEAST_ROWS;
@@ -28,24 +28,6 @@ struct pass {
   float *sums, *dots; /* (strips, 1 + G, M), (G, parts, N) */
 };
 
-/* Adds ROWS numbers of all lanes; lane 4 r gets the sum of number r.  Half of the numbers leave a lane at
- * each of the first steps. */
-__device__ static inline float sum_rows(const float (&number)[ROWS]) {
-  const int lane = threadIdx.x % 32;
-  float four[4], two[2];
-#pragma unroll
-  for (int i = 0; i < 4; i++)
-    four[i] = (lane & 16 ? number[4 + i] : number[i]) +
-              __shfl_xor_sync(0xffffffffu, lane & 16 ? number[i] : number[4 + i], 16);
-#pragma unroll
-  for (int i = 0; i < 2; i++)
-    two[i] = (lane & 8 ? four[2 + i] : four[i]) +
-             __shfl_xor_sync(0xffffffffu, lane & 8 ? four[i] : four[2 + i], 8);
-  float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
-  one += __shfl_xor_sync(0xffffffffu, one, 2);
-  return one + __shfl_xor_sync(0xffffffffu, one, 1);
-}
-
 /* One group of a strip: its sums stay in registers. */
 template <typename T, int V, bool TIMED> struct strip_sums {
   float plain[V], with_time[V], weight[V];
@@ -62,18 +44,18 @@ template <typename T, int V, bool TIMED> struct strip_sums {
     }
   }
 
-  /* ROWS rows from `row` on, those before `last`. */
+  /* KP_EIGHT rows from `row` on, those before `last`. */
   __device__ inline void add(const pass &p, int64_t row, int64_t last) {
     const T *gy = (const T *)p.s.gy + row * p.s.pitch + column;
-    kp_columns<T, V> g[ROWS];
-    float time[ROWS] = {}, dot[ROWS] = {};
+    kp_columns<T, V> g[KP_EIGHT];
+    float time[KP_EIGHT] = {}, dot[KP_EIGHT] = {};
 #pragma unroll
-    for (int u = 0; u < ROWS; u++) {
+    for (int u = 0; u < KP_EIGHT; u++) {
       g[u] = kp_read_columns<T, V>(gy + u * p.s.pitch, inside && row + u < last);
       if (TIMED && row + u < last) time[u] = p.s.time[(row + u) * p.s.time_pitch + group];
     }
 #pragma unroll
-    for (int u = 0; u < ROWS; u++)
+    for (int u = 0; u < KP_EIGHT; u++)
 #pragma unroll
       for (int i = 0; i < V; i++) {
         const float value = kp_to_float(g[u].value[i]);
@@ -82,7 +64,7 @@ template <typename T, int V, bool TIMED> struct strip_sums {
         if (TIMED) dot[u] += value * weight[i];
       }
     if (!TIMED || p.s.time_gradient.at == NULL) return;
-    const float sum = sum_rows(dot);
+    const float sum = kp_sum_eight(dot);
     const int lane = threadIdx.x % 32;
     const int64_t part = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, to = row + lane / 4;
     if (lane % 4 == 0 && to < last) p.dots[(group * p.parts + part) * p.s.rows + to] = sum;
@@ -99,7 +81,7 @@ static __global__ void __launch_bounds__(KP_STRIP_THREADS) strip_kernel(pass p) 
   strip_sums<T, V, TIMED> sums;
   for (int64_t g = 0; g == 0 || g < p.s.groups; g++) {
     sums.start(p, first_column + threadIdx.x * V, g);
-    for (int64_t row = first + threadIdx.y * ROWS; row < last; row += blockDim.y * ROWS)
+    for (int64_t row = first + threadIdx.y * KP_EIGHT; row < last; row += blockDim.y * KP_EIGHT)
       sums.add(p, row, last);
     if (g == 0 && p.s.bias.at != NULL) kp_leave_sums<V>(sums.plain, to, first_column, p.s.columns, shared);
     if (TIMED && p.s.weight_gradient.at != NULL)
