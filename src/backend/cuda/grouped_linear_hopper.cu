@@ -314,16 +314,18 @@ int64_t kp_grouped_turns(int64_t experts, int64_t M, int64_t K) {
   return 2 * weight_tiles(experts, M, K);
 }
 
-/* As many parts of the depth as fill the processors best; a turn takes about a twentieth of a tile. */
+/* As many parts of the depth as take least time, in steps of the depth: blocks take tiles in waves, and the
+ * parts of a tile are added one after the other. */
 static int splits_of(const kp_cuda *cuda, const kp_grouped *g) {
-  enum { MOST = 8, LEAST_ROWS = 4 * KP_WIDE_DEPTH };
-  const int64_t tiles = weight_tiles(g->experts, g->M, g->K);
+  enum { MOST = 8, TURN = 4 };
+  const int64_t tiles = weight_tiles(g->experts, g->M, g->K), rows = parts(g->rows, g->experts);
+  const double steps = (double)parts(rows, KP_WIDE_DEPTH);
   int best = 1;
   double least = 0;
   if (g->kind != KP_GROUPED_WEIGHT || g->turns == NULL) return 1;
-  for (int s = 1; s <= MOST && (s == 1 || g->rows >= (int64_t)s * g->experts * LEAST_ROWS); s++) {
-    const double time = (double)parts(tiles * s, cuda->processors) * (1.0 / s + 0.05);
-    if (s > 1 && time >= 0.9 * least) continue;
+  for (int s = 1; s <= MOST; s++) {
+    const double time = (double)parts(tiles * s, cuda->processors) * (steps / s + TURN) + TURN * (s - 1);
+    if (s > 1 && time >= least) continue;
     best = s;
     least = time;
   }
