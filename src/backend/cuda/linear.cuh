@@ -57,6 +57,56 @@ __device__ static inline kp_columns<T, V> kp_read_columns(const T *at, bool insi
   return read;
 }
 
+/* ---- sums over rows ---- */
+
+/* A block has lines of threads that hold V columns of a row each, of eight rows at a time. */
+enum { KP_STRIP_THREADS = 512, KP_EIGHT = 8 };
+
+/* Adds eight numbers of all lanes; lane 4 r gets the sum of number r.  Half of the numbers leave a lane at
+ * each of the first steps. */
+__device__ static inline float kp_sum_eight(const float (&number)[KP_EIGHT]) {
+  const int lane = threadIdx.x % 32;
+  float four[4], two[2];
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    four[i] = (lane & 16 ? number[4 + i] : number[i]) +
+              __shfl_xor_sync(0xffffffffu, lane & 16 ? number[i] : number[4 + i], 16);
+#pragma unroll
+  for (int i = 0; i < 2; i++)
+    two[i] = (lane & 8 ? four[2 + i] : four[i]) +
+             __shfl_xor_sync(0xffffffffu, lane & 8 ? four[i] : four[2 + i], 8);
+  float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
+  one += __shfl_xor_sync(0xffffffffu, one, 2);
+  return one + __shfl_xor_sync(0xffffffffu, one, 1);
+}
+
+/* How a row is cut: into tiles of blocks, whose lines are whole warps; a warp's columns are a part. */
+struct kp_row_cut {
+  int tiles, threads, parts;
+};
+
+static inline kp_row_cut kp_cut_row(int64_t columns, int V) {
+  const int64_t chunks = (columns + V - 1) / V, tiles = (chunks + KP_STRIP_THREADS - 1) / KP_STRIP_THREADS;
+  const int64_t threads = ((chunks + tiles - 1) / tiles + 31) / 32 * 32;
+  return {(int)tiles, (int)threads, (int)(tiles * threads / 32)};
+}
+
+/* The sums of the block's lines, in their order, to a row of partial sums. */
+template <int V>
+__device__ static inline void kp_leave_sums(const float (&sum)[V], float *to, int64_t first, int64_t columns,
+                                            float *shared) {
+  const int width = blockDim.x * V, thread = threadIdx.y * blockDim.x + threadIdx.x;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < V; i++) shared[thread * V + i] = sum[i];
+  __syncthreads();
+  for (int c = thread; c < width && first + c < columns; c += blockDim.x * blockDim.y) {
+    float total = 0;
+    for (int line = 0; line < blockDim.y; line++) total += shared[line * width + c];
+    to[first + c] = total;
+  }
+}
+
 /* Sums over rows and columns of gy (N, M); results that are not wanted are NULL.
  *   bias (M)            += Σ_n gy
  *   time_weight (M, G)  += Σ_n gy · time

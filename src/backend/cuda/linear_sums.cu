@@ -1,11 +1,11 @@
 /* Sums of gy over its rows, plain and weighted by the times, and over its columns weighted by the time
  * weights: N M sizeof(T) bytes read once; further groups of times find them in the cache.
  *
- * A block sums a strip of rows, ROWS of them at a time in each of its lines of threads, whose loads are all
+ * A block sums a strip of rows, eight of them at a time in each of its lines of threads, whose loads are all
  * on their way before the first is used; a second kernel adds the strips in their order. */
 #include "backend/cuda/linear.cuh"
 
-enum { MOST_THREADS = 512, MOST_STRIPS = 128, LEAST_ROWS = 32, ROWS = 8, SLICES = 16 };
+enum { MOST_STRIPS = 128, LEAST_ROWS = 32, SLICES = 16 };
 
 static int64_t strip_rows(int64_t rows) {
   const int64_t even = (rows + MOST_STRIPS - 1) / MOST_STRIPS, least = LEAST_ROWS;
@@ -16,21 +16,10 @@ static int64_t strips_of(int64_t rows) {
   return (rows + strip_rows(rows) - 1) / strip_rows(rows);
 }
 
-/* How a row of gy is cut: into tiles of blocks, each of whole warps; a warp's columns are a part. */
-struct row_cut {
-  int tiles, threads, parts;
-};
-
-static row_cut cut_of(int64_t columns, int V) {
-  const int64_t chunks = (columns + V - 1) / V, tiles = (chunks + MOST_THREADS - 1) / MOST_THREADS;
-  const int64_t threads = ((chunks + tiles - 1) / tiles + 31) / 32 * 32;
-  return {(int)tiles, (int)threads, (int)(tiles * threads / 32)};
-}
-
 /* (strips, 1 + G, M), and (G, parts, N): single columns make the most parts. */
 size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, int64_t groups) {
   const int64_t sums = strips_of(rows) * (1 + groups) * columns;
-  return (size_t)(sums + groups * cut_of(columns, 1).parts * rows) * sizeof(float);
+  return (size_t)(sums + groups * kp_cut_row(columns, 1).parts * rows) * sizeof(float);
 }
 
 struct pass {
@@ -38,40 +27,6 @@ struct pass {
   int64_t strip, strips, parts;
   float *sums, *dots; /* (strips, 1 + G, M), (G, parts, N) */
 };
-
-/* Adds ROWS numbers of all lanes; lane 4 r gets the sum of number r.  Half of the numbers leave a lane at
- * each of the first steps. */
-__device__ static inline float sum_rows(const float (&number)[ROWS]) {
-  const int lane = threadIdx.x % 32;
-  float four[4], two[2];
-#pragma unroll
-  for (int i = 0; i < 4; i++)
-    four[i] = (lane & 16 ? number[4 + i] : number[i]) +
-              __shfl_xor_sync(0xffffffffu, lane & 16 ? number[i] : number[4 + i], 16);
-#pragma unroll
-  for (int i = 0; i < 2; i++)
-    two[i] = (lane & 8 ? four[2 + i] : four[i]) +
-             __shfl_xor_sync(0xffffffffu, lane & 8 ? four[i] : four[2 + i], 8);
-  float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
-  one += __shfl_xor_sync(0xffffffffu, one, 2);
-  return one + __shfl_xor_sync(0xffffffffu, one, 1);
-}
-
-/* The sums of the block's lines, in their order, to a row of partial sums. */
-template <int V>
-__device__ static inline void leave_sums(const float (&sum)[V], float *to, int64_t first, int64_t columns,
-                                         float *shared) {
-  const int width = blockDim.x * V, thread = threadIdx.y * blockDim.x + threadIdx.x;
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < V; i++) shared[thread * V + i] = sum[i];
-  __syncthreads();
-  for (int c = thread; c < width && first + c < columns; c += blockDim.x * blockDim.y) {
-    float total = 0;
-    for (int line = 0; line < blockDim.y; line++) total += shared[line * width + c];
-    to[first + c] = total;
-  }
-}
 
 /* One group of a strip: its sums stay in registers. */
 template <typename T, int V, bool TIMED> struct strip_sums {
@@ -89,18 +44,18 @@ template <typename T, int V, bool TIMED> struct strip_sums {
     }
   }
 
-  /* ROWS rows from `row` on, those before `last`. */
+  /* KP_EIGHT rows from `row` on, those before `last`. */
   __device__ inline void add(const pass &p, int64_t row, int64_t last) {
     const T *gy = (const T *)p.s.gy + row * p.s.pitch + column;
-    kp_columns<T, V> g[ROWS];
-    float time[ROWS] = {}, dot[ROWS] = {};
+    kp_columns<T, V> g[KP_EIGHT];
+    float time[KP_EIGHT] = {}, dot[KP_EIGHT] = {};
 #pragma unroll
-    for (int u = 0; u < ROWS; u++) {
+    for (int u = 0; u < KP_EIGHT; u++) {
       g[u] = kp_read_columns<T, V>(gy + u * p.s.pitch, inside && row + u < last);
       if (TIMED && row + u < last) time[u] = p.s.time[(row + u) * p.s.time_pitch + group];
     }
 #pragma unroll
-    for (int u = 0; u < ROWS; u++)
+    for (int u = 0; u < KP_EIGHT; u++)
 #pragma unroll
       for (int i = 0; i < V; i++) {
         const float value = kp_to_float(g[u].value[i]);
@@ -109,7 +64,7 @@ template <typename T, int V, bool TIMED> struct strip_sums {
         if (TIMED) dot[u] += value * weight[i];
       }
     if (!TIMED || p.s.time_gradient.at == NULL) return;
-    const float sum = sum_rows(dot);
+    const float sum = kp_sum_eight(dot);
     const int lane = threadIdx.x % 32;
     const int64_t part = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, to = row + lane / 4;
     if (lane % 4 == 0 && to < last) p.dots[(group * p.parts + part) * p.s.rows + to] = sum;
@@ -118,19 +73,19 @@ template <typename T, int V, bool TIMED> struct strip_sums {
 
 /* TIMED: with times; otherwise the plain sums alone. */
 template <typename T, int V, bool TIMED>
-static __global__ void __launch_bounds__(MOST_THREADS) strip_kernel(pass p) {
-  __shared__ __align__(16) float shared[MOST_THREADS * V];
+static __global__ void __launch_bounds__(KP_STRIP_THREADS) strip_kernel(pass p) {
+  __shared__ __align__(16) float shared[KP_STRIP_THREADS * V];
   const int64_t first_column = (int64_t)blockIdx.x * blockDim.x * V;
   const int64_t first = blockIdx.y * p.strip, last = min(first + p.strip, p.s.rows);
   float *to = p.sums + blockIdx.y * (1 + p.s.groups) * p.s.columns;
   strip_sums<T, V, TIMED> sums;
   for (int64_t g = 0; g == 0 || g < p.s.groups; g++) {
     sums.start(p, first_column + threadIdx.x * V, g);
-    for (int64_t row = first + threadIdx.y * ROWS; row < last; row += blockDim.y * ROWS)
+    for (int64_t row = first + threadIdx.y * KP_EIGHT; row < last; row += blockDim.y * KP_EIGHT)
       sums.add(p, row, last);
-    if (g == 0 && p.s.bias.at != NULL) leave_sums<V>(sums.plain, to, first_column, p.s.columns, shared);
+    if (g == 0 && p.s.bias.at != NULL) kp_leave_sums<V>(sums.plain, to, first_column, p.s.columns, shared);
     if (TIMED && p.s.weight_gradient.at != NULL)
-      leave_sums<V>(sums.with_time, to + (1 + g) * p.s.columns, first_column, p.s.columns, shared);
+      kp_leave_sums<V>(sums.with_time, to + (1 + g) * p.s.columns, first_column, p.s.columns, shared);
   }
 }
 
@@ -170,9 +125,9 @@ static __global__ void __launch_bounds__(32 * SLICES) end_kernel(pass p) {
 }
 
 template <typename T, int V> static void launch(const kp_call *call, pass *p) {
-  const row_cut cut = cut_of(p->s.columns, V);
+  const kp_row_cut cut = kp_cut_row(p->s.columns, V);
   const dim3 grid((unsigned)cut.tiles, (unsigned)p->strips);
-  const dim3 block((unsigned)cut.threads, (unsigned)(MOST_THREADS / cut.threads));
+  const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
   cudaStream_t stream = kp_cuda_of(call)->stream;
   p->parts = cut.parts;
   if (p->s.groups == 0)
