@@ -197,6 +197,7 @@ struct kp_hopper_rows {
   kp_half *bar;                 /* centroids: the gradient of the mean's space (N, H·D) */
   float *kappa_parts;           /* centroids: a number a block and head, what means give to κ */
   int *counts;                  /* two numbers to be set to 0 */
+  int *added;                   /* a number a block and head to be set to 0; NULL: none */
   /* q, k, v and g with heads of a tile's channels; NULL: not wanted */
   kp_half *q_copy, *k_copy, *v_copy, *g_copy;
 };

@@ -15,6 +15,7 @@
  *
  * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the
  * dot product, 30 for distances). */
+#include "backend/cuda/attention_hopper_backward.cuh"
 #include "backend/cuda/attention_hopper_finish.cuh"
 
 enum { OWN_ROWS = 128, OTHER_ROWS = 64, BACKWARD_CONSUMERS = 2, BACKWARD_THREADS = 384 };
@@ -359,36 +360,31 @@ enum { COUNT_FLOATS = KP_ROW_BLOCK };
 
 struct backward_scratch {
   size_t rows, parts, mean_parts, bar; /* floats of each */
-  size_t copies;                       /* elements */
+  size_t copies, sums;                 /* elements; bytes */
 };
 
-static backward_scratch scratch_of(const kp_attention_arguments *a) {
+static backward_scratch scratch_of(const kp_node *node) {
+  const kp_attention_arguments *a = arguments_of(node);
   const size_t blocks = (size_t)((a->length + 127) / 128), heads = (size_t)(a->batch * a->heads);
   const bool centroid = a->values == KP_VALUES_LORENTZ;
   const size_t row = heads * (size_t)(a->length * kp_hopper_size(a)) / 2;
-  return backward_scratch{kp_hopper_rows_size(a, KP_ROW_ALL), (heads * blocks * 2 + 31) / 32 * 32,
+  return backward_scratch{kp_hopper_rows_size(a, KP_ROW_ALL),
+                          (heads * blocks * 2 + 31) / 32 * 32,
                           centroid ? (heads * blocks * 2 + 31) / 32 * 32 : 0,
                           centroid || kp_hopper_pads(a) ? row : 0,
-                          kp_hopper_copy_size(a, a->heads + 2 * a->kv_heads)};
+                          kp_hopper_copy_size(a, a->heads + 2 * a->kv_heads),
+                          kp_hopper_joint_fits(node) ? kp_hopper_joint_size(a) : 0};
 }
 
 extern "C" size_t kp_hopper_attention_backward_scratch(const kp_node *node) {
   if (kp_hopper_size(arguments_of(node)) == 0) return 0;
-  const backward_scratch sizes = scratch_of(arguments_of(node));
-  return (COUNT_FLOATS + sizes.rows + 2 * sizes.parts + sizes.mean_parts + sizes.bar) * 4 + sizes.copies * 2;
+  const backward_scratch sizes = scratch_of(node);
+  return (COUNT_FLOATS + sizes.rows + 2 * sizes.parts + sizes.mean_parts + sizes.bar) * 4 + sizes.copies * 2 +
+         sizes.sums;
 }
 
-/* The tensors of a call as matrices, and what kernels are launched with. */
-struct backward_plan {
-  kp_hopper_problem p;
-  kp_hopper_matrix q, k, v, g, gq, gk, gv;
-  int *taken; /* of the keys' kernel, and of the queries' */
-  float *q_parts, *k_parts;
-  bool scalars;
-};
-
 template <int D, int SCORE, bool CENTROID, bool KEYS>
-static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error *error) {
+static kp_status launch(const kp_call *call, const kp_hopper_backward_plan &plan, kp_error *error) {
   const kp_hopper_problem &p = plan.p;
   const kp_cuda *cuda = kp_cuda_of(call);
   const int bytes = (int)sizeof(backward_shared<D>), q_rows = KEYS ? OTHER_ROWS : OWN_ROWS;
@@ -422,7 +418,7 @@ static kp_status launch(const kp_call *call, const backward_plan &plan, kp_error
 }
 
 template <int D, int SCORE, bool CENTROID>
-static kp_status launch_sides(const kp_call *call, const backward_plan &plan, kp_error *error) {
+static kp_status launch_sides(const kp_call *call, const kp_hopper_backward_plan &plan, kp_error *error) {
   if (plan.gk.at != NULL || plan.gv.at != NULL || plan.scalars)
     KP_TRY((launch<D, SCORE, CENTROID, true>(call, plan, error)));
   if (plan.gq.at != NULL || plan.scalars) KP_TRY((launch<D, SCORE, CENTROID, false>(call, plan, error)));
@@ -430,7 +426,7 @@ static kp_status launch_sides(const kp_call *call, const backward_plan &plan, kp
 }
 
 template <int D>
-static kp_status launch_score(const kp_call *call, const backward_plan &plan, kp_error *error) {
+static kp_status launch_score(const kp_call *call, const kp_hopper_backward_plan &plan, kp_error *error) {
   if (plan.p.centroid) return launch_sides<D, KP_SCORE_LORENTZ, true>(call, plan, error);
   switch (plan.p.score) {
   case KP_SCORE_DOT: return launch_sides<D, KP_SCORE_DOT, false>(call, plan, error);
@@ -450,9 +446,9 @@ static kp_hopper_matrix mean_matrix(const kp_call *call, int i) {
 extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const kp_attention_arguments *a = arguments_of(node);
-  const backward_scratch sizes = scratch_of(a);
+  const backward_scratch sizes = scratch_of(node);
   float *memory = (float *)call->scratch + COUNT_FLOATS;
-  backward_plan plan = {};
+  kp_hopper_backward_plan plan = {};
   plan.taken = (int *)call->scratch;
   plan.p = kp_hopper_problem_of(call, KP_ROW_ALL, memory);
   const kp_hopper_problem &p = plan.p;
@@ -479,10 +475,12 @@ extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error 
   rows.g_times = (const float *)call->input[10];
   rows.bar = (kp_half *)(mean_parts + sizes.mean_parts);
   rows.kappa_parts = mean_parts;
-  kp_hopper_copy(a, rows.bar + 2 * sizes.bar, &rows, &plan.q, &plan.k, &plan.v);
+  void *sums = kp_hopper_copy(a, rows.bar + 2 * sizes.bar, &rows, &plan.q, &plan.k, &plan.v);
+  if (sizes.sums > 0) kp_hopper_joint_place(&plan, sums, &rows);
   if (kp_hopper_pads(a) && !p.centroid) rows.g_copy = rows.bar;
   kp_hopper_rows_run(p, rows, kp_cuda_of(call)->stream);
   if (sizes.bar > 0) plan.g = kp_hopper_matrix{rows.bar, (int64_t)p.heads * p.size, 0, p.size};
+  if (sizes.sums > 0) return kp_hopper_joint(call, plan, error);
   KP_TRY(p.size == 64 ? launch_score<64>(call, plan, error) : launch_score<128>(call, plan, error));
   if (!plan.scalars) return kp_launched(call, error);
   scalars_kernel<<<p.heads, 256, 0, kp_cuda_of(call)->stream>>>(

@@ -185,6 +185,8 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
   const kp_hopper_head head = kp_hopper_head_of(p, h);
   if (p.documents != NULL && h == 0 && threadIdx.x < 32) write_range(p, b, block);
   if (BACKWARD && block + h + b == 0 && threadIdx.x < 2) rows.counts[threadIdx.x] = 0;
+  if (BACKWARD && rows.added != NULL && threadIdx.x == 0)
+    rows.added[((int64_t)b * p.heads + h) * p.row_blocks + block] = 0;
   sum_rows<D, BACKWARD>(p, rows, head, block, b, h, sums);
   __syncthreads();
   const int i = threadIdx.x % KP_ROW_BLOCK, side = threadIdx.x / KP_ROW_BLOCK, t = block * KP_ROW_BLOCK + i;
