@@ -207,9 +207,11 @@ __device__ static inline int consume(const kp_hopper_problem &p, backward_shared
   const bool own_document = rows.document[0] == first_document && rows.document[1] == first_document;
   float s[32], d[32], first_sum[D / 2] = {}, second_sum[D / 2] = {};
   uint32_t weights[16], slopes[16];
-  /* While a tile's slopes are made, the matrix unit works on the sums of the one before; D = 128 has no
-   * registers for that on the keys' side. */
-  constexpr bool overlapped = !(KEYS && D == 128);
+  /* While a tile's slopes are made, the matrix unit works on the sums of the one before: where there are
+   * registers.  On the keys' side distances want them for slopes of several pairs at once, and D = 128 has
+   * none for the next tile's scores either. */
+  constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
+  constexpr bool ahead = !(KEYS && D == 128), overlapped = ahead && !(KEYS && geodesic);
   walk_place at = {step, 0, walk.first};
   int held = -1, current = 0; /* the stage that sums under way read; whose head */
   bool more = to_visible<D, KEYS>(p, shared, walk, first_own, &at);
@@ -242,13 +244,13 @@ __device__ static inline int consume(const kp_hopper_problem &p, backward_shared
     __syncwarp();
     /* Behind the last tile its own products are made once more. */
     const int next = more ? at.step % shared.stages : stage;
-    if (overlapped) start_scores<D>(s, d, shared, place, group, next);
+    if (ahead) start_scores<D>(s, d, shared, place, group, next);
     kp_wgmma_begin();
     if (KEYS) kp_tile_accumulate<D, OTHER_ROWS>(second_sum, weights, shared.other[stage][1], false);
     kp_tile_accumulate<D, OTHER_ROWS>(first_sum, slopes, shared.other[stage][0], false);
     kp_wgmma_commit();
     kp_tile_sums<SCORE, CENTROID, KEYS>(weights, slopes, rows, to.scalars, shared.numbers[stage]);
-    if (!overlapped) {
+    if (!ahead) {
       kp_wgmma_wait<0>();
       kp_settle(first_sum);
       kp_settle(second_sum);
