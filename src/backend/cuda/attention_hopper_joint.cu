@@ -431,7 +431,8 @@ size_t kp_hopper_joint_size(const kp_attention_arguments *a) {
 }
 
 void kp_hopper_joint_place(kp_hopper_backward_plan *plan, void *memory, kp_hopper_rows *rows) {
-  const kp_hopper_problem &p = plan->p;
+  kp_hopper_problem &p = plan->p;
+  p.k_rows = NULL; /* nobody reads keys' numbers */
   plan->sums = (float *)memory;
   plan->added = (int *)(plan->sums + (int64_t)p.batch * p.heads * p.row_blocks * PART);
   rows->added = plan->added;

@@ -223,7 +223,7 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
     for (int j = 0; j < KP_ROW_BLOCK; j++) sum += sums.kappa[j];
     rows.kappa_parts[((int64_t)b * p.heads + h) * p.row_blocks + block] = sum;
   }
-  if (side >= 2) return;
+  if (side >= 2 || (side == 1 && p.k_rows == NULL)) return;
   float numbers[KP_ROW_ALL] = {};
   if (inside) side_numbers(p, head, side == 0 ? sums.q[i] : sums.k[i], numbers);
   if (inside && p.documents != NULL)
