@@ -1,11 +1,11 @@
 /* A row of logits is spread over the shared memory of a cluster of eight blocks: 101 KB of it at V = 50304,
  * 257 KB at V = 128256.  Every block has the same columns of all of its cluster's rows, so that what belongs
  * to the columns, and the sums over rows, stay in registers; and every thread has the same few packs, which
- * it copies to shared memory, reads and overwrites alone.  Blocks kp_cluster_meet once a row, for the
- * logsumexp, and the next row's exponentials are summed up while they wait for each other.
+ * it copies to shared memory, reads and overwrites alone.  Once a row the warps tell all blocks of the
+ * cluster what they know of its logsumexp; meanwhile the next row's exponentials are summed up.
  *
  * 2 bytes read and 2 written a logit bound it: 0.8 ms for 16384 rows of 50304 at 4.2 TB/s.  Beside that stand
- * some ten instructions a logit, fifteen with a time or a scale, 40 to 60 % of what can be issued meanwhile.
+ * some thirteen instructions a logit, twenty with a time or a scale.
  *
  * A logit is factor · raw, where `raw` is the product with its time or its scale and the factor is positive:
  * largest numbers are looked for among raw ones. */
@@ -13,10 +13,16 @@
 
 #include "backend/cuda/cluster.cuh"
 
-enum { CLUSTER = 8, PACKS = 4, STAGES = 3, SIZE = 8 /* of a pack */, MOST_THREADS = 512 };
-enum { PARTS = CLUSTER * MOST_THREADS / 32 };
+enum { CLUSTER = 8, STAGES = 3, SIZE = 8 /* of a pack */, MOST_PACKS = 2048 /* of a block */ };
 
 enum cluster_head { PLAIN, TIMED, SCALED };
+
+/* Packs of a thread: few where it holds two numbers for each of their columns. */
+template <cluster_head HEAD> struct cluster_shape {
+  static constexpr int PACKS = HEAD == PLAIN ? 8 : 4, THREADS = MOST_PACKS / PACKS;
+  static constexpr int PARTS = CLUSTER * THREADS / 32; /* of a row, one a warp */
+  static constexpr int BLOCKS = HEAD == PLAIN ? 3 : 1; /* of a processor, at the most threads */
+};
 
 struct cluster_job {
   kp_half *products;
@@ -100,7 +106,7 @@ struct row_in_hand {
 };
 
 template <cluster_head HEAD> struct cluster_thread {
-  static constexpr int TERMS = HEAD == PLAIN ? 1 : PACKS * SIZE;
+  static constexpr int PACKS = cluster_shape<HEAD>::PACKS, TERMS = HEAD == PLAIN ? 1 : PACKS * SIZE;
   const cluster_job &job;
   int packs;               /* of this block, from this thread's first on */
   int column;              /* of this thread's first pack */
@@ -229,7 +235,7 @@ template <cluster_head HEAD> struct cluster_thread {
 
   /* Logsumexp of a row from the parts of all warps of the cluster. */
   __device__ float merge(const float2 *parts, int count) const {
-    constexpr int MOST = PARTS / 32;
+    constexpr int MOST = cluster_shape<HEAD>::PARTS / 32;
     const int lane = threadIdx.x % 32;
     float2 part[MOST];
     float largest = -FLT_MAX, total = 0;
@@ -339,13 +345,14 @@ template <cluster_head HEAD> struct cluster_thread {
 };
 
 /* What a block hears of a row, of this one and of the next: a pair a warp of the cluster. */
-struct heard {
-  float2 parts[2][PARTS];
+template <cluster_head HEAD> struct heard {
+  float2 parts[2][cluster_shape<HEAD>::PARTS];
   uint64_t barrier[2];
 };
 
 /* Leaves a warp's part of a row with all blocks of the cluster. */
-__device__ static inline void send(heard *to, int which, int part, float2 value) {
+template <cluster_head HEAD>
+__device__ static inline void send(heard<HEAD> *to, int which, int part, float2 value) {
   const int lane = threadIdx.x % 32;
   if (lane < CLUSTER)
     kp_send_there(kp_shared_at(&to->parts[which][part]), kp_shared_at(&to->barrier[which]), lane, value);
@@ -355,7 +362,7 @@ __device__ static inline void send(heard *to, int which, int part, float2 value)
 /* A block arms its barrier for a row when it has all of the row before last: nobody sends the one before
  * every block has the other. */
 template <cluster_head HEAD>
-__device__ static inline void walk(cluster_thread<HEAD> &own, heard *all, int rank) {
+__device__ static inline void walk(cluster_thread<HEAD> &own, heard<HEAD> *all, int rank) {
   const int warps = blockDim.x / 32, part = rank * warps + threadIdx.x / 32, count = CLUSTER * warps;
   const int bytes = count * (int)sizeof(float2), steps = own.left;
   const float share = *own.job.to.share * own.job.factor;
@@ -394,13 +401,12 @@ __device__ static inline void walk(cluster_thread<HEAD> &own, heard *all, int ra
 }
 #endif
 
-/* Two large blocks a processor where registers hold nothing of the columns; more small ones. */
 template <cluster_head HEAD>
-static __global__ void __launch_bounds__(MOST_THREADS, HEAD == PLAIN ? 2 : 1)
+static __global__ void __launch_bounds__(cluster_shape<HEAD>::THREADS, cluster_shape<HEAD>::BLOCKS)
     cluster_loss_kernel(const __grid_constant__ cluster_job job) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   extern __shared__ uint4 ring[];
-  __shared__ heard all;
+  __shared__ heard<HEAD> all;
   const int rank = kp_cluster_rank();
   cluster_thread<HEAD> own(job, ring, rank);
   walk(own, &all, rank);
@@ -416,7 +422,7 @@ static int64_t slice_of(int64_t pitch) {
 bool kp_cluster_loss_fits(const kp_call *call, const kp_loss_rows *rows, const kp_scaled_head *head) {
   enum { SMALL = 4096 };
   return kp_is_half(call) && kp_cuda_of(call)->major == 9 && rows->columns >= SMALL &&
-         slice_of(rows->pitch) <= PACKS * MOST_THREADS && (head->time.at == NULL || head->scale.at == NULL) &&
+         slice_of(rows->pitch) <= MOST_PACKS && (head->time.at == NULL || head->scale.at == NULL) &&
          head->factor > 0;
 }
 
@@ -427,7 +433,7 @@ static kp_status launch(const kp_call *call, const cluster_job &job, gradient_pa
   const int64_t even = (job.r.rows + LEAST_ROWS - 1) / LEAST_ROWS;
   const int64_t most = HEAD == PLAIN || to->groups > even ? even : to->groups;
   const size_t bytes = (size_t)(STAGES * job.slice) * sizeof(uint4);
-  const int threads = (job.slice + PACKS * 32 - 1) / (PACKS * 32) * 32;
+  const int unit = 32 * cluster_shape<HEAD>::PACKS, threads = (job.slice + unit - 1) / unit * 32;
   cudaLaunchAttribute attribute = {};
   cudaLaunchConfig_t config = {};
   int clusters = 0;
