@@ -34,7 +34,7 @@ template <int P> struct curved_memory {
   static constexpr int SCALARS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
 };
 
-template <int P, bool GROUPED> struct curved_backward {
+template <int P, bool FULL, bool GROUPED> struct curved_backward {
   using groups_type = kp_warp_groups<P, GROUPED>;
   using memory = curved_memory<P>;
   const kp_seam &s;
@@ -47,7 +47,8 @@ template <int P, bool GROUPED> struct curved_backward {
   int64_t last;       /* row of the tile's first warp; further warps have rows before */
   int rows;           /* of the tile */
   int tile;           /* its number */
-  int64_t n;          /* the warp's row */
+  int64_t n;          /* the warp's row, or another of the run where the tile has none for it */
+  int64_t at;         /* of the lane's first channel of it */
   bool mine;          /* it is one of the block's own */
   kp_seam_phase phase;
 
@@ -70,12 +71,14 @@ template <int P, bool GROUPED> struct curved_backward {
 
   /* ---- norm and tangent ---- */
 
+  /* The curvatures of the warp's row: once for all tiles where all rows have the same. */
   __device__ void keep_kappas() const {
+    if (tile > 0 && s.update_kappa.entries == 1 && s.tangent_kappa.entries == 1) return;
 #pragma unroll 1
     for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
       float *to = own_scalars(group) + OF_KAPPAS;
-      to[0] = s.update == KP_SEAM_CURVED && warp < rows ? s.update_kappa.at(n, group) : 0.0f;
-      to[1] = s.tangent == KP_SEAM_CURVED && warp < rows ? s.tangent_kappa.at(n, group) : 0.0f;
+      to[0] = s.update == KP_SEAM_CURVED ? s.update_kappa.at(n, group) : 0.0f;
+      to[1] = s.tangent == KP_SEAM_CURVED ? s.tangent_kappa.at(n, group) : 0.0f;
     }
   }
 
@@ -160,17 +163,19 @@ template <int P, bool GROUPED> struct curved_backward {
 
   /* ---- the gradient of x' ---- */
 
+  __device__ void read_combinations(int p, float f[KP_SEAM_COMBINATIONS]) const {
+    const float *from = own_scalars(groups.group(p)) + OF_COMBINATIONS;
+#pragma unroll
+    for (int j = 0; j < KP_SEAM_COMBINATIONS; j++) f[j] = from[j];
+  }
+
   /* What comes through the norm to pack p of x' and of the reference; adds to the gradients of weight and
    * bias where the row is the block's own. */
-  __device__ void through_norm(int p, const kp_warp_vector &h, const kp_warp_vector &r,
-                               const kp_warp_vector &gy, float stream[V], float reference[V]) const {
-    const float *c = own_scalars(groups.group(p)) + OF_COMBINATIONS;
+  __device__ void through_norm(int p, const float f[KP_SEAM_COMBINATIONS], const kp_warp_vector &h,
+                               const kp_warp_vector &r, const kp_warp_vector &gy, float stream[V],
+                               float reference[V]) const {
     float *gweight = shared + memory::GRADIENTS + 2 * warp * memory::COLUMNS,
           *gbias = gweight + memory::COLUMNS;
-    const int inside = s.C - kp_warp_channel(p);
-    float f[KP_SEAM_COMBINATIONS];
-#pragma unroll
-    for (int j = 0; j < KP_SEAM_COMBINATIONS; j++) f[j] = c[j];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float w[4], gw_sum[4], gb_sum[4];
@@ -186,29 +191,35 @@ template <int P, bool GROUPED> struct curved_backward {
       }
       if (mine) kp_warp_set_half(gweight, p, half, gw_sum), kp_warp_set_half(gbias, p, half, gb_sum);
     }
-    if (inside < V) {
+    const int inside = s.C - kp_warp_channel(p);
+    if (!FULL && inside < V) {
 #pragma unroll
       for (int k = 0; k < V; k++)
         if (k >= inside) stream[k] = reference[k] = 0;
     }
   }
 
-  __device__ kp_warp_vector fetch_branch(const void *from, int p) const {
-    return kp_load_vector<kp_half, V>(from, n * s.pitch + kp_warp_channel(p),
-                                      mine && s.update == KP_SEAM_CURVED && kp_warp_channel(p) < s.pitch);
+  __device__ kp_warp_vector pack(const void *from, int p) const {
+    return kp_load_vector<kp_half, V>(from, at + p * KP_WARP_CHANNELS, FULL || kp_warp_channel(p) < s.pitch);
   }
 
-  __device__ void store(void *to, int64_t row, int p, const float value[V]) const {
-    if (to != NULL && mine) kp_warp_store(to, s, row, p, kp_to_vector<kp_half, V>(value));
+  /* x and u of pack p, where the update reads them. */
+  __device__ void fetch_branches(int p, kp_warp_vector &x, kp_warp_vector &u) const {
+    x = u = kp_zero_vector<kp_half, V>();
+    if (s.update == KP_SEAM_CURVED) x = pack(s.x, p), u = pack(s.u, p);
+  }
+
+  __device__ void store(void *to, int64_t place, int p, const float value[V]) const {
+    if (to != NULL && mine) kp_warp_write<FULL>(to, s, place, p, kp_to_vector<kp_half, V>(value));
   }
 
   /* The row's gradient of the given reference, and zeros for a row that is no row's reference. */
   __device__ void store_given(int p, const float value[V]) const {
     if (g.gr == NULL) return;
-    if (g.same_row) return store(g.gr, n, p, value);
-    if (!phase.first()) store(g.gr, n - 1, p, value);
+    if (g.same_row) return store(g.gr, at, p, value);
+    if (!phase.first()) store(g.gr, at - s.pitch, p, value);
     const float zero[V] = {};
-    if (phase.last()) store(g.gr, n, p, zero);
+    if (phase.last()) store(g.gr, at, p, zero);
   }
 
   /* The gradient of x' without what comes from the row behind; what the row gives to the row before, or to
@@ -216,13 +227,16 @@ template <int P, bool GROUPED> struct curved_backward {
   __device__ void own_gradient(const kp_warp_vector h[P], const kp_warp_vector r[P],
                                const kp_warp_vector gy[P], const kp_warp_vector direct[P],
                                kp_warp_vector x[P], kp_warp_vector u[P], float sum[P][V]) const {
+    float f[KP_SEAM_COMBINATIONS];
+    read_combinations(0, f);
 #pragma unroll
     for (int p = 0; p < P; p++) {
       float reference[V];
-      through_norm(p, h[p], r[p], gy[p], sum[p], reference);
+      if (GROUPED && p > 0) read_combinations(p, f);
+      through_norm(p, f, h[p], r[p], gy[p], sum[p], reference);
 #pragma unroll
       for (int k = 0; k < V; k++) sum[p][k] += direct[p][k];
-      x[p] = fetch_branch(s.x, p), u[p] = fetch_branch(s.u, p);
+      fetch_branches(p, x[p], u[p]);
       if (!reached) {
         store_given(p, reference);
         continue;
@@ -294,14 +308,14 @@ template <int P, bool GROUPED> struct curved_backward {
         gx[k] = f[0] * sum[p][k] + f[1] * a + f[2] * b;
         gu[k] = f[3] * sum[p][k] + f[4] * a + f[5] * b;
       }
-      store(g.gu, n, p, gu);
+      store(g.gu, at, p, gu);
       if (g.to_stream) {
         float from[V];
         kp_warp_get(behind(warp), p, from);
 #pragma unroll
         for (int k = 0; k < V; k++) gx[k] += from[k];
       }
-      store(g.gx, n, p, gx);
+      store(g.gx, at, p, gx);
     }
   }
 
@@ -319,25 +333,30 @@ template <int P, bool GROUPED> struct curved_backward {
 
   __device__ void run_tile() {
     rows = last - begin + 1 < KP_SEAM_TILE ? (int)(last - begin + 1) : KP_SEAM_TILE;
-    n = last - warp;
+    n = warp < rows ? last - warp : begin;
+    at = kp_warp_at(s, n);
     mine = warp < rows && n < end;
     kp_warp_vector h[P], r[P], gy[P], direct[P], x[P], u[P];
     float sum[P][V];
-    kp_warp_fetch<P>(g.h, s, n, warp < rows, h);
-    kp_warp_fetch<P>(g.gy, s, n, warp < rows, gy);
+    kp_warp_read<P, FULL>(g.h, s, at, h);
+    kp_warp_read<P, FULL>(g.gy, s, at, gy);
+    const bool first = phase.first() || warp >= rows;
     if (!s.own)
-      kp_warp_given<P>(s, n, phase.first(), warp < rows, r);
-    else if (phase.first())
-      kp_warp_carried<P>(s, n, warp < rows, r);
+      kp_warp_given<P, FULL>(s, n, at, first, r);
+    else if (first)
+      kp_warp_carried<P, FULL>(s.own_carry, s, n, r);
     else
-      kp_warp_fetch<P>(g.h, s, n - 1, warp < rows, r);
-    const float2 moment = warp < rows ? *(const float2 *)(g.statistics + 2 * n) : make_float2(0, 0);
+      kp_warp_read<P, FULL>(g.h, s, at - s.pitch, r);
+    const float2 moment = *(const float2 *)(g.statistics + 2 * n);
 #pragma unroll
-    for (int p = 0; p < P; p++) x[p] = fetch_branch(s.x, p), u[p] = fetch_branch(s.u, p);
+    for (int p = 0; p < P; p++) fetch_branches(p, x[p], u[p]);
     keep_kappas();
     tangent_products(h, r, gy);
     if (s.update == KP_SEAM_CURVED) update_products(x, u);
-    kp_warp_fetch<P>(g.direct, s, n, mine && g.direct != NULL, direct);
+    if (g.direct != NULL)
+      kp_warp_read<P, FULL>(g.direct, s, at, direct);
+    else
+      kp_warp_clear<P>(direct);
     ask_for_next();
     kp_warp_forget<P>(h), kp_warp_forget<P>(r), kp_warp_forget<P>(gy);
     __syncthreads();
@@ -367,7 +386,7 @@ template <int P> __device__ static void store_columns(const kp_seam &s, float *c
   }
 }
 
-template <int P, bool GROUPED>
+template <int P, bool FULL, bool GROUPED>
 __global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 : 2)
     curved_backward_kernel(const kp_seam s, const kp_seam_gradients g) {
   using memory = curved_memory<P>;
@@ -378,7 +397,7 @@ __global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 
   const int64_t begin = (int64_t)blockIdx.x * s.run;
   const int64_t end = begin + s.run < s.rows ? begin + s.run : s.rows;
   const bool behind = (s.own || g.to_stream) && end < s.rows && end % s.T != 0;
-  curved_backward<P, GROUPED> b(s, g, shared, begin, end, behind ? end : end - 1);
+  curved_backward<P, FULL, GROUPED> b(s, g, shared, begin, end, behind ? end : end - 1);
   while (b.last >= begin) b.run_tile();
   store_columns<P>(s, g.columns, shared);
 }
@@ -388,10 +407,11 @@ template <int P> static size_t memory_bytes(const kp_seam &s) {
   return (curved_memory<P>::SCALARS + scalars) * sizeof(float);
 }
 
-template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
+template <int P, bool FULL, bool GROUPED>
+static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const kp_seam_gradients g = kp_seam_gradients_of(call, s);
-  const auto kernel = curved_backward_kernel<P, GROUPED>;
+  const auto kernel = curved_backward_kernel<P, FULL, GROUPED>;
   const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                        "residual_norm_backward", error));
@@ -406,15 +426,18 @@ template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_s
   return kp_launched(call, error);
 }
 
-/* Rows of up to 768 channels, and longer ones. */
+/* Rows of whole packs, and all others. */
 template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
-  return kp_warp_packs(s) <= 3 ? launch<3, GROUPED>(call, s, error) : launch<4, GROUPED>(call, s, error);
+  if (s.C == 3 * KP_WARP_CHANNELS) return launch<3, true, GROUPED>(call, s, error);
+  if (s.C == 4 * KP_WARP_CHANNELS) return launch<4, true, GROUPED>(call, s, error);
+  return launch<4, false, GROUPED>(call, s, error);
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
   if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
     return false;
-  return (kp_warp_packs(s) <= 3 ? memory_bytes<3>(s) : memory_bytes<4>(s)) <= kp_cuda_of(call)->shared_bytes;
+  return (s.C == 3 * KP_WARP_CHANNELS ? memory_bytes<3>(s) : memory_bytes<4>(s)) <=
+         kp_cuda_of(call)->shared_bytes;
 }
 
 kp_status kp_seam_warps_backward(const kp_call *call, const kp_seam &seam, kp_error *error) {

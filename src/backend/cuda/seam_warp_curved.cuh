@@ -85,22 +85,32 @@ struct kp_seam_phase {
   __device__ bool last() const { return value + 1 == T; }
 };
 
-/* The given reference of row n, which is the first of its sequence or not. */
-template <int P>
-__device__ static inline void kp_warp_given(const kp_seam &s, int64_t n, bool first, bool there,
-                                            kp_warp_vector to[P]) {
-  if (s.given == KP_SEAM_SAME_ROW)
-    kp_warp_fetch<P>(s.r, s, n, there, to);
-  else if (s.given != KP_SEAM_ORIGIN && first)
-    kp_warp_fetch<P>(s.carry, s, n / s.T, there && s.carry != NULL, to);
-  else
-    kp_warp_fetch<P>(s.r, s, n - 1, there && s.given != KP_SEAM_ORIGIN, to);
+/* Element of a lane's first channel of row n. */
+__device__ static inline int64_t kp_warp_at(const kp_seam &s, int64_t n) {
+  return n * s.pitch + (int)threadIdx.x % 32 * KP_WARP_VECTOR;
 }
 
-/* What is carried in front of row n, the first of a sequence, as its own reference. */
-template <int P>
-__device__ static inline void kp_warp_carried(const kp_seam &s, int64_t n, bool there, kp_warp_vector to[P]) {
-  kp_warp_fetch<P>(s.own_carry, s, n / s.T, there && s.own_carry != NULL, to);
+/* A row of what is carried in front of the sequence of row n: zeros where there is nothing. */
+template <int P, bool FULL>
+__device__ static inline void kp_warp_carried(const void *rows, const kp_seam &s, int64_t n,
+                                              kp_warp_vector to[P]) {
+  if (rows == NULL)
+    kp_warp_clear<P>(to);
+  else
+    kp_warp_read<P, FULL>(rows, s, kp_warp_at(s, n / s.T), to);
+}
+
+/* The given reference of row n, which is the first of its sequence or not; `at` as above. */
+template <int P, bool FULL>
+__device__ static inline void kp_warp_given(const kp_seam &s, int64_t n, int64_t at, bool first,
+                                            kp_warp_vector to[P]) {
+  const bool same = s.given == KP_SEAM_SAME_ROW;
+  if (s.given == KP_SEAM_ORIGIN)
+    kp_warp_clear<P>(to);
+  else if (first && !same)
+    kp_warp_carried<P, FULL>(s.carry, s, n, to);
+  else
+    kp_warp_read<P, FULL>(s.r, s, same ? at : at - s.pitch, to);
 }
 
 /* Makes the compiler hold a row as it is, and not as floats that it will want again. */
@@ -109,15 +119,6 @@ template <int P> __device__ static inline void kp_warp_forget(kp_warp_vector row
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < KP_WARP_VECTOR / 2; k++) asm volatile("" : "+r"(row[p].pair[k]));
-}
-
-/* The curvatures of a row, from global memory into shared: the programs that wait for them are long enough.
- */
-__device__ static inline void kp_seam_keep_kappa(const kp_curvatures &kappa, int64_t n, bool there,
-                                                 int groups, float *to) {
-#pragma unroll 1
-  for (int group = threadIdx.x % 32; group < groups; group += 32)
-    to[group] = there ? kappa.at(n, group) : 0.0f;
 }
 
 /* The thread's first scalar task of a tile: another warp from block to block of a multiprocessor and from
