@@ -16,7 +16,7 @@ enum { V = KP_WARP_VECTOR, GRAM = KP_SEAM_GRAM };
 
 /* Places of a tile: 0 is the row in front of it, 1 + w the row of warp w. */
 template <int P, bool FULL, bool GROUPED> struct curved_forward {
-  using groups_type = kp_warp_groups<P, GROUPED>;
+  using groups_type = kp_warp_groups<P, FULL, GROUPED>;
   const kp_seam &s;
   const curved_outputs &out;
   const groups_type groups;

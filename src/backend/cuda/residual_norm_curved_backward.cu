@@ -12,18 +12,18 @@
 
 enum { V = KP_WARP_VECTOR };
 
-/* Floats of shared memory for a row and group: inner products of the tangent map and of the update, whose
- * place the combinations take; the slopes of either program; the curvatures of either. */
+/* Floats of shared memory for a row and group: inner products of the tangent map, whose place the
+ * combinations take; those of the update; the slopes of either program; the curvatures of either.  An odd
+ * number of them, so that the lanes' groups are in different banks. */
 enum {
   OF_TANGENT_SUMS = 0,
-  OF_UPDATE_SUMS = KP_SEAM_TANGENT_SUMS,
   OF_COMBINATIONS = 0,
-  OF_TANGENT = KP_SEAM_COMBINATIONS,
+  OF_UPDATE_SUMS = KP_SEAM_COMBINATIONS,
+  OF_TANGENT = OF_UPDATE_SUMS + KP_SEAM_GRAM,
   OF_UPDATE = OF_TANGENT + KP_SEAM_SLOPES,
   OF_KAPPAS = OF_UPDATE + KP_SEAM_SLOPES,
-  OF_ALL = OF_KAPPAS + 2
+  OF_ALL = (OF_KAPPAS + 2) | 1
 };
-static_assert(OF_UPDATE_SUMS + KP_SEAM_GRAM <= OF_TANGENT, "sums and combinations share a place");
 
 /* Shared memory of a block in floats. */
 template <int P> struct curved_memory {
@@ -31,11 +31,12 @@ template <int P> struct curved_memory {
   static constexpr int WEIGHT = 0;
   static constexpr int GRADIENTS = WEIGHT + COLUMNS;                    /* (warps, 2): of weight and bias */
   static constexpr int BEHIND = GRADIENTS + 2 * KP_SEAM_TILE * COLUMNS; /* (1 + warps) */
-  static constexpr int SCALARS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
+  static constexpr int MOMENTS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS; /* (warps, 2): mean, scale */
+  static constexpr int SCALARS = MOMENTS + 2 * KP_SEAM_TILE;
 };
 
 template <int P, bool FULL, bool GROUPED> struct curved_backward {
-  using groups_type = kp_warp_groups<P, GROUPED>;
+  using groups_type = kp_warp_groups<P, FULL, GROUPED>;
   using memory = curved_memory<P>;
   const kp_seam &s;
   const kp_seam_gradients &g;
@@ -117,47 +118,65 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
   /* The programs of the tile's rows and groups: first the tangent maps, then, by other warps, the updates. */
   __device__ void programs() const {
     const int count = rows * groups.count, second = (count + 31) / 32 * 32;
+    const bool curved = s.tangent == KP_SEAM_CURVED;
 #pragma unroll 1
     for (int e = kp_seam_first_task(2 * tile); e < second + count; e += KP_SEAM_THREADS) {
       const bool update = e >= second;
       if (!update && e >= count) continue;
-      if ((update ? s.update : s.tangent) != KP_SEAM_CURVED) continue;
-      float *at = scalars(update ? e - second : e);
-      kp_seam_slopes(update ? s.update_program : s.tangent_program,
-                     at + (update ? OF_UPDATE_SUMS : OF_TANGENT_SUMS), at[OF_KAPPAS + (update ? 0 : 1)],
-                     at + (update ? OF_UPDATE : OF_TANGENT));
+      float *to = scalars(update ? e - second : e);
+      if (update && s.update == KP_SEAM_CURVED)
+        kp_seam_slopes(s.update_program, to + OF_UPDATE_SUMS, to[OF_KAPPAS], to + OF_UPDATE);
+      if (!update && curved)
+        kp_seam_slopes(s.tangent_program, to + OF_TANGENT_SUMS, to[OF_KAPPAS + 1], to + OF_TANGENT);
+      if (!update && !curved) to[OF_TANGENT] = 0, to[OF_TANGENT + 1] = 1;
+      if (!update && !GROUPED) combine(e, 0, means_part(e, 0));
     }
   }
 
-  /* Where the groups' combinations of the warp's row stand from here on: a lane makes those of a group. */
-  __device__ void combine(float2 moment) const {
+  __device__ float2 moment_of(int i) const {
+    return ((const float2 *)(shared + memory::MOMENTS))[i];
+  }
+
+  /* What a group of row i adds to the means of gw and of gw n. */
+  __device__ float2 means_part(int i, int group) const {
+    const float2 moment = moment_of(i);
+    const float *sum = scalars(i * groups.count + group) + OF_TANGENT_SUMS, *z = sum + OF_TANGENT;
+    return make_float2(sum[5], moment.y * (z[0] * sum[3] + z[1] * sum[4] - moment.x * sum[5]));
+  }
+
+  /* The combinations of row i and a group from the sums of all groups' parts of the means. */
+  __device__ void combine(int i, int group, float2 means) const {
+    const float2 moment = moment_of(i);
     const bool curved = s.tangent == KP_SEAM_CURVED;
-    float mean_g = 0, mean_gn = 0;
+    const int64_t row = last - i;
+    float *at_group = scalars(i * groups.count + group);
+    const float *slope = at_group + OF_TANGENT;
+    kp_seam_bars<float> bars = {};
+    bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
+    bars.mean_g = means.x, bars.mean_gn = means.y;
+#pragma unroll
+    for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at_group[OF_TANGENT_SUMS + q];
+    const kp_real z[2] = {slope[0], slope[1]};
+    kp_real bar[3], of[4] = {0, 0, 0, 0};
+    bars(z, bar);
+#pragma unroll
+    for (int j = 0; j < 4 && curved; j++)
+      of[j] = slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1];
+    if (g.tangent_bars != NULL && row < end) g.tangent_bars[row * groups.count + group] = of[3];
+    kp_seam_combine(bars, z[0], z[1], of, at_group + OF_COMBINATIONS);
+  }
+
+  /* Of the warp's row where it has more than one group: a lane makes the combinations of a group. */
+  __device__ void combine_groups() const {
+    float2 means = make_float2(0, 0);
 #pragma unroll 1
     for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
-      const float *sum = own_scalars(group) + OF_TANGENT_SUMS, *z = own_scalars(group) + OF_TANGENT;
-      const float first = curved ? z[0] : 0.0f, second = curved ? z[1] : 1.0f;
-      mean_g += sum[5], mean_gn += moment.y * (first * sum[3] + second * sum[4] - moment.x * sum[5]);
+      const float2 part = means_part(warp, group);
+      means.x += part.x, means.y += part.y;
     }
-    if (GROUPED) mean_g = kp_warp_sum(mean_g), mean_gn = kp_warp_sum(mean_gn);
+    means = make_float2(kp_warp_sum(means.x), kp_warp_sum(means.y));
 #pragma unroll 1
-    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
-      float *at = own_scalars(group);
-      const float *slope = at + OF_TANGENT;
-      kp_seam_bars<float> bars = {};
-      bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
-      bars.mean_g = mean_g, bars.mean_gn = mean_gn;
-#pragma unroll
-      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at[OF_TANGENT_SUMS + q];
-      const kp_real z[2] = {curved ? slope[0] : 0.0f, curved ? slope[1] : 1.0f};
-      kp_real bar[3], of[4];
-      bars(z, bar);
-#pragma unroll
-      for (int j = 0; j < 4; j++)
-        of[j] = curved ? slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1] : 0.0f;
-      store_bar(g.tangent_bars, group, of[3]);
-      kp_seam_combine(bars, z[0], z[1], of, at + OF_COMBINATIONS);
-    }
+    for (int group = threadIdx.x % 32; group < groups.count; group += 32) combine(warp, group, means);
     __syncwarp();
   }
 
@@ -347,10 +366,11 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
       kp_warp_carried<P, FULL>(s.own_carry, s, n, r);
     else
       kp_warp_read<P, FULL>(g.h, s, at - s.pitch, r);
-    const float2 moment = *(const float2 *)(g.statistics + 2 * n);
 #pragma unroll
     for (int p = 0; p < P; p++) fetch_branches(p, x[p], u[p]);
     keep_kappas();
+    if (threadIdx.x % 32 == 0)
+      ((float2 *)(shared + memory::MOMENTS))[warp] = *(const float2 *)(g.statistics + 2 * n);
     tangent_products(h, r, gy);
     if (s.update == KP_SEAM_CURVED) update_products(x, u);
     if (g.direct != NULL)
@@ -363,7 +383,7 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
     pass_on();
     programs();
     __syncthreads();
-    combine(moment);
+    if (GROUPED && warp < rows) combine_groups();
     own_gradient(h, r, gy, direct, x, u, sum);
     store_gradients(x, u, sum);
     last -= KP_SEAM_TILE, tile++;
@@ -392,7 +412,7 @@ __global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 
   using memory = curved_memory<P>;
   extern __shared__ __align__(16) float shared[];
   kp_warp_spread<P>(s.weight, s.C, 1, shared + memory::WEIGHT);
-  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::SCALARS; i += KP_SEAM_THREADS) shared[i] = 0;
+  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::MOMENTS; i += KP_SEAM_THREADS) shared[i] = 0;
   __syncthreads();
   const int64_t begin = (int64_t)blockIdx.x * s.run;
   const int64_t end = begin + s.run < s.rows ? begin + s.run : s.rows;

@@ -34,25 +34,24 @@ static inline kp_seam kp_seam_with_tangent(kp_seam s) {
   return s;
 }
 
-/* Groups of channels on a warp's lanes.  GROUPED: `lanes` lanes of a pack are a group; else the row is. */
-template <int P, bool GROUPED> struct kp_warp_groups {
+/* Groups of channels on a warp's lanes.  GROUPED: a power of two of a pack's lanes is a group; else the row
+ * is. FULL: no lane lacks a group. */
+template <int P, bool FULL, bool GROUPED> struct kp_warp_groups {
   static constexpr int SLOTS = GROUPED ? P : 1;
-  int count, lanes;
+  int count, lanes, shift;
   __device__ explicit kp_warp_groups(const kp_seam &s) {
     count = GROUPED ? s.update == KP_SEAM_CURVED ? s.update_kappa.groups : s.tangent_kappa.groups : 1;
     lanes = GROUPED ? s.C / count / KP_WARP_VECTOR : 32;
+    shift = 31 - __clz(lanes);
   }
   __device__ static constexpr int slot(int p) { return GROUPED ? p : 0; }
-  /* The group of a pack's channels; one that is there for lanes behind the last. */
-  __device__ int group(int p) const {
-    if (!GROUPED) return 0;
-    const int group = (p * 32 + (int)threadIdx.x % 32) / lanes;
-    return group < count ? group : 0;
-  }
+  /* Whether a pack's channels are in a group, and in which; the first for lanes behind the last. */
+  __device__ bool inside(int p) const { return FULL || !GROUPED || lane_group(p) < count; }
+  __device__ int group(int p) const { return GROUPED && inside(p) ? lane_group(p) : 0; }
+  __device__ int lane_group(int p) const { return (p * 32 + (int)threadIdx.x % 32) >> shift; }
   /* One lane of each group of a pack. */
   __device__ bool leads(int p) const {
-    const int lane = threadIdx.x % 32;
-    return GROUPED ? lane % lanes == 0 && (p * 32 + lane) / lanes < count : lane == 0 && p == 0;
+    return GROUPED ? (threadIdx.x & (lanes - 1)) == 0 && inside(p) : threadIdx.x % 32 == 0 && p == 0;
   }
   /* The sum over a group's lanes of a pack, for all of them. */
   __device__ float sum(float x) const {
@@ -66,12 +65,9 @@ template <int P, bool GROUPED> struct kp_warp_groups {
   /* Sums Q parts over each group of a row; those of a group go to Q places, groups are `stride` apart. */
   template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to, int stride) const {
 #pragma unroll
-    for (int slot = 0; slot < SLOTS; slot++) {
-      const int group = GROUPED ? (slot * 32 + (int)threadIdx.x % 32) / lanes : 0;
-      const bool there = group < count;
-      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0,
-                         to + (there ? group : 0) * stride);
-    }
+    for (int slot = 0; slot < SLOTS; slot++)
+      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, inside(slot) ? Q : 0,
+                         to + group(slot) * stride);
   }
 };
 
