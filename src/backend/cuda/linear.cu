@@ -147,7 +147,8 @@ kp_few_rows kp_few_rows_of(const kp_call *call) {
 }
 
 extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
-  const kp_few_rows f = kp_few_rows_of(call);
+  const kp_node *node = call->node;
+  kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   const int64_t K = node->input[1]->shape[1];
