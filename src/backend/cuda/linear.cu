@@ -3,7 +3,7 @@
  * Rows are padded with zeros on both sides of a product, so its depth may include the padding: that keeps
  * depths at multiples of 8, which the matrix units like. */
 #include "backend/cuda/grouped_linear.cuh"
-#include "backend/cuda/linear.cuh"
+#include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/products.h"
 
 /* ---- laying terms into the output ---- */
@@ -138,6 +138,11 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   const kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
+  if (kp_some_rows_fit(call, &f)) {
+    kp_few_linear some = {};
+    some.map = f;
+    return kp_linear_some(call, &some, error);
+  }
   const kp_grouped one = one_expert(call, &f);
   if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
     return kp_grouped_half(kp_cuda_of(call), &one, error);

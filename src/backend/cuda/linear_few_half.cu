@@ -7,21 +7,12 @@
  *
  * A block computes 16 or 8 columns of y and its warps share the depth, so that a warp needs few steps; the
  * matrix of the first HELD of them is under way before the kernel in front has ended. */
-#include "backend/cuda/activation.cuh"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/linear_few.cuh"
 
 enum { TILE = 16, STEP = 64, LEAST_WARPS = 4, MOST_WARPS = 16, MOST_HELD = 4 };
 enum { MOST_ROW_BYTES = 64 << 10 };
 enum { ROW_GAP = 32, NORM_PACKS = KP_FEW_CHANNELS / 256 }; /* the gap keeps two rows out of the same banks */
-
-__device__ static inline void multiply_16(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                          uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-               "{%0,%1,%2,%3};\n"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /* A warp's sums: those of even and of odd halves of a step, which do not wait for one another. */
 struct few_sums {
@@ -46,8 +37,8 @@ template <bool HIGH> struct few_step {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const uint4 a = low[i], b = HIGH ? high[HIGH ? i : 0] : none;
-      multiply_16(sums.even, a.x, b.x, a.y, b.y, x[i].x, x[i].y);
-      multiply_16(sums.odd, a.z, b.z, a.w, b.w, x[i].z, x[i].w);
+      kp_multiply_16(sums.even, a.x, b.x, a.y, b.y, x[i].x, x[i].y);
+      kp_multiply_16(sums.odd, a.z, b.z, a.w, b.w, x[i].z, x[i].w);
     }
   }
 };
@@ -109,23 +100,6 @@ __device__ static void normalise_row(const kp_few_norm &n, const few_gains *gain
     if (writes) kp_store(n.y + r * pitch + c, y);
     if (writes && n.y_again != NULL) kp_store(n.y_again + r * pitch + c, y);
   }
-}
-
-/* ---- what follows ---- */
-
-__device__ static float activate(kp_activation_kind kind, float x) {
-  float value = 0;
-  kp_by_activation(kind, [&](auto constant) { value = kp_activate<decltype(constant)::value>(x).value; });
-  return value;
-}
-
-/* An element of y, and what is made of it; zero in the padding. */
-__device__ static void finish(const kp_few_linear &few, int64_t at, bool inside, float sum, float stream) {
-  const kp_few_end &end = few.end;
-  const kp_half y = __float2bfloat16_rn(inside ? sum : 0.0f);
-  ((kp_half *)few.map.y)[at] = y;
-  if (end.activated != NULL) end.activated[at] = __float2bfloat16_rn(activate(end.kind, kp_to_float(y)));
-  if (end.residual != NULL) end.residual[at] = __float2bfloat16_rn(stream + kp_to_float(y));
 }
 
 /* ---- the kernel ---- */
@@ -214,7 +188,7 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS)
     total += term;
   else if (inside)
     total += kp_linear_term(f.terms, own_row, own);
-  finish(few, at, inside, total, stream);
+  kp_few_finish(few, at, inside, total, stream);
 }
 
 /* ---- launching ---- */
