@@ -57,9 +57,9 @@ static inline size_t kp_type_size(const kp_backend *backend, kp_type type) {
 
 /* The distance of two rows of a matrix of `columns` columns, in elements.  Matrix units read rows that start
  * at multiples of 16 bytes, so longer rows are padded, with zeros, where the backend asks for it. */
-static inline int64_t kp_padded_columns(int64_t columns, int64_t multiple) {
-  enum { SHORT_ROW = 16 };
-  return columns < SHORT_ROW || multiple <= 1 ? columns : (columns + multiple - 1) / multiple * multiple;
+static inline int64_t kp_padded(int64_t count, int64_t multiple) {
+  enum { SHORT = 16 };
+  return count < SHORT || multiple <= 1 ? count : (count + multiple - 1) / multiple * multiple;
 }
 
 /* The same for a tensor: real matrices are padded, and everything in the parameters' flat buffers; vectors,
@@ -68,7 +68,15 @@ static inline int64_t kp_tensor_pitch(const kp_tensor *tensor, int64_t row_multi
   const int64_t columns = tensor->dimensions == 0 ? 1 : tensor->shape[tensor->dimensions - 1];
   const bool flat = tensor->role == KP_ROLE_PARAMETER || tensor->role == KP_ROLE_GRADIENT;
   if (tensor->dimensions < 2 || !(flat || tensor->type == KP_TYPE_REAL)) return columns;
-  return kp_padded_columns(columns, row_multiple);
+  return kp_padded(columns, row_multiple);
+}
+
+/* Rows of a tensor in memory: matrices among the parameters, and their gradients, are padded downwards as
+ * well, so that a product may take whole multiples of their outputs. */
+static inline int64_t kp_tensor_stored_rows(const kp_tensor *tensor, int64_t row_multiple) {
+  const bool flat = tensor->role == KP_ROLE_PARAMETER || tensor->role == KP_ROLE_GRADIENT;
+  const int64_t rows = kp_tensor_rows(tensor);
+  return flat && tensor->dimensions == 2 ? kp_padded(rows, row_multiple) : rows;
 }
 
 /* Bytes of a tensor in the backend's memory, padding included. */

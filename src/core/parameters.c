@@ -45,15 +45,16 @@ static int64_t columns_of(const kp_parameter *parameter) {
 
 /* Elements that a parameter takes in a flat buffer, but for the gap behind it. */
 static int64_t stored(const kp_parameter *parameter) {
-  const int64_t columns = columns_of(parameter);
-  return columns == 0 ? 0 : parameter->count / columns * parameter->pitch;
+  return parameter->rows * parameter->pitch;
 }
 
 /* Behind all that was placed before. */
 static void place(kp_parameters *parameters, kp_parameter *parameter, int64_t row_multiple) {
   parameter->offset = parameters->total;
   parameter->pitch = columns_of(parameter);
-  if (parameter->dimensions >= 2) parameter->pitch = kp_padded_columns(parameter->pitch, row_multiple);
+  parameter->rows = parameter->pitch == 0 ? 0 : parameter->count / parameter->pitch;
+  if (parameter->dimensions >= 2) parameter->pitch = kp_padded(parameter->pitch, row_multiple);
+  if (parameter->dimensions == 2) parameter->rows = kp_padded(parameter->rows, row_multiple);
   parameters->total +=
       (stored(parameter) + PARAMETER_ALIGNMENT - 1) / PARAMETER_ALIGNMENT * PARAMETER_ALIGNMENT;
 }

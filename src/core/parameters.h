@@ -5,7 +5,7 @@
  * their parameters in it.  kp_parameters_allocate then makes the buffers:
  * values, gradients and two optimizer moments, each flat, so that an optimizer
  * is one pass over memory.  Rows of matrices are padded with zeros where the
- * backend asks for it. */
+ * backend asks for it, and so are their columns. */
 #ifndef KAPPA_CORE_PARAMETERS_H
 #define KAPPA_CORE_PARAMETERS_H
 
@@ -48,6 +48,7 @@ typedef struct kp_parameter {
   int64_t shape[KP_MAX_DIMENSIONS];
   int64_t count, offset; /* in elements; padding of rows is not counted, and offsets are the backend's */
   int64_t pitch;         /* elements from one row of the flat buffers to the next: columns, or padded */
+  int64_t rows;          /* in the flat buffers: of a matrix padded with rows of zeros, as its columns are */
   kp_initial initial;
   kp_group group;
   kp_manifold manifold;

@@ -139,9 +139,10 @@ static void build_scale(bench *b, const operator_case *c) {
 
 static void add_rows(operator_cases *cases) {
   static const int64_t shapes[][5] = {
-      {1, 1, 1, 1, 1}, {1, 7, 4, 5, 3}, {2, 13, 5, 17, 66}, {3, 31, 7, 65, 33}, {2, 9, 40, 9, 20}};
-  for (int s = 0; s < 5; s++)
-    for (int variant = 0; variant < 16; variant++) {
+      {1, 1, 1, 1, 1},      {1, 7, 4, 5, 3},     {2, 13, 5, 17, 66},  {3, 31, 7, 65, 33}, {2, 9, 40, 9, 20},
+      {1, 140, 1, 24, 210}, {1, 30, 2, 210, 20}, {1, 1400, 2, 33, 20}}; /* more than a tile each way */
+  for (int s = 0; s < 8; s++)
+    for (int variant = 0; variant < 16; variant += s < 5 ? 1 : 15) {
       operator_case c = {.operation = KP_OP_GROUPED_LINEAR,
                          .build = build_grouped,
                          .batch = shapes[s][0],

@@ -70,9 +70,20 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_input(const kp_call *call, 
   return node->outputs < 2 || call->output[1] == NULL ? KP_OK : time_gradient(call, error);
 }
 
+/* Scratch memory: what the sums need, then the turns. */
+static size_t sums_bytes(const kp_node *node) {
+  const int64_t experts = kp_tensor_count(node->input[1]) - 1, M = kp_tensor_columns(node->input[0]);
+  return (kp_grouped_sums_scratch(experts, M) + 15) / 16 * 16;
+}
+
+static int64_t turns_of(const kp_node *node) {
+  return kp_grouped_turns(kp_tensor_count(node->input[1]) - 1, kp_tensor_columns(node->input[0]),
+                          kp_tensor_columns(node->input[2]));
+}
+
 extern "C" size_t kp_cuda_scratch_grouped_linear_backward_weight(const kp_node *node, int threads) {
   (void)threads;
-  return kp_grouped_sums_scratch(kp_tensor_count(node->input[1]) - 1, kp_tensor_columns(node->input[0]));
+  return sums_bytes(node) + (size_t)turns_of(node) * sizeof(int);
 }
 
 static kp_status weight_sums(const kp_call *call, kp_error *error) {
@@ -122,6 +133,7 @@ extern "C" kp_status kp_cuda_grouped_linear_backward_weight(const kp_call *call,
     g.factor = 1;
     g.in = kp_input_numbers(call, 5);
     g.out = kp_input_numbers(call, 6);
+    g.turns = (int *)((char *)call->scratch + sums_bytes(node));
     KP_TRY(multiply(call, &g, error));
   }
   return weight_sums(call, error);

@@ -25,7 +25,14 @@ struct kp_grouped {
   float factor;                                     /* of all products */
   kp_numbers bias, time, time_weight, in, out;      /* (E, M), (R), (E, M), (E), (E); NULL: absent */
   int64_t bias_pitch, time_weight_pitch;
+  int *turns; /* scratch memory for kp_grouped_turns numbers, or NULL: the depth of gW is not shared out */
+  int splits; /* of the depth; chosen by the kernel that uses them */
 };
+
+/* Numbers that the blocks of Hopper's kernel need to add to one tile of gW in a fixed order. */
+int64_t kp_grouped_turns(int64_t experts, int64_t M, int64_t K);
+bool kp_grouped_hopper_fits(const kp_cuda *cuda, const kp_grouped *g);
+kp_status kp_grouped_hopper(const kp_cuda *cuda, const kp_grouped *g, kp_error *error);
 
 /* The rows of an expert, within the tensor whatever the offsets say. */
 struct kp_expert_rows {

@@ -282,6 +282,7 @@ template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_groupe
 }
 
 kp_status kp_grouped_half(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  if (kp_grouped_hopper_fits(cuda, g)) return kp_grouped_hopper(cuda, g, error);
   if (g->kind == KP_GROUPED_FORWARD) return launch<KP_GROUPED_FORWARD>(cuda, g, error);
   if (g->kind == KP_GROUPED_INPUT) return launch<KP_GROUPED_INPUT>(cuda, g, error);
   return launch<KP_GROUPED_WEIGHT>(cuda, g, error);

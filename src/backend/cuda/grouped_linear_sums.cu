@@ -1,8 +1,7 @@
 /* Sums for the gradients of experts' vectors and scales: each reads gy once, R M sizeof(T) bytes, and y where
  * the scales want it.
  *
- * An expert's rows are cut into slices.  A block sums a slice of 32 V columns; then one block an expert adds
- * the slices in their order. */
+ * An expert's rows are cut into slices.  A block sums a slice; then the slices are added in their order. */
 #include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/linear.cuh"
 
@@ -31,69 +30,65 @@ size_t kp_grouped_sums_scratch(int64_t experts, int64_t M) {
          (size_t)(experts * parts) * sizeof(double);
 }
 
-template <int V>
-__device__ static void sum_warps(const float *sum, float *to, int64_t first, int64_t columns, float *shared) {
-  const int lane = threadIdx.x, warp = threadIdx.y;
-  for (int i = 0; i < V; i++) shared[(warp * V + i) * 32 + lane] = sum[i];
-  __syncthreads();
-  for (int i = warp; i < V; i += WARPS) {
-    float total = 0;
-    for (int w = 0; w < WARPS; w++) total += shared[(w * V + i) * 32 + lane];
-    const int64_t column = first + lane * V + i;
-    if (column < columns) to[column] = total;
-  }
-  __syncthreads();
-}
-
 /* The block's part of <gy, y>: its warps' in their order. */
-__device__ static inline void write_output(const partial_sums &p, float output, int64_t place,
-                                           float *shared) {
-  const int lane = threadIdx.x, warp = threadIdx.y;
+__device__ static inline void write_output(float *to, float output, float *shared) {
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, warps = blockDim.x * blockDim.y / 32;
   output = kp_warp_sum(output);
-  if (lane == 0) shared[warp] = output;
   __syncthreads();
-  if (lane > 0 || warp > 0) return;
-  for (int w = 1; w < WARPS; w++) output += shared[w];
-  p.with_output[place] = output;
+  if (thread % 32 == 0) shared[thread / 32] = output;
+  __syncthreads();
+  if (thread > 0) return;
+  for (int w = 1; w < warps; w++) output += shared[w];
+  *to = output;
 }
 
-/* SCALED: with <gy, y> of the scales.  UNROLL rows are on their way at a time. */
-template <typename T, int V, bool SCALED>
-static __global__ void __launch_bounds__(32 * WARPS, 3) slice_kernel(kp_grouped_sums s, partial_sums p) {
-  constexpr int UNROLL = SCALED ? 2 : 4;
-  __shared__ float shared[WARPS * V * 32];
-  const int lane = threadIdx.x, warp = threadIdx.y, expert = blockIdx.z, slice = blockIdx.y;
-  const kp_expert_rows rows = kp_rows_of_expert(s.offsets, expert, s.rows);
-  const int64_t length = (rows.count + p.slices - 1) / p.slices;
-  const int64_t begin = min(slice * length, rows.count), end = min(begin + length, rows.count);
-  const int64_t first_column = (int64_t)blockIdx.x * 32 * V, column = first_column + lane * V;
-  const bool inside = column < s.M, timed = p.with_time != NULL;
+/* What a thread adds up of its columns. */
+template <int V> struct slice_sums { float plain[V], with_time[V], output; };
+
+/* ROWS rows from `row` on, those before `end`: all of them are on their way before the first is used. SCALED:
+ * with <gy, y> of the scales. */
+template <typename T, int V, int ROWS, bool SCALED>
+__device__ static inline void add_rows(const kp_grouped_sums &s, int64_t row, int64_t end, int64_t column,
+                                       slice_sums<V> *sums) {
   const T *gy = (const T *)s.gy + column, *y = (const T *)s.y + column;
-  float plain[V] = {}, with_time[V] = {}, output = 0;
-  for (int64_t row = begin + warp; row < end; row += WARPS * UNROLL) {
-    kp_columns<T, V> g[UNROLL], u[UNROLL];
-    float time[UNROLL] = {};
+  const bool inside = column < s.M, timed = s.time.at != NULL;
+  kp_columns<T, V> g[ROWS], u[ROWS];
+  float time[ROWS] = {};
 #pragma unroll
-    for (int i = 0; i < UNROLL; i++) {
-      const int64_t r = row + i * WARPS, at = rows.first + r;
-      g[i] = kp_read_columns<T, V>(gy + at * s.pitch, inside && r < end);
-      if (SCALED) u[i] = kp_read_columns<T, V>(y + at * s.y_pitch, inside && r < end);
-      if (timed && r < end) time[i] = s.time[at];
-    }
-#pragma unroll
-    for (int i = 0; i < UNROLL; i++)
-#pragma unroll
-      for (int j = 0; j < V; j++) {
-        const float value = kp_to_float(g[i].value[j]);
-        plain[j] += value;
-        with_time[j] += time[i] * value;
-        if (SCALED) output += value * kp_to_float(u[i].value[j]);
-      }
+  for (int i = 0; i < ROWS; i++) {
+    const int64_t at = row + i;
+    g[i] = kp_read_columns<T, V>(gy + at * s.pitch, inside && at < end);
+    if (SCALED) u[i] = kp_read_columns<T, V>(y + at * s.y_pitch, inside && at < end);
+    if (timed && at < end) time[i] = s.time[at];
   }
-  const int64_t place = (int64_t)expert * p.slices + slice;
-  sum_warps<V>(plain, p.plain + place * s.M, first_column, s.M, shared);
-  if (timed) sum_warps<V>(with_time, p.with_time + place * s.M, first_column, s.M, shared);
-  if constexpr (SCALED) write_output(p, output, place * p.tiles + blockIdx.x, shared);
+#pragma unroll
+  for (int i = 0; i < ROWS; i++)
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+      const float value = kp_to_float(g[i].value[j]);
+      sums->plain[j] += value;
+      sums->with_time[j] += time[i] * value;
+      if (SCALED) sums->output += value * kp_to_float(u[i].value[j]);
+    }
+}
+
+template <typename T, int V, bool SCALED>
+static __global__ void __launch_bounds__(KP_STRIP_THREADS) slice_kernel(kp_grouped_sums s, partial_sums p) {
+  constexpr int ROWS = SCALED ? 4 : 8;
+  __shared__ __align__(16) float shared[KP_STRIP_THREADS * V];
+  const int expert = blockIdx.z, slice = blockIdx.y;
+  const kp_expert_rows rows = kp_rows_of_expert(s.offsets, expert, s.rows);
+  const int64_t length = (rows.count + p.slices - 1) / p.slices, place = (int64_t)expert * p.slices + slice;
+  const int64_t begin = rows.first + min(slice * length, rows.count);
+  const int64_t end = min(begin + length, rows.first + rows.count);
+  const int64_t first_column = (int64_t)blockIdx.x * blockDim.x * V;
+  slice_sums<V> sums = {};
+  for (int64_t row = begin + threadIdx.y * ROWS; row < end; row += blockDim.y * ROWS)
+    add_rows<T, V, ROWS, SCALED>(s, row, end, first_column + threadIdx.x * V, &sums);
+  kp_leave_sums<V>(sums.plain, p.plain + place * s.M, first_column, s.M, shared);
+  if (p.with_time != NULL)
+    kp_leave_sums<V>(sums.with_time, p.with_time + place * s.M, first_column, s.M, shared);
+  if constexpr (SCALED) write_output(p.with_output + place * p.tiles + blockIdx.x, sums.output, shared);
 }
 
 /* The sums over an expert's slices, added to the gradients: 32 columns a block, whose WARPS parts of slices
@@ -146,13 +141,15 @@ static __global__ void add_scales(kp_grouped_sums s, partial_sums p) {
 
 template <typename T, int V>
 static void launch(const kp_call *call, const kp_grouped_sums *s, partial_sums *p) {
-  p->tiles = (s->M + 32 * V - 1) / (32 * V);
-  const dim3 grid((unsigned)p->tiles, (unsigned)p->slices, (unsigned)s->experts);
+  const kp_row_cut cut = kp_cut_row(s->M, V);
+  const dim3 grid((unsigned)cut.tiles, (unsigned)p->slices, (unsigned)s->experts);
+  const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
+  p->tiles = cut.tiles;
   cudaStream_t stream = kp_cuda_of(call)->stream;
   if (p->with_output != NULL)
-    slice_kernel<T, V, true><<<grid, dim3(32, WARPS), 0, stream>>>(*s, *p);
+    slice_kernel<T, V, true><<<grid, block, 0, stream>>>(*s, *p);
   else
-    slice_kernel<T, V, false><<<grid, dim3(32, WARPS), 0, stream>>>(*s, *p);
+    slice_kernel<T, V, false><<<grid, block, 0, stream>>>(*s, *p);
 }
 
 kp_status kp_grouped_sum(const kp_call *call, const kp_grouped_sums *s, void *scratch, kp_error *error) {
@@ -191,37 +188,58 @@ __device__ static int expert_of_row(const int32_t *offsets, int experts, int64_t
   return low;
 }
 
-/* A warp a row. */
-template <typename T, int V> static __global__ void time_kernel(kp_grouped_time t) {
-  const int lane = threadIdx.x % 32;
-  const int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  if (row >= t.rows) return;
-  const int expert = expert_of_row(t.offsets, t.experts, row);
+/* <gy, time weight> of rows `row` … `end` - 1 of an expert, at most eight, by a warp: lane 4 r gets row r's.
+ */
+template <typename T, int V>
+__device__ static inline float dots_of(const kp_grouped_time &t, int expert, int64_t row, int64_t end) {
   const T *gy = (const T *)t.gy + row * t.pitch;
   const int64_t weights = expert * t.time_weight_pitch;
-  float sum = 0;
-#pragma unroll 4
-  for (int64_t m = lane * V; m < t.M; m += 32 * V) {
-    const kp_columns<T, V> g = kp_read_columns<T, V>(gy + m, true);
-    for (int i = 0; i < V; i++)
-      if (V == 1 || m + i < t.M) sum += kp_to_float(g.value[i]) * t.time_weight[weights + m + i];
+  float dot[KP_EIGHT] = {};
+  for (int64_t m = threadIdx.x % 32 * V; m < t.M; m += 32 * V) {
+    kp_columns<T, V> g[KP_EIGHT];
+    float weight[V];
+#pragma unroll
+    for (int i = 0; i < KP_EIGHT; i++) g[i] = kp_read_columns<T, V>(gy + i * t.pitch + m, row + i < end);
+#pragma unroll
+    for (int j = 0; j < V; j++) weight[j] = m + j < t.M ? t.time_weight[weights + m + j] : 0;
+#pragma unroll
+    for (int i = 0; i < KP_EIGHT; i++)
+#pragma unroll
+      for (int j = 0; j < V; j++) dot[i] += kp_to_float(g[i].value[j]) * weight[j];
   }
-  sum = kp_warp_sum(sum);
-  if (lane == 0) t.result.set(row, kp_scale_of(t.in, expert) * kp_scale_of(t.out, expert) * sum);
+  return kp_sum_eight(dot);
+}
+
+/* A warp takes eight rows: of one expert, but where experts meet. */
+template <typename T, int V> static __global__ void time_kernel(kp_grouped_time t) {
+  const int lane = threadIdx.x % 32;
+  const int64_t first = ((int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * KP_EIGHT;
+  const int64_t last = min(first + KP_EIGHT, t.rows);
+  if (first >= t.rows) return;
+  const int begin = expert_of_row(t.offsets, t.experts, first);
+  const int end = expert_of_row(t.offsets, t.experts, last - 1);
+  for (int expert = begin; expert <= end; expert++) {
+    const int64_t from = expert == begin ? first : t.offsets[expert];
+    const int64_t to = expert == end ? last : t.offsets[expert + 1];
+    if (from >= to) continue;
+    const float dot = dots_of<T, V>(t, expert, from, to);
+    if (lane % 4 == 0 && from + lane / 4 < to)
+      t.result.set(from + lane / 4, kp_scale_of(t.in, expert) * kp_scale_of(t.out, expert) * dot);
+  }
 }
 
 kp_status kp_grouped_time_gradient(const kp_call *call, const kp_grouped_time *t, kp_error *error) {
-  enum { ROWS = 8 };
-  const int blocks = kp_blocks(t->rows, ROWS);
+  enum { WARPS_OF_ROWS = 4, THREADS = 32 * WARPS_OF_ROWS };
+  const int blocks = kp_blocks(t->rows, WARPS_OF_ROWS * KP_EIGHT);
   const bool whole = t->pitch % KP_CUDA_ROW_MULTIPLE == 0;
   cudaStream_t stream = kp_cuda_of(call)->stream;
   if (kp_is_half(call) && whole)
-    time_kernel<kp_half, 8><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<kp_half, 8><<<blocks, THREADS, 0, stream>>>(*t);
   else if (kp_is_half(call))
-    time_kernel<kp_half, 1><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<kp_half, 1><<<blocks, THREADS, 0, stream>>>(*t);
   else if (whole)
-    time_kernel<float, 4><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<float, 4><<<blocks, THREADS, 0, stream>>>(*t);
   else
-    time_kernel<float, 1><<<blocks, 32 * ROWS, 0, stream>>>(*t);
+    time_kernel<float, 1><<<blocks, THREADS, 0, stream>>>(*t);
   return kp_launched(call, error);
 }

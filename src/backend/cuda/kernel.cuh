@@ -10,7 +10,8 @@
  *   - a KP_TYPE_REAL tensor holds float or, where kp_is_half(call), __nv_bfloat16; a KP_TYPE_STATISTIC tensor
  *     and every gradient of a parameter holds float; arithmetic is in float (or wider) always;
  *   - row r of a tensor starts at element r · kp_pitch(tensor); the padding behind a row's columns is zero in
- *     every input, and a kernel that writes a real tensor leaves zeros there;
+ *     every input, and a kernel that writes a real tensor leaves zeros there; behind a matrix of parameters,
+ *     and behind its gradient, stand kp_stored_rows - rows rows of zeros;
  *   - no floating-point atomics: results are the same bits on every run;
  *   - an index that is out of range is recorded with kp_report and read as 0. */
 #ifndef KAPPA_BACKEND_CUDA_KERNEL_CUH
@@ -70,6 +71,11 @@ enum { KP_CUDA_ROW_MULTIPLE = 8 };
 
 static inline int64_t kp_pitch(const kp_tensor *tensor) {
   return kp_tensor_pitch(tensor, KP_CUDA_ROW_MULTIPLE);
+}
+
+/* Rows in memory, those of zeros behind a matrix of parameters included. */
+static inline int64_t kp_stored_rows(const kp_tensor *tensor) {
+  return kp_tensor_stored_rows(tensor, KP_CUDA_ROW_MULTIPLE);
 }
 
 /* Elements of a tensor in memory, padding included. */

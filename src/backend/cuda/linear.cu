@@ -1,8 +1,8 @@
 /* Linear maps and their gradients: products of cuBLASLt, and what they leave to do.
  *
- * Rows are padded with zeros on both sides of a product, so its depth may include the padding: that keeps
- * depths at multiples of 8, which the matrix units like. */
-#include "backend/cuda/grouped_linear.cuh"
+ * Rows are padded with zeros on both sides of a product, and rows of zeros stand behind a matrix and behind
+ * its gradient: depths and widths may include the padding.  In bfloat16 they do, because cuBLASLt is several
+ * times slower where a size is no multiple of 8. */
 #include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/products.h"
 
@@ -47,6 +47,15 @@ template <typename T, int V> static void lay(const kp_call *call, const laying *
   lay_kernel<T, V><<<grid, threads, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
 }
 
+static void lay_terms(const kp_call *call, const kp_few_rows *f) {
+  const laying l = {f->terms, f->rows, f->columns, f->y_pitch};
+  const bool whole = f->y_pitch % KP_CUDA_ROW_MULTIPLE == 0;
+  if (kp_is_half(call))
+    whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
+  else
+    whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
+}
+
 /* The padding of the rows of y: a few bytes a row. */
 template <typename T>
 static __global__ void clear_padding_kernel(T *y, int64_t rows, int64_t columns, int64_t pitch) {
@@ -83,16 +92,23 @@ static kp_linear_terms terms_of(const kp_call *call) {
   return terms;
 }
 
+/* Outputs that a product makes or reads: M, or, where rows of zeros stand behind the matrix, as many as a row
+ * of y has in memory. */
+static int64_t outputs_of(const kp_call *call, const kp_tensor *matrix, int64_t M, int64_t pitch) {
+  return kp_is_half(call) && kp_stored_rows(matrix) >= pitch ? pitch : M;
+}
+
 /* Leading dimensions that both have room for the padded depth. */
 static int64_t depth_of(int64_t K, int64_t a, int64_t b) {
   return a == b ? a : K;
 }
 
-static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *error) {
+/* y = x Wᵀ of so many outputs, with the terms that are not laid. */
+static kp_status multiply(const kp_call *call, const kp_few_rows *f, int64_t outputs, kp_error *error) {
   const kp_node *node = call->node;
   const bool timed = f->terms.groups > 0;
   kp_product p = {};
-  p.m = f->rows, p.n = f->columns, p.k = f->depth;
+  p.m = f->rows, p.n = outputs, p.k = f->depth;
   p.a = f->x, p.b = f->w, p.c = f->y;
   p.lda = f->x_pitch, p.ldb = f->w_pitch, p.ldc = f->y_pitch;
   p.b_transposed = true;
@@ -102,22 +118,18 @@ static kp_status multiply(const kp_call *call, const kp_few_rows *f, kp_error *e
   p.beta = timed ? 1 : 0;
   p.bias = timed ? NULL : f->terms.bias.at;
   p.bias_half = f->terms.bias.half;
+  p.bias_count = f->columns;
+  if (!timed && p.n < p.ldc) clear_padding(call, f->y, f->rows, f->columns, f->y_pitch);
+  KP_TRY(kp_launched(call, error));
   return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
-/* A map of points in bfloat16 is the map of one expert, whose kernel adds the times as it writes. */
-static kp_grouped one_expert(const kp_call *call, const kp_few_rows *f) {
-  kp_grouped g = {};
-  g.kind = KP_GROUPED_FORWARD;
-  g.experts = 1;
-  g.rows = f->rows, g.M = f->columns, g.K = call->node->input[1]->shape[1];
-  g.a = f->x, g.b = f->w, g.c = f->y;
-  g.a_pitch = f->x_pitch, g.b_pitch = f->w_pitch, g.c_pitch = g.c_columns = f->y_pitch;
-  g.factor = 1;
-  g.bias = f->terms.bias;
-  g.time = f->terms.time;
-  g.time_weight = f->terms.time_weight;
-  return g;
+extern "C" size_t kp_cuda_scratch_linear(const kp_node *node, int threads) {
+  (void)threads;
+  if (node->inputs < 5 || node->input[3] == NULL) return 0;
+  const int64_t M = node->input[1]->shape[0], K = node->input[1]->shape[1];
+  const int64_t depth = kp_points_depth(M, K, kp_tensor_columns(node->input[3]), node->input[2] != NULL);
+  return kp_points_scratch(kp_tensor_rows(node->input[0]), M, depth);
 }
 
 kp_few_rows kp_few_rows_of(const kp_call *call) {
@@ -135,7 +147,8 @@ kp_few_rows kp_few_rows_of(const kp_call *call) {
 }
 
 extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
-  const kp_few_rows f = kp_few_rows_of(call);
+  const kp_node *node = call->node;
+  kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   if (kp_some_rows_fit(call, &f)) {
@@ -143,19 +156,14 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
     some.map = f;
     return kp_linear_some(call, &some, error);
   }
-  const kp_grouped one = one_expert(call, &f);
-  if (kp_is_half(call) && f.terms.groups == 1 && kp_grouped_half_fits(&one))
-    return kp_grouped_half(kp_cuda_of(call), &one, error);
-  const laying l = {f.terms, f.rows, f.columns, f.y_pitch};
-  const bool whole = f.y_pitch % KP_CUDA_ROW_MULTIPLE == 0, half = kp_is_half(call);
-  if (f.terms.groups == 0)
-    clear_padding(call, f.y, f.rows, f.columns, f.y_pitch);
-  else if (half)
-    whole ? lay<kp_half, 8>(call, &l) : lay<kp_half, 1>(call, &l);
-  else
-    whole ? lay<float, 4>(call, &l) : lay<float, 1>(call, &l);
+  const int64_t K = node->input[1]->shape[1];
+  if (kp_is_half(call) && kp_points_fit(&f, K)) {
+    KP_TRY(kp_join_points(call, &f, K, call->scratch, error));
+    return multiply(call, &f, f.y_pitch, error);
+  }
+  if (f.terms.groups > 0) lay_terms(call, &f);
   KP_TRY(kp_launched(call, error));
-  return multiply(call, &f, error);
+  return multiply(call, &f, outputs_of(call, node->input[1], f.columns, f.y_pitch), error);
 }
 
 /* ---- gradients ---- */
@@ -165,7 +173,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
   kp_product p = {};
   p.m = rows;
-  p.k = node->input[1]->shape[0];
+  p.k = outputs_of(call, node->input[1], node->input[1]->shape[0], kp_pitch(node->input[0]));
   p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
   p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
   p.n = depth_of(K, p.ldb, p.ldc); /* the padding of W makes zeros in that of gx */
@@ -180,7 +188,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
 extern "C" size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads) {
   (void)threads;
   if (node->outputs < 2 || node->output[1] == NULL) return 0;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), false);
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), 0);
 }
 
 extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_error *error) {
@@ -189,7 +197,7 @@ extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_erro
   if (rows == 0) return KP_OK;
   if (call->output[0] != NULL) {
     kp_product p = {};
-    p.m = M;
+    p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
     p.k = rows;
     p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
     p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
@@ -212,7 +220,8 @@ extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_erro
 
 extern "C" size_t kp_cuda_scratch_linear_backward_time(const kp_node *node, int threads) {
   (void)threads;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), true);
+  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]),
+                                kp_tensor_columns(node->input[1]));
 }
 
 extern "C" kp_status kp_cuda_linear_backward_time(const kp_call *call, kp_error *error) {

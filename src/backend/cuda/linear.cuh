@@ -35,6 +35,15 @@ bool kp_rows_are_whole(const kp_few_rows *few);
 bool kp_few_rows_fit(const kp_few_rows *few);
 kp_status kp_linear_few(const kp_call *call, const kp_few_rows *few, kp_error *error);
 
+/* Maps of points as one product whose depth holds times and bias (linear_points.cu).  The depth with them, or
+ * 0 where y is so narrow that it is cheaper to write them into y first. */
+int64_t kp_points_depth(int64_t M, int64_t K, int64_t groups, bool biased);
+bool kp_points_fit(const kp_few_rows *few, int64_t K);
+/* Bytes of both matrices. */
+size_t kp_points_scratch(int64_t rows, int64_t M, int64_t depth);
+/* Makes them in `scratch`: `few` is then a map without terms, with rows of zeros behind its matrix. */
+kp_status kp_join_points(const kp_call *call, kp_few_rows *few, int64_t K, void *scratch, kp_error *error);
+
 /* V columns of a row: as they stand in memory until they are used, which takes fewer registers. */
 template <typename T, int V> struct alignas(V * sizeof(T)) kp_columns { T value[V]; };
 
@@ -47,6 +56,56 @@ __device__ static inline kp_columns<T, V> kp_read_columns(const T *at, bool insi
   else
     read.value[0] = *at;
   return read;
+}
+
+/* ---- sums over rows ---- */
+
+/* A block has lines of threads that hold V columns of a row each, of eight rows at a time. */
+enum { KP_STRIP_THREADS = 512, KP_EIGHT = 8 };
+
+/* Adds eight numbers of all lanes; lane 4 r gets the sum of number r.  Half of the numbers leave a lane at
+ * each of the first steps. */
+__device__ static inline float kp_sum_eight(const float (&number)[KP_EIGHT]) {
+  const int lane = threadIdx.x % 32;
+  float four[4], two[2];
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    four[i] = (lane & 16 ? number[4 + i] : number[i]) +
+              __shfl_xor_sync(0xffffffffu, lane & 16 ? number[i] : number[4 + i], 16);
+#pragma unroll
+  for (int i = 0; i < 2; i++)
+    two[i] = (lane & 8 ? four[2 + i] : four[i]) +
+             __shfl_xor_sync(0xffffffffu, lane & 8 ? four[i] : four[2 + i], 8);
+  float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
+  one += __shfl_xor_sync(0xffffffffu, one, 2);
+  return one + __shfl_xor_sync(0xffffffffu, one, 1);
+}
+
+/* How a row is cut: into tiles of blocks, whose lines are whole warps; a warp's columns are a part. */
+struct kp_row_cut {
+  int tiles, threads, parts;
+};
+
+static inline kp_row_cut kp_cut_row(int64_t columns, int V) {
+  const int64_t chunks = (columns + V - 1) / V, tiles = (chunks + KP_STRIP_THREADS - 1) / KP_STRIP_THREADS;
+  const int64_t threads = ((chunks + tiles - 1) / tiles + 31) / 32 * 32;
+  return {(int)tiles, (int)threads, (int)(tiles * threads / 32)};
+}
+
+/* The sums of the block's lines, in their order, to a row of partial sums. */
+template <int V>
+__device__ static inline void kp_leave_sums(const float (&sum)[V], float *to, int64_t first, int64_t columns,
+                                            float *shared) {
+  const int width = blockDim.x * V, thread = threadIdx.y * blockDim.x + threadIdx.x;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < V; i++) shared[thread * V + i] = sum[i];
+  __syncthreads();
+  for (int c = thread; c < width && first + c < columns; c += blockDim.x * blockDim.y) {
+    float total = 0;
+    for (int line = 0; line < blockDim.y; line++) total += shared[line * width + c];
+    to[first + c] = total;
+  }
 }
 
 /* Sums over rows and columns of gy (N, M); results that are not wanted are NULL.
@@ -64,7 +123,7 @@ struct kp_linear_sums {
 };
 
 /* Bytes of scratch memory. */
-size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, bool timed);
+size_t kp_linear_sums_scratch(int64_t rows, int64_t columns, int64_t groups);
 kp_status kp_linear_sum(const kp_call *call, const kp_linear_sums *sums, void *scratch, kp_error *error);
 
 #endif

@@ -34,7 +34,7 @@ static void add_to_run(kp_cuda_optimizer *o, run *r, int index) {
   if (r->last > r->first && (r->group != (int)p->group || r->last_parameter != index - 1)) end_run(o, r);
   if (r->last == r->first) r->first = p->offset;
   r->group = (int)p->group;
-  r->last = p->offset + (kp_flat_count(p) + 3) / 4 * 4;
+  r->last = p->offset + (p->rows * p->pitch + 3) / 4 * 4;
   r->last_parameter = index;
 }
 
@@ -182,6 +182,12 @@ static void fill_classes(kp_cuda_optimizer *o) {
 
 /* ---- parameters ---- */
 
+/* Rows of zeros behind a matrix stay zero by a step of AdamW, which clears what a step that is not taken may
+ * have left among their gradients. */
+static void cut_padding(kp_cuda_optimizer *o, const kp_parameter *p) {
+  cut_chunks(o, p->offset + kp_flat_count(p), p->offset + p->rows * p->pitch, (int)p->group);
+}
+
 static void cut_parameter(kp_cuda_optimizer *o, run *r, int index) {
   const kp_parameter *p = &o->parameters->list[index];
   const kp_update update = kp_optimizer_update(&o->options, p);
@@ -190,6 +196,7 @@ static void cut_parameter(kp_cuda_optimizer *o, run *r, int index) {
   if (p->count == 0) return;
   if (p->counter > 0 && (plain || counts(o->parameters, index))) cut_slices(o, index, plain);
   if (update.rule == KP_UPDATE_NONE) return;
+  if (!plain || p->counter > 0) cut_padding(o, p);
   if (update.rule == KP_UPDATE_MUON || update.keeps_norm) {
     add_class(o, p, update);
     cut_unit_vectors(o, &o->muon_units, p);

@@ -56,7 +56,7 @@ static cublasStatus_t set_bias(cublasLtMatmulDesc_t operation, const void *bias,
                                         sizeof bias_type);
 }
 
-static cublasStatus_t make_plan(const kp_product *p, const void *bias, kp_product_plan *plan) {
+static cublasStatus_t make_plan(const kp_product *p, kp_product_plan *plan) {
   const cublasOperation_t first = p->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t second = p->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   const int64_t n = p->n, m = p->m, k = p->k;
@@ -64,7 +64,7 @@ static cublasStatus_t make_plan(const kp_product *p, const void *bias, kp_produc
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first);
   cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second);
-  if (bias != NULL) status = set_bias(plan->operation, bias, p->result);
+  if (p->bias != NULL) status = set_bias(plan->operation, p->bias, p->result);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   status = make_layout(&plan->a, p->type, p->b_transposed ? k : n, p->b_transposed ? n : k, p->ldb, p->batch,
                        p->stride_b);
@@ -84,28 +84,31 @@ static void forget_plan(kp_product_plan *plan) {
 
 /* ---- products ---- */
 
-static __global__ void convert_bias(kp_numbers bias, kp_results to, int64_t count) {
+static __global__ void convert_bias(kp_numbers bias, int64_t count, kp_results to, int64_t columns) {
   const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < count) to.set(i, bias[i]);
+  if (i < columns) to.set(i, i < count ? bias[i] : 0);
 }
 
-/* The bias in the result's type: itself, or a copy behind the workspace.  Work of a device is one queue, so
- * the copy of the last product is no longer read. */
-static kp_status place_bias(kp_cuda *cuda, const kp_product *p, const void **bias, kp_error *error) {
+static bool bias_stays(const kp_product *p) {
+  return p->bias == NULL || ((p->result == CUDA_R_16BF) == p->bias_half && kp_bias_count(p) == p->n);
+}
+
+/* Makes the bias one of n numbers in the result's type: itself, or a copy behind the workspace.  Work of a
+ * device is one queue, so the copy of the last product is no longer read. */
+static kp_status place_bias(kp_cuda *cuda, kp_product *p, kp_error *error) {
+  if (bias_stays(p)) return KP_OK;
   const bool half = p->result == CUDA_R_16BF;
-  *bias = p->bias;
-  if (p->bias == NULL || half == p->bias_half) return KP_OK;
   void *copy = (char *)cuda->products->workspace + KP_PRODUCTS_WORKSPACE_BYTES;
-  convert_bias<<<kp_blocks(p->n, 256), 256, 0, cuda->stream>>>(kp_numbers{p->bias, p->bias_half},
-                                                               kp_results{copy, half}, p->n);
-  *bias = copy;
+  convert_bias<<<kp_blocks(p->n, 256), 256, 0, cuda->stream>>>(
+      kp_numbers{p->bias, p->bias_half}, kp_bias_count(p), kp_results{copy, half}, p->n);
+  p->bias = copy;
+  p->bias_half = half;
+  p->bias_count = 0;
   return kp_cuda_check(cudaGetLastError(), "a bias", error);
 }
 
 static bool bias_fits(const kp_product *p) {
-  const bool half = p->result == CUDA_R_16BF;
-  return p->bias == NULL || half == p->bias_half ||
-         p->n * (int64_t)(half ? sizeof(kp_half) : sizeof(float)) <= KP_PRODUCTS_BIAS_BYTES;
+  return bias_stays(p) || p->n * (int64_t)sizeof(float) <= KP_PRODUCTS_BIAS_BYTES;
 }
 
 static kp_status multiply(kp_cuda *cuda, const kp_product *p, const kp_product_plan *plan, kp_error *error) {
@@ -123,11 +126,11 @@ static kp_status multiply(kp_cuda *cuda, const kp_product *p, const kp_product_p
 kp_status kp_multiply(kp_cuda *cuda, const kp_product *p, kp_error *error) {
   if (p->m <= 0 || p->n <= 0) return KP_OK;
   if (p->k <= 0 || !bias_fits(p)) return kp_multiply_plain(cuda, p, error);
-  const void *bias;
-  KP_TRY(place_bias(cuda, p, &bias, error));
+  kp_product placed = *p;
+  KP_TRY(place_bias(cuda, &placed, error));
   kp_product_plan plan = {};
-  kp_status status = kp_cublas_check(make_plan(p, bias, &plan), error);
-  if (status == KP_OK) status = multiply(cuda, p, &plan, error);
+  kp_status status = kp_cublas_check(make_plan(&placed, &plan), error);
+  if (status == KP_OK) status = multiply(cuda, &placed, &plan, error);
   forget_plan(&plan);
   if (status == KP_OK) return KP_OK;
   return kp_context(error, "a product of %lld by %lld by %lld", (long long)p->m, (long long)p->n,

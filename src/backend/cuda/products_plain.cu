@@ -5,7 +5,7 @@
 enum { TILE = 16 };
 
 struct plain_product {
-  int64_t m, n, k, row_a, step_a, column_b, step_b, ldc, stride_a, stride_b, stride_c;
+  int64_t m, n, k, bias_count, row_a, step_a, column_b, step_b, ldc, stride_a, stride_b, stride_c;
   kp_numbers a, b, bias;
   kp_results c;
   kp_numbers before; /* C */
@@ -29,7 +29,7 @@ static __global__ void multiply_kernel(plain_product p) {
   }
   if (row >= p.m || column >= p.n) return;
   const int64_t at = blockIdx.z * p.stride_c + row * p.ldc + column;
-  float result = p.alpha * sum + (p.bias.at == NULL ? 0 : p.bias[column]);
+  float result = p.alpha * sum + (p.bias.at == NULL || column >= p.bias_count ? 0 : p.bias[column]);
   if (p.beta != 0) result += p.beta * p.before[at];
   p.c.set(at, result);
 }
@@ -46,6 +46,7 @@ kp_status kp_multiply_plain(kp_cuda *cuda, const kp_product *q, kp_error *error)
   p.a = {q->a, half};
   p.b = {q->b, half};
   p.bias = {q->bias, q->bias_half};
+  p.bias_count = kp_bias_count(q);
   p.c = {q->c, half_result};
   p.before = {q->c, half_result};
   p.alpha = q->alpha, p.beta = q->beta;

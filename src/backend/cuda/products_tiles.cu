@@ -40,6 +40,8 @@ bool kp_tiles_fit(const kp_product *p) {
 }
 
 kp_status kp_multiply_tiles(kp_cuda *cuda, const kp_product *p, kp_error *error) {
-  const kp_grouped g = grouped_of(p);
+  kp_grouped g = grouped_of(p);
+  if (kp_grouped_turns(g.experts, g.M, g.K) * (int64_t)sizeof(int) <= KP_PRODUCTS_WORKSPACE_BYTES)
+    g.turns = (int *)cuda->products->workspace;
   return kp_grouped_half(cuda, &g, error);
 }

@@ -18,6 +18,7 @@ const kp_kernel kp_cuda_kernels[KP_OP_COUNT] = {
 
 size_t kp_cuda_scratch_sum(const kp_node *node, int threads);
 size_t kp_cuda_scratch_embedding_backward(const kp_node *node, int threads);
+size_t kp_cuda_scratch_linear(const kp_node *node, int threads);
 size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads);
 size_t kp_cuda_scratch_gated_activation_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_attention(const kp_node *node, int threads);
@@ -47,6 +48,7 @@ size_t kp_cuda_scratch_balance_loss_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_grouped_linear_backward_weight(const kp_node *node, int threads);
 size_t kp_cuda_scratch_expert_combine_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_sphere_residual_backward(const kp_node *node, int threads);
+size_t kp_cuda_scratch_head_norm(const kp_node *node, int threads);
 size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_scale_columns_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_mean_rows(const kp_node *node, int threads);
@@ -55,6 +57,7 @@ size_t kp_cuda_scratch_mean_rows_backward(const kp_node *node, int threads);
 const kp_scratch_size kp_cuda_scratch[KP_OP_COUNT] = {
     [KP_OP_SUM] = kp_cuda_scratch_sum,
     [KP_OP_EMBEDDING_BACKWARD] = kp_cuda_scratch_embedding_backward,
+    [KP_OP_LINEAR] = kp_cuda_scratch_linear,
     [KP_OP_LINEAR_BACKWARD_WEIGHT] = kp_cuda_scratch_linear_backward_weight,
     [KP_OP_GATED_ACTIVATION_BACKWARD] = kp_cuda_scratch_gated_activation_backward,
     [KP_OP_ATTENTION] = kp_cuda_scratch_attention,
@@ -84,6 +87,7 @@ const kp_scratch_size kp_cuda_scratch[KP_OP_COUNT] = {
     [KP_OP_GROUPED_LINEAR_BACKWARD_WEIGHT] = kp_cuda_scratch_grouped_linear_backward_weight,
     [KP_OP_EXPERT_COMBINE_BACKWARD] = kp_cuda_scratch_expert_combine_backward,
     [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_cuda_scratch_sphere_residual_backward,
+    [KP_OP_HEAD_NORM] = kp_cuda_scratch_head_norm,
     [KP_OP_HEAD_NORM_BACKWARD] = kp_cuda_scratch_head_norm_backward,
     [KP_OP_SCALE_COLUMNS_BACKWARD] = kp_cuda_scratch_scale_columns_backward,
     [KP_OP_MEAN_ROWS] = kp_cuda_scratch_mean_rows,
