@@ -340,8 +340,8 @@ bool kp_grouped_hopper_fits(const kp_cuda *cuda, const kp_grouped *g) {
 
 template <int KIND> static kp_status maps_of(const kp_grouped *g, CUtensorMap maps[2], kp_error *error) {
   const bool forward = KIND == KP_GROUPED_FORWARD, weight = KIND == KP_GROUPED_WEIGHT;
-  const kp_hopper_box a = {g->a, forward ? g->K : g->M, g->a_pitch, weight ? 64 : (int)KP_WIDE_ROWS};
-  const kp_hopper_box b = {g->b, g->K, g->b_pitch, forward ? (int)KP_WIDE_COLUMNS : 64};
+  const kp_hopper_box a = {g->a, g->a_pitch, weight ? 64 : (int)KP_WIDE_ROWS};
+  const kp_hopper_box b = {g->b, g->b_pitch, forward ? (int)KP_WIDE_COLUMNS : 64};
   KP_TRY(kp_hopper_maps(maps, &a, 1, 1, g->rows, error));
   return kp_hopper_maps(maps + 1, &b, 1, weight ? 1 : g->experts, weight ? g->rows : g->M, error);
 }
