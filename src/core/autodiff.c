@@ -35,6 +35,13 @@ void kp_gradient_give(kp_graph *graph, kp_tensor *tensor, kp_tensor *gradient) {
   tensor->gradient = tensor->gradient == NULL ? gradient : emit_add(graph, tensor->gradient, gradient);
 }
 
+kp_tensor *kp_gradient_take(kp_tensor *tensor) {
+  kp_tensor *gradient = tensor->gradient;
+  if (tensor->role != KP_ROLE_ACTIVATION || gradient == NULL || gradient->type != tensor->type) return NULL;
+  tensor->gradient = NULL;
+  return gradient;
+}
+
 kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
   if (tensor == NULL || !tensor->needs_gradient) return NULL;
   if (tensor->role == KP_ROLE_PARAMETER) {

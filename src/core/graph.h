@@ -140,6 +140,9 @@ kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed,
 kp_tensor *kp_gradient(const kp_tensor *tensor);
 /* Hands `gradient` to `tensor`; several contributions are added. */
 void kp_gradient_give(kp_graph *graph, kp_tensor *tensor, kp_tensor *gradient);
+/* The gradient that has arrived at an activation, for an operator that adds its own to it as it writes; then
+ * none has arrived.  NULL where there is none of the activation's own type. */
+kp_tensor *kp_gradient_take(kp_tensor *tensor);
 /* A tensor for an accumulating operator to add d/d`tensor` to: the parameter's
  * own gradient, or a zeroed activation that kp_gradient_give must then be given. */
 kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor);

@@ -162,6 +162,18 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
 
 /* ---- gradients ---- */
 
+/* What has arrived before becomes what the product adds to; it mostly stands there already. */
+static kp_status lay_direct(const kp_call *call, kp_product *p, kp_error *error) {
+  const kp_tensor *out = call->node->output[0];
+  const size_t size = kp_tensor_is_half(call, out) ? sizeof(kp_half) : sizeof(float);
+  if (call->node->inputs < 3 || call->input[2] == NULL) return KP_OK;
+  p->beta = 1;
+  if (call->input[2] == call->output[0]) return KP_OK;
+  return kp_cuda_check(cudaMemcpyAsync(call->output[0], call->input[2], (size_t)kp_padded_count(out) * size,
+                                       cudaMemcpyDeviceToDevice, kp_cuda_of(call)->stream),
+                       "linear_backward_input", error);
+}
+
 extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
@@ -174,6 +186,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   p.type = type_of(call, node->input[0]);
   p.result = type_of(call, node->output[0]);
   p.alpha = 1;
+  KP_TRY(lay_direct(call, &p, error));
   if (p.n != p.ldc) clear_padding(call, p.c, rows, K, p.ldc);
   KP_TRY(kp_launched(call, error));
   return kp_multiply(kp_cuda_of(call), &p, error);
