@@ -3,7 +3,8 @@
  *
  * 200 columns because the widths of hyperbolic models are one more than multiples of 4 or 64: 392 are two
  * tiles, and so are 384; 1560 are eight.  Two groups of four warps have 64 rows each; one more warp asks the
- * copy engine for the operands, 64 deep a stage.
+ * copy engine for the operands, 64 deep a stage.  Two blocks on neighbouring processors have the same
+ * columns: each brings half of B for both.
  *
  *   depth-major operand (x, W forward)   rows of 64 of the depth, 128 bytes each
  *   row-major operand (gy^T, x, W)       panels of 64 rows, in each a row of 128 bytes for each of the depth
@@ -16,7 +17,8 @@
 #include "backend/cuda/grouped_linear.cuh"
 
 enum {
-  KP_WIDE_ROWS = 128,
+  KP_WIDE_BLOCKS = 2, /* of a cluster: neighbours, one below the other, that share B */
+  KP_WIDE_ROWS = 128, /* of a block */
   KP_WIDE_COLUMNS = 200,
   KP_WIDE_DEPTH = 64,
   KP_WIDE_PANEL = 64 * 128,           /* bytes of 64 rows of 128 */
@@ -26,9 +28,9 @@ enum {
   KP_WIDE_THREADS = KP_WIDE_CONSUMERS + 32,
 };
 
-/* What a tile, or a split of its depth, consists of. */
+/* What a tile, or a split of its depth, consists of for one block of a cluster. */
 struct kp_wide_tile {
-  int tile, split;
+  int tile, split;         /* of the cluster */
   int expert, row, column; /* of the tile in the expert's C */
   int first, end;          /* steps of the depth */
   int depth;               /* of the product: what stands behind it counts as zero */
@@ -36,7 +38,8 @@ struct kp_wide_tile {
 };
 
 template <int KIND>
-__device__ static inline kp_wide_tile kp_wide_tile_of(const kp_grouped &g, const int *firsts, int unit) {
+__device__ static inline kp_wide_tile kp_wide_tile_of(const kp_grouped &g, const int *firsts, int unit,
+                                                      int block) {
   const int tiles = firsts[g.experts];
   const int width = (int)(KIND == KP_GROUPED_FORWARD ? g.M : g.K);
   const int across = (width + KP_WIDE_COLUMNS - 1) / KP_WIDE_COLUMNS;
@@ -45,7 +48,7 @@ __device__ static inline kp_wide_tile kp_wide_tile_of(const kp_grouped &g, const
   t.expert = kp_expert_of_tile(firsts, g.experts, t.tile);
   t.rows = kp_rows_of_expert(g.offsets, t.expert, g.rows);
   const int place = t.tile - firsts[t.expert];
-  t.row = place / across * KP_WIDE_ROWS;
+  t.row = (place / across * KP_WIDE_BLOCKS + block) * KP_WIDE_ROWS;
   t.column = place % across * KP_WIDE_COLUMNS;
   t.depth = (int)(KIND == KP_GROUPED_FORWARD ? g.K : KIND == KP_GROUPED_INPUT ? g.M : t.rows.count);
   const int64_t steps = (t.depth + KP_WIDE_DEPTH - 1) / KP_WIDE_DEPTH;
@@ -55,6 +58,33 @@ __device__ static inline kp_wide_tile kp_wide_tile_of(const kp_grouped &g, const
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/* ---- clusters ---- */
+
+__device__ static inline void kp_cluster_wait() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+/* Arrives at a block's barrier that stands where this block's does. */
+__device__ static inline void kp_barrier_arrive_at(uint64_t *barrier, int block) {
+  asm volatile(
+      "{.reg .b32 at; mapa.shared::cluster.u32 at, %0, %1; "
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];}" ::"r"(kp_shared_address(barrier)),
+      "r"(block)
+      : "memory");
+}
+
+/* A box to the same place in the shared memory of all blocks, whose barriers count its bytes. */
+__device__ static inline void kp_copy_box_to_all(void *to, const CUtensorMap *map, uint64_t *barrier,
+                                                 int column, int row, int sequence) {
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+               ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(kp_shared_address(to)),
+               "l"(map), "r"(kp_shared_address(barrier)), "r"(column), "r"(row), "r"(sequence),
+               "h"((uint16_t)((1 << KP_WIDE_BLOCKS) - 1))
+               : "memory");
+}
+
+/* ---- products ---- */
 
 /* c (64 rows, 200 columns) += A B, 16 deep; *_ROWS: the operand is row-major.  Thread t of a group holds
  * the rows 16 (t/32) + t%32/4 (+ 8: elements 4j+2, 4j+3) and the columns 8j + 2 (t%4) (+ 1). */
