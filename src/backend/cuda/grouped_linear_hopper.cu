@@ -80,14 +80,15 @@ __device__ static inline void clear_tail(char *stage, int rows, int panels) {
 }
 
 template <int KIND>
-__device__ static inline void multiply_stage(float (&c)[KP_WIDE_SUMS], const char *stage) {
+__device__ static inline void multiply_stage(float (&c)[KP_WIDE_SUMS], const char *stage, bool fresh) {
   typedef wide_layout<KIND> L;
   const char *a = stage + threadIdx.x / GROUP_THREADS * KP_WIDE_PANEL, *b = stage + KP_WIDE_A;
   kp_wgmma_begin();
 #pragma unroll
   for (int step = 0; step < KP_WIDE_DEPTH / 16; step++)
     kp_multiply_wide<L::A_ROWS, L::B_ROWS>(c, kp_describe(a + step * (L::A_ROWS ? 2048 : 32), KP_WIDE_PANEL),
-                                           kp_describe(b + step * (L::B_ROWS ? 2048 : 32), KP_WIDE_PANEL));
+                                           kp_describe(b + step * (L::B_ROWS ? 2048 : 32), KP_WIDE_PANEL),
+                                           step > 0 || !fresh);
   kp_wgmma_commit();
 }
 
@@ -104,12 +105,13 @@ __device__ static inline void multiply_tile(const kp_wide_tile &t, wide_shared<K
                                             float (&c)[KP_WIDE_SUMS]) {
   constexpr int STAGES = wide_layout<KIND>::STAGES;
   const bool speaks = threadIdx.x % 32 == 0;
+  for (int i = 0; i < KP_WIDE_SUMS && t.first == t.end; i++) c[i] = 0;
   for (int step = t.first; step < t.end; step++, ++*use) {
     const int slot = *use % STAGES, rows = t.depth - step * KP_WIDE_DEPTH;
     kp_barrier_wait(&s.full[slot], *use / STAGES & 1);
     if (KIND == KP_GROUPED_WEIGHT && rows < KP_WIDE_DEPTH)
       clear_tail(s.stage[slot], rows, wide_layout<KIND>::STAGE / KP_WIDE_PANEL);
-    multiply_stage<KIND>(c, s.stage[slot]);
+    multiply_stage<KIND>(c, s.stage[slot], step == t.first);
     kp_wgmma_wait<1>();
     if (speaks && step > t.first) release(&s.empty[(*use - 1) % STAGES]);
   }
@@ -133,33 +135,33 @@ __device__ static inline void load_terms(const kp_grouped &g, const kp_wide_tile
   }
 }
 
-/* A group's rows to shared memory, with zeros behind the last column.  Rows are 400 bytes apart, so that the
- * eight rows that a warp writes at once fall into different banks. */
+/* A group's rows to shared memory.  What stands behind the last column is zero, as B and the terms are there.
+ * Rows are 400 bytes apart, so that the eight rows that a warp writes at once fall into different banks. */
 template <int KIND>
 __device__ static inline void stage_results(const kp_grouped &g, const kp_wide_tile &t,
                                             const float (&c)[KP_WIDE_SUMS], float scale, const float *bias,
                                             const float *time_weight, kp_half *results) {
-  const int thread = threadIdx.x % GROUP_THREADS, lane = thread % 32;
-  const int64_t width = KIND == KP_GROUPED_FORWARD ? g.M : g.K;
-  const int left = (int)min(width - t.column, (int64_t)KP_WIDE_COLUMNS);
+  const int thread = threadIdx.x % GROUP_THREADS, lane = thread % 32, row = thread / 32 * 16 + lane / 4;
+  kp_half *to = results + row * KP_WIDE_COLUMNS + lane % 4 * 2;
+  float time[2];
 #pragma unroll
   for (int run = 0; run < 2; run++) {
-    const int row = thread / 32 * 16 + lane / 4 + 8 * run;
-    const int64_t at = t.row + threadIdx.x / GROUP_THREADS * 64 + row;
+    const int64_t at = t.row + threadIdx.x / GROUP_THREADS * 64 + row + 8 * run;
     const bool timed = KIND == KP_GROUPED_FORWARD && g.time.at != NULL && at < t.rows.count;
-    const float time = timed ? g.time[t.rows.first + at] : 0;
+    time[run] = timed ? g.time[t.rows.first + at] : 0;
+  }
 #pragma unroll
-    for (int j = 0; j < KP_WIDE_COLUMNS / 8; j++) {
-      const int here = 8 * j + lane % 4 * 2;
-      float2 y = make_float2(scale * c[4 * j + 2 * run], scale * c[4 * j + 2 * run + 1]);
-      if (KIND == KP_GROUPED_FORWARD) {
-        const float2 b = *(const float2 *)&bias[here], w = *(const float2 *)&time_weight[here];
-        y.x += b.x + time * w.x;
-        y.y += b.y + time * w.y;
-      }
-      if (here >= left) y.x = 0;
-      if (here + 1 >= left) y.y = 0;
-      *(__nv_bfloat162 *)&results[row * KP_WIDE_COLUMNS + here] = __floats2bfloat162_rn(y.x, y.y);
+  for (int j = 0; j < KP_WIDE_COLUMNS / 8; j++) {
+    float2 b = make_float2(0, 0), w = b;
+    if (KIND == KP_GROUPED_FORWARD) {
+      b = *(const float2 *)&bias[8 * j + lane % 4 * 2];
+      w = *(const float2 *)&time_weight[8 * j + lane % 4 * 2];
+    }
+#pragma unroll
+    for (int run = 0; run < 2; run++) {
+      const float x = scale * c[4 * j + 2 * run] + (b.x + time[run] * w.x);
+      const float y = scale * c[4 * j + 2 * run + 1] + (b.y + time[run] * w.y);
+      *(__nv_bfloat162 *)&to[run * 8 * KP_WIDE_COLUMNS + 8 * j] = __floats2bfloat162_rn(x, y);
     }
   }
 }
@@ -279,11 +281,11 @@ __device__ static inline void write_tile(const kp_grouped &g, const kp_wide_tile
 template <int KIND>
 __device__ static inline void multiply_tiles(const kp_grouped &g, wide_shared<KIND> &s, const int *firsts) {
   const int units = firsts[g.experts] * g.splits, group = threadIdx.x / GROUP_THREADS;
+  float c[KP_WIDE_SUMS] = {};
   int use = 0;
   for (int unit = blockIdx.x / KP_WIDE_BLOCKS; unit < units; unit += gridDim.x / KP_WIDE_BLOCKS) {
     const kp_wide_tile t = kp_wide_tile_of<KIND>(g, firsts, unit, blockIdx.x % KP_WIDE_BLOCKS);
     const float out = kp_scale_of(g.out, t.expert), scale = g.factor * kp_scale_of(g.in, t.expert) * out;
-    float c[KP_WIDE_SUMS] = {};
     if (KIND == KP_GROUPED_FORWARD) load_terms(g, t, scale, out, s.bias[group], s.time_weight[group]);
     multiply_tile<KIND>(t, s, &use, c);
     write_tile<KIND>(g, t, s, c, scale, group);
