@@ -3,7 +3,8 @@
  *   [x | t t' t | 1 1] [W | w w w' | b b']ᵀ = x Wᵀ + t wᵀ + b,
  *
  * where a float stands as the sum of two bfloat16 numbers, v and v', which keeps 16 bits of it.  Copying x
- * costs 4 N K bytes; writing times into y first and reading them back in the product would cost 4 N M. */
+ * costs 4 N K bytes; writing times into y first and reading them back in the product would cost 4 N M, and as
+ * many multiplications as there are groups. */
 #include "backend/cuda/linear.cuh"
 
 enum { TIME_COLUMNS = 3, BIAS_COLUMNS = 2 };
@@ -11,7 +12,8 @@ enum { TIME_COLUMNS = 3, BIAS_COLUMNS = 2 };
 int64_t kp_points_depth(int64_t M, int64_t K, int64_t groups, bool biased) {
   const int64_t columns = K + TIME_COLUMNS * groups + (biased ? BIAS_COLUMNS : 0);
   const int64_t depth = (columns + KP_CUDA_ROW_MULTIPLE - 1) / KP_CUDA_ROW_MULTIPLE * KP_CUDA_ROW_MULTIPLE;
-  return groups > 0 && M >= depth && K >= KP_CUDA_ROW_MULTIPLE ? depth : 0;
+  const bool cheaper = groups > 1 || (groups == 1 && M >= depth);
+  return cheaper && K >= KP_CUDA_ROW_MULTIPLE ? depth : 0;
 }
 
 /* One of the two matrices. */
