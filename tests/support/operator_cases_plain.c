@@ -145,11 +145,11 @@ static void build_cross_entropy(bench *b, const operator_case *c) {
 }
 
 static void add_matrices(operator_cases *cases) {
-  static const int64_t linears[][4] = {
-      {1, 1, 1, 1}, {2, 3, 5, 7}, {1, 13, 17, 9}, {3, 11, 65, 40}, {2, 31, 33, 129}};
+  static const int64_t linears[][4] = {{1, 1, 1, 1},    {2, 3, 5, 7},     {1, 13, 17, 9},
+                                       {3, 11, 65, 40}, {2, 31, 33, 129}, {2, 37, 35, 5}};
   static const int64_t vocabularies[][4] = {{1, 1, 2, 1}, {2, 5, 7, 5}, {2, 7, 50, 33}};
   static const int64_t losses[][3] = {{1, 1, 1}, {2, 3, 5}, {3, 5, 67}, {1, 7, 2500}};
-  for (int s = 0; s < 5; s++)
+  for (int s = 0; s < 6; s++)
     for (int bias = 0; bias < 2; bias++) {
       operator_case c = {.operation = KP_OP_LINEAR,
                          .build = build_linear,

@@ -151,6 +151,9 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   const int64_t K = node->input[1]->shape[1];
+  const kp_narrow narrow = {(void *)f.x, f.w, f.y, f.rows, f.columns, f.x_pitch, f.w_pitch, f.y_pitch};
+  if (kp_is_half(call) && f.terms.groups == 0 && f.terms.bias.at == NULL && kp_narrow_fits(&narrow))
+    return kp_narrow_forward(call, &narrow, error);
   if (kp_is_half(call) && kp_points_fit(&f, K)) {
     KP_TRY(kp_join_points(call, &f, K, call->scratch, error));
     return multiply(call, &f, f.y_pitch, error);
@@ -177,6 +180,11 @@ static kp_status lay_direct(const kp_call *call, kp_product *p, kp_error *error)
 extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
+  const kp_narrow narrow = {call->output[0],          call->input[1],
+                            call->input[0],           rows,
+                            node->input[1]->shape[0], kp_pitch(node->output[0]),
+                            kp_pitch(node->input[1]), kp_pitch(node->input[0])};
+  if (kp_is_half(call) && kp_narrow_fits(&narrow)) return kp_narrow_input(call, &narrow, error);
   kp_product p = {};
   p.m = rows;
   p.k = outputs_of(call, node->input[1], node->input[1]->shape[0], kp_pitch(node->input[0]));
@@ -194,27 +202,38 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
 
 extern "C" size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads) {
   (void)threads;
-  if (node->outputs < 2 || node->output[1] == NULL) return 0;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), 0);
+  const int64_t rows = kp_tensor_rows(node->input[0]), M = kp_tensor_columns(node->input[0]);
+  const size_t sums = node->outputs < 2 || node->output[1] == NULL ? 0 : kp_linear_sums_scratch(rows, M, 0);
+  const size_t narrow = M <= KP_MOST_NARROW ? kp_narrow_scratch(rows, M, kp_pitch(node->input[1])) : 0;
+  return sums > narrow ? sums : narrow;
+}
+
+/* gW += gyᵀ x */
+static kp_status add_weight(const kp_call *call, int64_t rows, int64_t M, kp_error *error) {
+  const kp_node *node = call->node;
+  const int64_t pitch = kp_pitch(node->input[1]);
+  const kp_narrow narrow = {call->input[1], call->output[0],           call->input[0],          rows, M,
+                            pitch,          kp_pitch(node->output[0]), kp_pitch(node->input[0])};
+  if (kp_is_half(call) && kp_narrow_fits(&narrow))
+    return kp_narrow_weight(call, &narrow, kp_output_numbers(call, 0), call->scratch, error);
+  kp_product p = {};
+  p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
+  p.k = rows;
+  p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
+  p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
+  p.n = depth_of(kp_tensor_columns(node->input[1]), p.ldb, p.ldc);
+  p.a_transposed = true;
+  p.type = type_of(call, node->input[0]);
+  p.result = type_of(call, node->output[0]);
+  p.alpha = p.beta = 1;
+  return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
 extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t rows = kp_tensor_rows(node->input[0]), M = kp_tensor_columns(node->input[0]);
   if (rows == 0) return KP_OK;
-  if (call->output[0] != NULL) {
-    kp_product p = {};
-    p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
-    p.k = rows;
-    p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
-    p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
-    p.n = depth_of(kp_tensor_columns(node->input[1]), p.ldb, p.ldc);
-    p.a_transposed = true;
-    p.type = type_of(call, node->input[0]);
-    p.result = type_of(call, node->output[0]);
-    p.alpha = p.beta = 1;
-    KP_TRY(kp_multiply(kp_cuda_of(call), &p, error));
-  }
+  if (call->output[0] != NULL) KP_TRY(add_weight(call, rows, M, error));
   if (node->outputs < 2 || call->output[1] == NULL) return KP_OK;
   kp_linear_sums sums = {};
   sums.gy = call->input[0];

@@ -57,6 +57,24 @@ __device__ static inline kp_columns<T, V> kp_read_columns(const T *at, bool insi
   return read;
 }
 
+/* Maps to at most KP_MOST_NARROW outputs in bfloat16, without bias and times (linear_narrow.cu). */
+enum { KP_MOST_NARROW = 8 };
+
+struct kp_narrow {
+  void *x; /* (N, K), or its gradient */
+  const void *w;
+  void *y; /* (N, M), or its gradient */
+  int64_t rows, M, x_pitch, w_pitch, y_pitch;
+};
+
+bool kp_narrow_fits(const kp_narrow *narrow);
+kp_status kp_narrow_forward(const kp_call *call, const kp_narrow *narrow, kp_error *error);
+kp_status kp_narrow_input(const kp_call *call, const kp_narrow *narrow, kp_error *error);
+/* gW += gyᵀ x, whose rows are as long as those of x. */
+size_t kp_narrow_scratch(int64_t rows, int64_t M, int64_t x_pitch);
+kp_status kp_narrow_weight(const kp_call *call, const kp_narrow *narrow, kp_results to, void *scratch,
+                           kp_error *error);
+
 /* ---- sums over rows ---- */
 
 /* A block has lines of threads that hold V columns of a row each, of eight rows at a time. */
