@@ -147,7 +147,8 @@ kp_few_rows kp_few_rows_of(const kp_call *call) {
 }
 
 extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
-  const kp_few_rows f = kp_few_rows_of(call);
+  const kp_node *node = call->node;
+  kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   const int64_t K = node->input[1]->shape[1];
@@ -165,13 +166,15 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
 
 /* ---- gradients ---- */
 
-/* What has arrived before becomes what the product adds to; it mostly stands there already. */
-static kp_status lay_direct(const kp_call *call, kp_product *p, kp_error *error) {
+static bool adds_to_direct(const kp_call *call) {
+  return call->node->inputs > 2 && call->input[2] != NULL;
+}
+
+/* What has arrived before is what the product adds to; it mostly stands there already. */
+static kp_status lay_direct(const kp_call *call, kp_error *error) {
   const kp_tensor *out = call->node->output[0];
   const size_t size = kp_tensor_is_half(call, out) ? sizeof(kp_half) : sizeof(float);
-  if (call->node->inputs < 3 || call->input[2] == NULL) return KP_OK;
-  p->beta = 1;
-  if (call->input[2] == call->output[0]) return KP_OK;
+  if (!adds_to_direct(call) || call->input[2] == call->output[0]) return KP_OK;
   return kp_cuda_check(cudaMemcpyAsync(call->output[0], call->input[2], (size_t)kp_padded_count(out) * size,
                                        cudaMemcpyDeviceToDevice, kp_cuda_of(call)->stream),
                        "linear_backward_input", error);
@@ -183,7 +186,9 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   const kp_narrow narrow = {call->output[0],          call->input[1],
                             call->input[0],           rows,
                             node->input[1]->shape[0], kp_pitch(node->output[0]),
-                            kp_pitch(node->input[1]), kp_pitch(node->input[0])};
+                            kp_pitch(node->input[1]), kp_pitch(node->input[0]),
+                            adds_to_direct(call)};
+  KP_TRY(lay_direct(call, error));
   if (kp_is_half(call) && kp_narrow_fits(&narrow)) return kp_narrow_input(call, &narrow, error);
   kp_product p = {};
   p.m = rows;
@@ -194,7 +199,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   p.type = type_of(call, node->input[0]);
   p.result = type_of(call, node->output[0]);
   p.alpha = 1;
-  KP_TRY(lay_direct(call, &p, error));
+  p.beta = narrow.adds ? 1 : 0;
   if (p.n != p.ldc) clear_padding(call, p.c, rows, K, p.ldc);
   KP_TRY(kp_launched(call, error));
   return kp_multiply(kp_cuda_of(call), &p, error);

@@ -65,6 +65,7 @@ struct kp_narrow {
   const void *w;
   void *y; /* (N, M), or its gradient */
   int64_t rows, M, x_pitch, w_pitch, y_pitch;
+  bool adds = false; /* the gradient of x to what stands there */
 };
 
 bool kp_narrow_fits(const kp_narrow *narrow);

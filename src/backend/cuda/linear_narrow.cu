@@ -65,14 +65,16 @@ template <int M> static __global__ void input_kernel(kp_narrow n, int64_t chunks
   for (int i = 0; i < ROWS_A_THREAD; i++) {
     const int64_t row = place.row + i * place.step;
     if (row >= n.rows) return;
+    kp_half *const to = (kp_half *)n.x + row * n.x_pitch + place.chunk * 8;
     kp_chunk<8> sum = {};
+    if (n.adds) sum = kp_read<8>(to);
 #pragma unroll
     for (int m = 0; m < M; m++) {
       const float g = m < n.M ? __bfloat162float(((const kp_half *)n.y)[row * n.y_pitch + m]) : 0;
 #pragma unroll
       for (int j = 0; j < 8; j++) sum.value[j] += g * w[m][j];
     }
-    kp_write<8>((kp_half *)n.x + row * n.x_pitch + place.chunk * 8, sum);
+    kp_write<8>(to, sum);
   }
 }
 
