@@ -271,8 +271,8 @@ __device__ static inline void write_tile(const kp_grouped &g, const kp_wide_tile
     return;
   }
   kp_half *results = s.results + group * 64 * KP_WIDE_COLUMNS;
-  kp_named_wait(BARRIER_OF_GROUP + group,
-                GROUP_THREADS); /* the last tile's results are read, terms are there */
+  /* The last tile's results are read, and the terms of this one are there. */
+  kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
   stage_results<KIND>(g, t, c, scale, s.bias[group], s.time_weight[group], results);
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
   write_results(g, t, results);
