@@ -48,7 +48,7 @@ bench:
 	@bench/run
 
 test-gpu:
-	@scripts/install-dependencies build test
+	@scripts/install-dependencies build
 	@scripts/test-gpu
 
 test-peers:

@@ -454,14 +454,16 @@ typedef struct kp_sphere_arguments {
   double factor;
 } kp_sphere_arguments;
 
-/* HEAD_NORM: (x (N, width) [, gain (G·D)]) -> of each row, group j of the first `heads` groups of D channels
- * divided by its norm and multiplied by factor · gain of group j mod G; the rest copied.  Packed q, k, v with
- * heads = 2H and G = H: q and k share a gain, v is copied.  Zero groups stay zero and get no gradient.
- * HEAD_NORM_BACKWARD: (x, gain, g) -> (g x, adds: g gain) */
+/* HEAD_NORM: (x (N, width) [, gain (G·D)] [, positions int32 (N)]) -> of each row, group j of the first
+ * `heads` groups of D channels divided by its norm and multiplied by factor · gain of group j mod G; the rest
+ * copied. Packed q, k, v with heads = 2H and G = H: q and k share a gain, v is copied.  Zero groups stay zero
+ * and get no gradient.  With positions the groups are first turned as ROTARY turns them; pairs are
+ * neighbours. HEAD_NORM_BACKWARD: (x, gain, g, positions) -> (g x, adds: g gain) */
 typedef struct kp_head_norm_arguments {
   int heads;
   int head_size; /* D */
   double factor;
+  kp_rotary_arguments rotary; /* with positions only: of the same heads, side by side */
 } kp_head_norm_arguments;
 
 /* SCALE_COLUMNS: (x (N, C), s (C)) -> x · factor · s.  SCALE_COLUMNS_BACKWARD: (x, s, g) -> (g x, adds: g s)

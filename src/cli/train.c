@@ -101,8 +101,7 @@ static void print_progress(void *context, const kp_progress *p) {
 
 /* runs/NAME for path/NAME.yaml */
 static void default_folder(const char *config, char out[KP_PATH_SIZE]) {
-  const char *slash = strrchr(config, '/'), *name = slash == NULL ? config : slash + 1;
-  const char *dot = strrchr(name, '.');
+  const char *name = kp_path_last_name(config), *dot = strrchr(name, '.');
   snprintf(out, KP_PATH_SIZE, "runs/%.*s", (int)(dot == NULL ? strlen(name) : (size_t)(dot - name)), name);
 }
 

@@ -27,6 +27,9 @@ typedef struct kp_call {
 } kp_call;
 
 typedef kp_status (*kp_kernel)(const kp_call *call, kp_error *error);
+/* Runs the first calls of `count` that stand one behind another, as one piece of work; `done` says how many
+ * of them, 0 where there is nothing to gain. */
+typedef kp_status (*kp_several)(const kp_call *calls, int count, int *done, kp_error *error);
 typedef size_t (*kp_scratch_size)(const kp_node *node, int threads);
 
 typedef struct kp_backend {
@@ -35,8 +38,10 @@ typedef struct kp_backend {
   size_t wide_size;               /* of a statistic, a master parameter, a gradient, a moment: 8 or 4 */
   int64_t row_multiple;           /* rows of matrices are padded to as many elements; 1: none are */
   const kp_kernel *kernels;       /* by operation; NULL: not there */
+  kp_several several;             /* NULL: operators are run one by one */
   const kp_scratch_size *scratch; /* by operation; NULL: none needed */
   kp_device *device;              /* whose memory this is; NULL: the host's */
+  const struct kp_picking_driver *picking;     /* the device's own (backend/picking.h); NULL on the host */
   const struct kp_optimizer_driver *optimizer; /* the device's own (optim/driver.h); NULL on the host */
 } kp_backend;
 

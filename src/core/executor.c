@@ -389,11 +389,24 @@ static kp_status time_node(kp_executor *executor, const kp_node *node, kp_error 
   return KP_OK;
 }
 
+/* The operators from node `n` on that the backend runs together: how many. */
+static kp_status run_several(kp_executor *executor, int n, int last, int *done, kp_error *error) {
+  const kp_node *node = executor->graph->nodes[n];
+  const bool watched = executor->poison || executor->trap || executor->seconds != NULL;
+  *done = 0;
+  if (watched || executor->backend->several == NULL) return KP_OK;
+  const kp_status status = executor->backend->several(&executor->calls[n], last - n, done, error);
+  return status == KP_OK ? KP_OK
+                         : kp_context(error, "operators from %s on (%s)", node->row->name, node->scope);
+}
+
 static kp_status run_range(void *context, kp_error *error) {
   const node_range *range = context;
   kp_executor *executor = range->executor;
-  for (int n = range->first; n < range->last; n++) {
+  for (int n = range->first, done; n<range->last; n += done> 0 ? done : 1) {
     const kp_node *node = executor->graph->nodes[n];
+    KP_TRY(run_several(executor, n, range->last, &done, error));
+    if (done > 0) continue;
     if (executor->poison) KP_TRY(poison_outputs(executor, node, error));
     KP_TRY((executor->seconds != NULL ? time_node : run_node)(executor, node, error));
     if (executor->trap) KP_TRY(trap(executor, node, error));
@@ -421,6 +434,11 @@ kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *
     KP_TRY(device->set_step(device, executor->run.seed, executor->run.step, error));
   if (range == NULL) return run_range(&alone, error);
   return kp_recorder_run(&range->recorder, executor->backend, run_range, range, error);
+}
+
+kp_status kp_executor_submit(kp_executor *executor, int first, int last, kp_error *error) {
+  node_range range = {executor, first, last, {0}};
+  return run_range(&range, error);
 }
 
 kp_status kp_executor_wait(const kp_executor *executor, kp_error *error) {

@@ -56,6 +56,8 @@ void kp_executor_clear_states(kp_executor *executor);
 /* Runs nodes [first, last).  The whole graph is (0, node_count); its forward pass (0, forward_count).  On a
  * device the work is submitted: kp_executor_wait waits for it and says what went wrong in it. */
 kp_status kp_executor_run(kp_executor *executor, int first, int last, kp_error *error);
+/* The same without a recording of its own: for a caller that records it among other work. */
+kp_status kp_executor_submit(kp_executor *executor, int first, int last, kp_error *error);
 kp_status kp_executor_wait(const kp_executor *executor, kp_error *error);
 
 /* The counter of the random numbers: set it before each run of a training step. */

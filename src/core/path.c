@@ -36,17 +36,21 @@ kp_path_kind kp_path_kind_of(const char *path) {
   return KP_PATH_OTHER;
 }
 
+const char *kp_path_last_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash == NULL ? path : slash + 1;
+}
+
 kp_status kp_path_split(const char *path, char folder[KP_PATH_SIZE], const char **name, kp_error *error) {
   KP_TRY(kp_path_check(path, error));
-  const char *slash = strrchr(path, '/');
-  *name = slash == NULL ? path : slash + 1;
+  *name = kp_path_last_name(path);
   if (**name == 0 || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0)
     return kp_fail(error, KP_ERR_INPUT, "'%s' has no last name; leave out the end after the last '/'", path);
-  if (slash == NULL) {
+  if (*name == path) {
     memcpy(folder, ".", 2);
     return KP_OK;
   }
-  size_t length = slash == path ? 1 : (size_t)(slash - path);
+  const size_t slash = (size_t)(*name - path) - 1, length = slash == 0 ? 1 : slash;
   memcpy(folder, path, length);
   folder[length] = 0;
   return KP_OK;

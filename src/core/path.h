@@ -32,6 +32,10 @@ kp_status kp_path_check(const char *path, kp_error *error);
 /* What stands at the path; symbolic links are followed. */
 kp_path_kind kp_path_kind_of(const char *path);
 
+/* What stands behind the last slash of a path or an address: all of it when it
+ * has none, nothing when it ends with one. */
+const char *kp_path_last_name(const char *path);
+
 /* Splits a path into its folder ("." when it names none) and the last name,
  * which points into `path`.  A path that ends with a slash has no last name
  * and is refused. */

@@ -4,62 +4,45 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include <archive.h>
-#include <archive_entry.h>
-
 #include "core/assert.h"
 #include "core/atomic_file.h"
+#include "data/archive_reader.h"
 
 enum {
-  BLOCK = 256 * 1024,
   MEMBERS_MOST = 16,     /* that a caller asks for */
   ENTRIES_MOST = 1 << 20 /* that are looked at */
 };
 
 typedef struct extraction {
   const char *path;
-  struct archive *archive;
+  kp_archive_reader reader;
   const kp_archive_member *members;
   size_t count;
   bool found[MEMBERS_MOST];
   int64_t largest;
 } extraction;
 
-static kp_status damaged(const extraction *e, kp_error *error) {
-  const char *reason = archive_error_string(e->archive);
-  return kp_fail(error, KP_ERR_INPUT, "cannot read the archive %s: %s", e->path,
-                 reason == NULL ? "it is damaged" : reason);
-}
-
 static kp_status open_archive(extraction *e, kp_error *error) {
-  struct archive *archive = e->archive = archive_read_new();
-  if (archive == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to read %s", e->path);
-  archive_read_support_filter_gzip(archive);
-  archive_read_support_filter_xz(archive);
-  archive_read_support_filter_bzip2(archive);
-  archive_read_support_filter_zstd(archive);
-  archive_read_support_format_tar(archive);
-  archive_read_support_format_zip(archive);
-  return archive_read_open_filename(archive, e->path, BLOCK) == ARCHIVE_OK ? KP_OK : damaged(e, error);
+  KP_TRY(kp_archive_reader_init(&e->reader, e->path, error));
+  archive_read_support_format_tar(e->reader.archive);
+  archive_read_support_format_zip(e->reader.archive);
+  const int code = archive_read_open_filename(e->reader.archive, e->path, KP_ARCHIVE_BLOCK);
+  return kp_archive_reader_check(&e->reader, code, error);
 }
 
 static kp_status copy(const extraction *e, const kp_archive_member *member, kp_atomic_file *file,
                       kp_error *error) {
-  const void *block;
-  size_t size;
-  la_int64_t offset, written = 0;
-  for (;;) {
-    const int code = archive_read_data_block(e->archive, &block, &size, &offset);
-    if (code == ARCHIVE_EOF) return KP_OK;
-    if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return damaged(e, error);
-    if (offset != written)
+  int64_t written = 0;
+  for (kp_archive_block block;; written += (int64_t)block.size) {
+    KP_TRY(kp_archive_reader_next(&e->reader, &block, error));
+    if (block.ended) return KP_OK;
+    if (block.offset != written)
       return kp_fail(error, KP_ERR_UNSUPPORTED, "%s in %s has holes", member->name, e->path);
-    if (size > (uint64_t)(e->largest - written))
+    if (block.size > (uint64_t)(e->largest - written))
       return kp_fail(error, KP_ERR_INPUT,
                      "%s in %s has more than %" PRId64 " bytes: it is not what it should be", member->name,
                      e->path, e->largest);
-    KP_TRY(kp_atomic_file_write(file, block, size, error));
-    written += (la_int64_t)size;
+    KP_TRY(kp_atomic_file_write(file, block.bytes, block.size, error));
   }
 }
 
@@ -99,11 +82,11 @@ static kp_status extract_all(extraction *e, kp_error *error) {
   struct archive_entry *entry;
   KP_TRY(open_archive(e, error));
   for (int seen = 0; first_missing(e) < e->count; seen++) {
-    const int code = archive_read_next_header(e->archive, &entry);
+    const int code = archive_read_next_header(e->reader.archive, &entry);
     if (code == ARCHIVE_EOF || (code >= ARCHIVE_WARN && seen == ENTRIES_MOST))
       return kp_fail(error, KP_ERR_INPUT, "the archive %s holds no %s", e->path,
                      e->members[first_missing(e)].name);
-    if (code != ARCHIVE_OK && code != ARCHIVE_WARN) return damaged(e, error);
+    KP_TRY(kp_archive_reader_check(&e->reader, code, error));
     KP_TRY(extract_entry(e, entry, error));
   }
   return KP_OK;
@@ -114,6 +97,6 @@ kp_status kp_archive_extract(const char *archive, const kp_archive_member *membe
   kp_assert(count <= MEMBERS_MOST, "too many members");
   extraction e = {.path = archive, .members = members, .count = count, .largest = largest};
   const kp_status status = extract_all(&e, error);
-  if (e.archive != NULL) archive_read_free(e.archive);
+  kp_archive_reader_clear(&e.reader);
   return status;
 }

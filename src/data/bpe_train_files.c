@@ -164,7 +164,7 @@ static kp_status add_file(reader *r, kp_error *error) {
 kp_status kp_bpe_trainer_add_files(kp_bpe_trainer *trainer, const kp_bpe_train_files *files, uint64_t *bytes,
                                    kp_error *error) {
   reader r = {.trainer = trainer, .files = files, .batch = files->batch > 0 ? files->batch : BATCH};
-  kp_document_paths paths = {0};
+  kp_path_list paths = {0};
   kp_status status = KP_OK;
   for (size_t i = 0; i < files->path_count && status == KP_OK; i++)
     status = kp_document_paths_add(&paths, files->paths[i], error);
@@ -173,7 +173,7 @@ kp_status kp_bpe_trainer_add_files(kp_bpe_trainer *trainer, const kp_bpe_train_f
     r.files_left = paths.count - i;
     status = add_file(&r, error);
   }
-  kp_document_paths_clear(&paths);
+  kp_path_list_clear(&paths);
   kp_byte_buffer_clear(&r.text);
   kp_byte_buffer_clear(&r.repaired);
   free(r.ends);

@@ -8,23 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <archive.h>
-#include <archive_entry.h>
-
-enum { BLOCK = 256 * 1024 };
+#include "data/archive_reader.h"
 
 struct kp_byte_source {
   const char *name; /* for messages; owned */
   int descriptor;
-  struct archive *archive;
+  kp_archive_reader reader;
   bool begun, ended;
 };
-
-static kp_status fail(const kp_byte_source *source, kp_error *error) {
-  const char *reason = archive_error_string(source->archive);
-  return kp_fail(error, KP_ERR_INPUT, "cannot read %s: %s", source->name,
-                 reason == NULL ? "its compression is damaged" : reason);
-}
 
 static kp_status open_descriptor(kp_byte_source *source, const char *path, kp_error *error) {
   struct stat information;
@@ -45,18 +36,15 @@ static kp_status open_descriptor(kp_byte_source *source, const char *path, kp_er
 /* Formats that hold files in files (tar, zip) stay closed: their bytes would be read as text. */
 static kp_status open_archive(kp_byte_source *source, kp_error *error) {
   struct archive_entry *entry;
-  struct archive *archive = source->archive = archive_read_new();
-  if (archive == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory to read %s", source->name);
-  archive_read_support_filter_gzip(archive);
-  archive_read_support_filter_zstd(archive);
-  archive_read_support_filter_xz(archive);
-  archive_read_support_filter_bzip2(archive);
+  KP_TRY(kp_archive_reader_init(&source->reader, source->name, error));
+  struct archive *archive = source->reader.archive;
   archive_read_support_format_raw(archive);
   archive_read_support_format_empty(archive);
-  if (archive_read_open_fd(archive, source->descriptor, BLOCK) != ARCHIVE_OK) return fail(source, error);
+  const int opened = archive_read_open_fd(archive, source->descriptor, KP_ARCHIVE_BLOCK);
+  KP_TRY(kp_archive_reader_check(&source->reader, opened, error));
   const int code = archive_read_next_header(archive, &entry);
   source->ended = code == ARCHIVE_EOF; /* a file of no bytes */
-  return code == ARCHIVE_OK || code == ARCHIVE_WARN || source->ended ? KP_OK : fail(source, error);
+  return kp_archive_reader_check(&source->reader, code, error);
 }
 
 kp_status kp_byte_source_open(const char *path, kp_byte_source **source, kp_error *error) {
@@ -91,30 +79,26 @@ static kp_status refuse_parquet(kp_byte_source *source, const char *bytes, size_
 }
 
 kp_status kp_byte_source_next(kp_byte_source *source, const char **bytes, size_t *size, kp_error *error) {
-  const void *block = NULL;
-  la_int64_t offset;
+  kp_archive_block block = {.bytes = ""};
   *bytes = "";
-  for (*size = 0; *size == 0 && !source->ended;) {
-    const int code = archive_read_data_block(source->archive, &block, size, &offset);
-    source->ended = code == ARCHIVE_EOF;
-    if (source->ended)
-      *size = 0;
-    else if (code != ARCHIVE_OK && code != ARCHIVE_WARN)
-      return fail(source, error);
-    else
-      *bytes = block;
+  *size = 0;
+  while (block.size == 0 && !source->ended) {
+    KP_TRY(kp_archive_reader_next(&source->reader, &block, error));
+    source->ended = block.ended;
   }
+  *bytes = block.bytes;
+  *size = block.size;
   return refuse_parquet(source, *bytes, *size, error);
 }
 
 uint64_t kp_byte_source_taken(const kp_byte_source *source) {
-  const la_int64_t taken = archive_filter_bytes(source->archive, -1);
+  const la_int64_t taken = archive_filter_bytes(source->reader.archive, -1);
   return taken < 0 ? 0 : (uint64_t)taken;
 }
 
 void kp_byte_source_close(kp_byte_source *source) {
   if (source == NULL) return;
-  archive_read_free(source->archive);
+  kp_archive_reader_clear(&source->reader);
   if (source->descriptor >= 0) close(source->descriptor);
   free((char *)(uintptr_t)source->name);
   free(source);

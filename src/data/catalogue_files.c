@@ -25,11 +25,6 @@ static const kp_data_file gpt2_files[] = {
      "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"},
 };
 
-const char *kp_catalogue_last_name(const char *address) {
-  const char *slash = strrchr(address, '/');
-  return slash == NULL ? address : slash + 1;
-}
-
 /* ---- one file ---- */
 
 /* The file's own address, or that of the same file name at the mirror. */
@@ -38,9 +33,8 @@ static kp_status address(const char *own, const char *mirror, char *url, size_t 
   const bool mirrored = mirror != NULL && mirror[0] != 0;
   size_t length = mirrored ? strlen(mirror) : 0;
   while (length > 0 && mirror[length - 1] == '/') length--;
-  const int written = mirrored
-                          ? snprintf(url, size, "%.*s/%s", (int)length, mirror, kp_catalogue_last_name(own))
-                          : snprintf(url, size, "%s", own);
+  const int written = mirrored ? snprintf(url, size, "%.*s/%s", (int)length, mirror, kp_path_last_name(own))
+                               : snprintf(url, size, "%s", own);
   if (written >= (int)size)
     return kp_fail(error, KP_ERR_INPUT, "the mirror's address %.60s... is too long", mirror);
   return KP_OK;
@@ -93,7 +87,7 @@ static kp_status source_path(const kp_data_set *set, const kp_catalogue_sources 
                              char path[KP_PATH_SIZE], kp_error *error) {
   const char *name = set->members[0] != NULL ? set->members[i] : set->files[i].url;
   path[0] = 0;
-  return name == NULL ? KP_OK : kp_path_join(path, sources->folder, kp_catalogue_last_name(name), error);
+  return name == NULL ? KP_OK : kp_path_join(path, sources->folder, kp_path_last_name(name), error);
 }
 
 /* What was taken out before is not fetched again. */
@@ -108,7 +102,7 @@ static kp_status provide_members(const kp_data_set *set, const kp_catalogue_opti
       missing[count++] = (kp_archive_member){set->members[i], paths[i]};
   }
   if (count == 0) return KP_OK;
-  KP_TRY(kp_path_join(archive, sources->folder, kp_catalogue_last_name(set->files[0].url), error));
+  KP_TRY(kp_path_join(archive, sources->folder, kp_path_last_name(set->files[0].url), error));
   KP_TRY(kp_catalogue_fetch(&set->files[0], options, archive, error));
   return kp_archive_extract(archive, missing, count, member_largest, error);
 }
@@ -182,7 +176,7 @@ kp_status kp_catalogue_tokenizer(const char *name, const kp_catalogue_options *o
   KP_TRY(kp_path_join(lock_path, path, ".fetch.lock", error));
   KP_TRY(kp_lock_acquire(lock_path, &lock, error));
   for (size_t i = 0; i < sizeof gpt2_files / sizeof *gpt2_files && status == KP_OK; i++) {
-    status = kp_path_join(file, path, kp_catalogue_last_name(gpt2_files[i].url), error);
+    status = kp_path_join(file, path, kp_path_last_name(gpt2_files[i].url), error);
     if (status == KP_OK) status = kp_catalogue_fetch(&gpt2_files[i], options, file, error);
   }
   kp_lock_release(lock);

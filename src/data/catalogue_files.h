@@ -26,7 +26,4 @@ kp_status kp_catalogue_fetch(const kp_data_file *file, const kp_catalogue_option
 kp_status kp_catalogue_tokenizer(const char *name, const kp_catalogue_options *options, const char *root,
                                  char path[KP_PATH_SIZE], kp_error *error);
 
-/* The file's name: what stands behind the last slash of an address or of a member. */
-const char *kp_catalogue_last_name(const char *address);
-
 #endif

@@ -30,7 +30,7 @@ static kp_status fetch(const shards *s, kp_error *error) {
   KP_TRY(kp_directory_create(folder, error));
   for (int32_t i = 0; i <= s->count; i++) {
     shard_url(s->set, i, url);
-    KP_TRY(kp_path_join(path, folder, kp_catalogue_last_name(url), error));
+    KP_TRY(kp_path_join(path, folder, kp_path_last_name(url), error));
     const kp_data_file file = {.url = url};
     KP_TRY(kp_catalogue_fetch(&file, s->options, path, error));
   }
@@ -43,7 +43,7 @@ static kp_status link_shard(const shards *s, bool validation, int32_t i, kp_erro
   shard_url(s->set, validation ? 0 : i + 1, url);
   kp_prepared_file_name(validation, validation ? 1 : s->count, i, name);
   KP_TRY(kp_path_join(path, s->folder, name, error));
-  KP_TRY(kp_path_join(target, KP_SOURCE_FOLDER, kp_catalogue_last_name(url), error));
+  KP_TRY(kp_path_join(target, KP_SOURCE_FOLDER, kp_path_last_name(url), error));
   return symlink(target, path) == 0 ? KP_OK
                                     : kp_fail_errno(error, KP_ERR_IO, "cannot make the link %s", path);
 }

@@ -120,30 +120,12 @@ static kp_status convert_files(const kp_convert_options *o, const char *const *p
   return status;
 }
 
-/* The token files of the input, which need not agree when each is converted alone. */
-static kp_status find_files(const char *input, kp_token_paths *paths, kp_error *error) {
-  if (kp_path_kind_of(input) != KP_PATH_FOLDER) return kp_token_paths_add(paths, input, NULL, error);
-  kp_directory_listing listing;
-  KP_TRY(kp_directory_list(input, &listing, error));
-  kp_status status = KP_OK;
-  for (size_t i = 0; i < listing.count && status == KP_OK; i++) {
-    char path[KP_PATH_SIZE];
-    if (!kp_token_path_is_bin(listing.names[i])) continue;
-    status = kp_path_join(path, input, listing.names[i], error);
-    if (status == KP_OK) status = kp_token_paths_add(paths, path, NULL, error);
-  }
-  kp_directory_listing_clear(&listing);
-  if (status != KP_OK || paths->count > 0) return status;
-  return kp_fail(error, KP_ERR_INPUT, "folder %s has no token file *.bin", input);
-}
-
-static kp_status convert_each(const kp_convert_options *o, const kp_token_paths *paths,
-                              const uint32_t *lengths, kp_convert_written written, void *context,
-                              kp_error *error) {
+static kp_status convert_each(const kp_convert_options *o, const kp_path_list *paths, const uint32_t *lengths,
+                              kp_convert_written written, void *context, kp_error *error) {
   char output[KP_PATH_SIZE], folder[KP_PATH_SIZE];
   KP_TRY(kp_directory_create(o->output, error));
   for (size_t i = 0; i < paths->count; i++) {
-    const char *const path = paths->path[i], *name;
+    const char *const path = paths->list[i], *name;
     KP_TRY(kp_path_split(path, folder, &name, error));
     KP_TRY(kp_path_join(output, o->output, name, error));
     KP_TRY(convert_files(o, &path, 1, lengths, output, written, context, error));
@@ -160,16 +142,16 @@ static bool is_folder(const char *path) {
 
 kp_status kp_convert(const kp_convert_options *o, kp_convert_written written, void *context,
                      kp_error *error) {
-  kp_token_paths paths = {0};
+  kp_path_list paths = {0};
   uint32_t *lengths = NULL;
   const bool each = kp_path_kind_of(o->input) == KP_PATH_FOLDER || is_folder(o->output);
-  kp_status status = find_files(o->input, &paths, error);
+  kp_status status = kp_token_paths_add_mixed(&paths, o->input, error);
   if (status == KP_OK && o->tokenizer != NULL) status = measure_tokens(o->tokenizer, &lengths, error);
   if (status == KP_OK && each) status = convert_each(o, &paths, lengths, written, context, error);
   if (status == KP_OK && !each)
-    status = convert_files(o, (const char *const *)paths.path, paths.count, lengths, o->output, written,
+    status = convert_files(o, (const char *const *)paths.list, paths.count, lengths, o->output, written,
                            context, error);
   free(lengths);
-  kp_token_paths_free(&paths);
+  kp_path_list_clear(&paths);
   return status;
 }

@@ -58,7 +58,7 @@ static void close_file(kp_documents *documents) {
 void kp_documents_close(kp_documents *documents) {
   if (documents == NULL) return;
   kp_byte_source_close(documents->source);
-  kp_document_paths_clear(&documents->paths);
+  kp_path_list_clear(&documents->paths);
   kp_byte_buffer_clear(&documents->raw);
   kp_byte_buffer_clear(&documents->repaired);
   json_decref(documents->value);
@@ -139,7 +139,7 @@ kp_status kp_documents_next(kp_documents *documents, kp_document *document, kp_e
   return KP_OK;
 }
 
-const kp_document_paths *kp_documents_paths(const kp_documents *documents) {
+const kp_path_list *kp_documents_paths(const kp_documents *documents) {
   return &documents->paths;
 }
 

@@ -54,7 +54,7 @@ kp_status kp_documents_open(const kp_documents_options *options, kp_documents **
 kp_status kp_documents_next(kp_documents *documents, kp_document *document, kp_error *error);
 
 /* The files. */
-const kp_document_paths *kp_documents_paths(const kp_documents *documents);
+const kp_path_list *kp_documents_paths(const kp_documents *documents);
 
 /* Bytes of the files that were read so far, and of all of them; 0 when unknown: a pipe. */
 uint64_t kp_documents_taken(const kp_documents *documents);

@@ -10,7 +10,7 @@
 
 struct kp_documents {
   kp_documents_options options; /* with what NULL and 0 mean in them */
-  kp_document_paths paths;
+  kp_path_list paths;
   size_t next_path;
   uint64_t total, taken; /* of files that are done */
   int64_t empty;

@@ -37,7 +37,7 @@ static void print_word(FILE *out, const char *word) {
 
 static void print_files(FILE *out, const kp_documents *documents) {
   if (documents == NULL) return;
-  const kp_document_paths *paths = kp_documents_paths(documents);
+  const kp_path_list *paths = kp_documents_paths(documents);
   for (size_t i = 0; i < paths->count; i++) {
     struct stat information = {0};
     print_word(out, paths->list[i]);
@@ -101,7 +101,7 @@ static void close_documents(work *w) {
 }
 
 static bool reads_standard_input(const kp_documents *documents) {
-  const kp_document_paths *paths = documents == NULL ? NULL : kp_documents_paths(documents);
+  const kp_path_list *paths = documents == NULL ? NULL : kp_documents_paths(documents);
   for (size_t i = 0; paths != NULL && i < paths->count; i++)
     if (strcmp(paths->list[i], KP_STANDARD_INPUT) == 0) return true;
   return false;

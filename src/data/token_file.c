@@ -18,7 +18,7 @@ typedef struct shard {
 } shard;
 
 struct kp_tokens {
-  kp_token_paths paths;
+  kp_path_list paths;
   shard *shards; /* one for each path; owned */
   int64_t count;
   int32_t vocabulary;
@@ -33,7 +33,7 @@ void kp_tokens_destroy(kp_tokens *tokens) {
   if (tokens->shards != NULL)
     for (size_t i = 0; i < tokens->paths.count; i++) kp_file_map_close(&tokens->shards[i].map);
   free(tokens->shards);
-  kp_token_paths_free(&tokens->paths);
+  kp_path_list_clear(&tokens->paths);
   free(tokens);
 }
 
@@ -52,7 +52,7 @@ static kp_status check_agreement(const kp_tokens *tokens, size_t file, kp_error 
     return kp_fail(error, KP_ERR_INPUT,
                    "token files %s and %s were made with different tokenizers (vocabulary %d and %d, "
                    "fingerprint %016llx and %016llx)",
-                   tokens->paths.path[0], tokens->paths.path[file], first->vocabulary, layout->vocabulary,
+                   tokens->paths.list[0], tokens->paths.list[file], first->vocabulary, layout->vocabulary,
                    (unsigned long long)first->fingerprint, (unsigned long long)layout->fingerprint);
   return KP_OK;
 }
@@ -64,7 +64,7 @@ static kp_status open_shards(kp_tokens *tokens, kp_error *error) {
   bool text_bytes_known = true;
   for (size_t i = 0; i < files; i++) {
     shard *one = &tokens->shards[i];
-    KP_TRY(open_shard(tokens->paths.path[i], one, error));
+    KP_TRY(open_shard(tokens->paths.list[i], one, error));
     KP_TRY(check_agreement(tokens, i, error));
     one->first = tokens->count;
     tokens->count += one->layout.count;
@@ -80,7 +80,7 @@ static kp_status open_shards(kp_tokens *tokens, kp_error *error) {
 static kp_status open_index(kp_tokens *tokens, kp_error *error) {
   char path[KP_PATH_SIZE];
   if (tokens->paths.count != 1) return KP_OK;
-  KP_TRY(kp_conversation_index_path(tokens->paths.path[0], path, error));
+  KP_TRY(kp_conversation_index_path(tokens->paths.list[0], path, error));
   if (kp_path_kind_of(path) != KP_PATH_FILE) return KP_OK;
   return kp_conversation_index_open(path, tokens, &tokens->index, error);
 }
@@ -137,7 +137,7 @@ uint64_t kp_tokens_file_bytes(const kp_tokens *tokens) {
 
 const char *kp_tokens_path(const kp_tokens *tokens, size_t file) {
   kp_assert(file < tokens->paths.count, "file %zu of %zu", file, tokens->paths.count);
-  return tokens->paths.path[file];
+  return tokens->paths.list[file];
 }
 
 /* The file that token `offset` of the stream lies in. */
@@ -188,7 +188,7 @@ kp_status kp_tokens_fail_range(const kp_tokens *tokens, int64_t offset, int32_t 
       error, KP_ERR_INPUT,
       "token file %s: token %u at position %lld is not below the vocabulary of %d; was it made with "
       "another tokenizer?",
-      tokens->paths.path[file], (uint32_t)token, (long long)(offset - tokens->shards[file].first),
+      tokens->paths.list[file], (uint32_t)token, (long long)(offset - tokens->shards[file].first),
       vocabulary);
 }
 
@@ -210,7 +210,7 @@ kp_status kp_tokens_check_tokenizer(const kp_tokens *tokens, const kp_tokenizer 
   return kp_fail(error, KP_ERR_INPUT,
                  "token file %s was made with another tokenizer (fingerprint %016llx) than the one given "
                  "(%016llx, %s, vocabulary %d)",
-                 tokens->paths.path[0], (unsigned long long)tokens->fingerprint,
+                 tokens->paths.list[0], (unsigned long long)tokens->fingerprint,
                  (unsigned long long)tokenizer->fingerprint, kp_tokenizer_name(tokenizer),
                  tokenizer->vocabulary);
 }

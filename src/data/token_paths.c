@@ -1,124 +1,80 @@
 #include "data/token_paths.h"
 
-#include <glob.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/directory.h"
 #include "core/path.h"
-
-void kp_token_paths_free(kp_token_paths *paths) {
-  for (size_t i = 0; i < paths->count; i++) free(paths->path[i]);
-  free(paths->path);
-  *paths = (kp_token_paths){0};
-}
 
 bool kp_token_path_is_bin(const char *path) {
   size_t length = strlen(path);
   return length >= 4 && strcmp(path + length - 4, ".bin") == 0;
 }
 
-static kp_status append(kp_token_paths *paths, const char *path, kp_error *error) {
-  if (paths->count == paths->capacity) {
-    size_t capacity = paths->capacity == 0 ? 16 : 2 * paths->capacity;
-    char **grown = realloc(paths->path, capacity * sizeof *grown);
-    if (grown == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a list of %zu files", capacity);
-    paths->path = grown;
-    paths->capacity = capacity;
-  }
-  char *copy = strdup(path);
-  if (copy == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for a path");
-  paths->path[paths->count++] = copy;
-  return KP_OK;
-}
-
-static const char *last_name(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash == NULL ? path : slash + 1;
-}
-
 /* A name with both words ("interval_train.bin") is one of training. */
-static bool is_train(const char *path) {
-  return strstr(last_name(path), "train") != NULL;
+static bool is_train(const char *name) {
+  return strstr(name, "train") != NULL;
 }
-static bool is_validation(const char *path) {
-  return !is_train(path) && strstr(last_name(path), "val") != NULL;
+static bool is_validation(const char *name) {
+  return !is_train(name) && strstr(name, "val") != NULL;
 }
 
-static bool in_split(const char *path, const char *split) {
+static bool in_split(const char *name, const char *split) {
   if (split == NULL) return true;
-  return strcmp(split, "val") == 0 ? is_validation(path) : strstr(last_name(path), split) != NULL;
+  return strcmp(split, "val") == 0 ? is_validation(name) : strstr(name, split) != NULL;
 }
 
 /* Refuses a folder that would mix what a model learns from with what it is judged by. */
-static kp_status refuse_mixture(const char *folder, const glob_t *found, kp_error *error) {
+static kp_status refuse_mixture(const char *folder, const kp_directory_listing *listing, kp_error *error) {
   bool train = false, validation = false;
-  for (size_t i = 0; i < found->gl_pathc; i++) {
-    train |= is_train(found->gl_pathv[i]);
-    validation |= is_validation(found->gl_pathv[i]);
+  for (size_t i = 0; i < listing->count; i++) {
+    if (!kp_token_path_is_bin(listing->names[i])) continue;
+    train |= is_train(listing->names[i]);
+    validation |= is_validation(listing->names[i]);
   }
   if (!train || !validation) return KP_OK;
   return kp_fail(error, KP_ERR_INPUT, "folder %s holds both train and val tokens; name one of the files",
                  folder);
 }
 
-/* Writes `folder` to `pattern` with the characters that glob would interpret escaped, then the tail. */
-static kp_status folder_pattern(const char *folder, char pattern[KP_PATH_SIZE], kp_error *error) {
-  static const char tail[] = "/*.bin";
-  size_t used = 0;
-  for (const char *at = folder; *at != 0; at++) {
-    if (used + sizeof tail + 2 > KP_PATH_SIZE)
-      return kp_fail(error, KP_ERR_INPUT, "the path %.60s... is too long", folder);
-    if (strchr("*?[]\\", *at) != NULL) pattern[used++] = '\\';
-    pattern[used++] = *at;
+static kp_status append_listed(kp_path_list *paths, const char *folder, const kp_directory_listing *listing,
+                               const char *split, kp_error *error) {
+  char path[KP_PATH_SIZE];
+  for (size_t i = 0; i < listing->count; i++) {
+    if (!kp_token_path_is_bin(listing->names[i]) || !in_split(listing->names[i], split)) continue;
+    KP_TRY(kp_path_join(path, folder, listing->names[i], error));
+    KP_TRY(kp_path_list_append(paths, path, error));
   }
-  memcpy(pattern + used, tail, sizeof tail);
   return KP_OK;
 }
 
-static kp_status append_found(kp_token_paths *paths, const glob_t *found, const char *split,
-                              kp_error *error) {
-  for (size_t i = 0; i < found->gl_pathc; i++)
-    if (in_split(found->gl_pathv[i], split)) KP_TRY(append(paths, found->gl_pathv[i], error));
-  return KP_OK;
-}
-
-static kp_status add_folder(kp_token_paths *paths, const char *folder, const char *split, kp_error *error) {
-  char pattern[KP_PATH_SIZE];
-  KP_TRY(folder_pattern(folder, pattern, error));
-  glob_t found = {0};
-  size_t before = paths->count;
-  int code = glob(pattern, 0, NULL, &found);
+static kp_status add_folder(kp_path_list *paths, const char *folder, const char *split, bool mixed,
+                            kp_error *error) {
+  kp_directory_listing listing;
+  const size_t before = paths->count;
+  KP_TRY(kp_directory_list(folder, &listing, error));
   kp_status status = KP_OK;
-  if (code != 0 && code != GLOB_NOMATCH) status = kp_fail(error, KP_ERR_IO, "cannot read folder %s", folder);
-  if (status == KP_OK && split == NULL) status = refuse_mixture(folder, &found, error);
-  if (status == KP_OK) status = append_found(paths, &found, split, error);
-  globfree(&found);
-  if (status == KP_OK && paths->count == before)
-    return kp_fail(error, KP_ERR_INPUT, "folder %s has no token file *%s*.bin", folder,
-                   split == NULL ? "" : split);
-  return status;
+  if (split == NULL && !mixed) status = refuse_mixture(folder, &listing, error);
+  if (status == KP_OK) status = append_listed(paths, folder, &listing, split, error);
+  kp_directory_listing_clear(&listing);
+  if (status != KP_OK || paths->count > before) return status;
+  return kp_fail(error, KP_ERR_INPUT, "folder %s has no token file *%s%s.bin", folder,
+                 split == NULL ? "" : split, split == NULL ? "" : "*");
 }
 
-static kp_status add_pattern(kp_token_paths *paths, const char *pattern, kp_error *error) {
-  glob_t found = {0};
-  int code = glob(pattern, 0, NULL, &found);
-  kp_status status = KP_OK;
-  if (code == GLOB_NOMATCH)
-    status = kp_fail(error, KP_ERR_INPUT, "no token file matches %s", pattern);
-  else if (code != 0)
-    status = kp_fail(error, KP_ERR_IO, "cannot look for token files %s", pattern);
-  else
-    status = append_found(paths, &found, NULL, error);
-  globfree(&found);
-  return status;
-}
-
-kp_status kp_token_paths_add(kp_token_paths *paths, const char *path, const char *split, kp_error *error) {
+static kp_status add(kp_path_list *paths, const char *path, const char *split, bool mixed, kp_error *error) {
   switch (kp_path_kind_of(path)) {
-  case KP_PATH_FOLDER: return add_folder(paths, path, split, error);
+  case KP_PATH_FOLDER: return add_folder(paths, path, split, mixed, error);
   case KP_PATH_MISSING:
-    if (strpbrk(path, "*?[") != NULL) return add_pattern(paths, path, error);
+    if (kp_path_is_pattern(path)) return kp_path_list_match(paths, path, error);
     return kp_fail(error, KP_ERR_IO, "token file %s does not exist; has the data been prepared?", path);
-  default: return append(paths, path, error);
+  default: return kp_path_list_append(paths, path, error);
   }
+}
+
+kp_status kp_token_paths_add(kp_path_list *paths, const char *path, const char *split, kp_error *error) {
+  return add(paths, path, split, false, error);
+}
+
+kp_status kp_token_paths_add_mixed(kp_path_list *paths, const char *path, kp_error *error) {
+  return add(paths, path, NULL, true, error);
 }

@@ -3,20 +3,15 @@
 #define KAPPA_DATA_TOKEN_PATHS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "core/error.h"
-
-/* A list of paths that grows.  Zero-initialise; kp_token_paths_free frees what it holds. */
-typedef struct kp_token_paths {
-  char **path;
-  size_t count, capacity;
-} kp_token_paths;
+#include "data/path_list.h"
 
 /* Adds the files that `path` means; none is an error. */
-kp_status kp_token_paths_add(kp_token_paths *paths, const char *path, const char *split, kp_error *error);
+kp_status kp_token_paths_add(kp_path_list *paths, const char *path, const char *split, kp_error *error);
 
-void kp_token_paths_free(kp_token_paths *paths);
+/* The same for files that are taken each alone: a folder may hold both train and val tokens. */
+kp_status kp_token_paths_add_mixed(kp_path_list *paths, const char *path, kp_error *error);
 
 /* Whether a file's name ends in ".bin", and so may hold raw tokens. */
 bool kp_token_path_is_bin(const char *path);

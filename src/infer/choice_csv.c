@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/path.h"
 #include "data/byte_buffer.h"
 #include "infer/choice_questions.h"
 
@@ -72,8 +73,7 @@ static kp_status add_record(const kp_byte_buffer *fields, const char *subject, k
 /* "college_law" of a/college_law_test.csv.gz. */
 static void subject_of(const char *path, char *subject, size_t size) {
   static const char *const ends[] = {"_test", "_val", "_dev", "_auxiliary_train"};
-  const char *name = strrchr(path, '/');
-  name = name == NULL ? path : name + 1;
+  const char *name = kp_path_last_name(path);
   snprintf(subject, size, "%.*s", (int)strcspn(name, "."), name);
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
     const size_t used = strlen(subject), end = strlen(ends[i]);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/path.h"
 #include "data/byte_buffer.h"
 #include "data/byte_source.h"
 
@@ -82,8 +83,7 @@ static kp_status check_gold(const kp_question_source *source, const kp_questions
 }
 
 static bool is_csv(const char *path) {
-  const char *name = strrchr(path, '/');
-  name = strchr(name == NULL ? path : name, '.');
+  const char *name = strchr(kp_path_last_name(path), '.');
   return name != NULL && strncmp(name, ".csv", 4) == 0;
 }
 

@@ -34,12 +34,17 @@ struct kp_decoder {
   void *rows;     /* (B) rows of logits as the backend holds them */
   double *logits; /* (B, V) */
   double token_bytes;
-  bool ready; /* the logits are those of the last token */
+  bool ready;         /* the logits are those of the last token */
+  const pass *latest; /* whose logits they are */
+  kp_ahead *ahead;    /* choices of a device; NULL until there are some */
+  int64_t reached;    /* while a device chooses: tokens in the context when all that is queued is done */
+  int32_t *unfed;     /* (B) the tokens chosen last, where the context had no room for them */
 };
 
 /* ---- passes ---- */
 
-static void clear_pass(const kp_decoder *d, pass *p) {
+static void clear_pass(kp_decoder *d, pass *p) {
+  if (d->latest == p) d->latest = NULL;
   kp_executor_destroy(p->executor);
   kp_memory_destroy(d->parameters->backend, p->inputs);
   kp_network_destroy(p->network);
@@ -86,6 +91,14 @@ static kp_status join_inputs(const kp_decoder *d, pass *p, kp_error *error) {
   return KP_OK;
 }
 
+/* Every activation of a pass over few rows has a place of its own, which lets a backend run operators
+ * together that would otherwise overwrite what others of them read. */
+static void spread_out(const kp_graph *graph, int64_t rows) {
+  enum { FEW_ROWS = 16 };
+  for (int i = 0; i < graph->tensor_count && rows <= FEW_ROWS; i++)
+    if (graph->tensors[i]->role == KP_ROLE_ACTIVATION) kp_graph_keep(graph->tensors[i]);
+}
+
 static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *error) {
   if (p->inputs != NULL && p->length == length) return KP_OK;
   clear_pass(d, p);
@@ -93,6 +106,7 @@ static kp_status make_pass(kp_decoder *d, int64_t length, pass *p, kp_error *err
   const kp_build build = {
       .mode = d->cached ? KP_BUILD_DECODE : KP_BUILD_LOGITS, .batch = d->options.batch, .length = length};
   KP_TRY(kp_network_create(d->model, d->parameters, build, &p->network, error));
+  if (p == &d->single) spread_out(p->network->graph, d->options.batch);
   const kp_executor_options options = {.threads = d->options.threads};
   KP_TRY(kp_executor_create(p->network->graph, d->parameters->backend, d->parameters, options, &p->executor,
                             error));
@@ -176,9 +190,10 @@ static kp_status allocate(kp_decoder *d, kp_error *error) {
   const size_t tokens = (size_t)(d->options.batch * d->model->context);
   const size_t logits = (size_t)(d->options.batch * d->model->vocabulary);
   d->history = calloc(tokens, sizeof *d->history);
+  d->unfed = calloc((size_t)d->options.batch, sizeof *d->unfed);
   d->places = calloc((size_t)inputs_size(d, d->model->context), sizeof *d->places);
   d->logits = calloc(logits, sizeof *d->logits);
-  if (d->history == NULL || d->places == NULL || d->logits == NULL)
+  if (d->history == NULL || d->places == NULL || d->logits == NULL || d->unfed == NULL)
     return kp_fail(error, KP_ERR_MEMORY, "no memory for the tokens and logits of %lld sequences",
                    (long long)d->options.batch);
   KP_TRY(make_pass(d, 1, &d->single, error));
@@ -217,11 +232,13 @@ kp_status kp_decoder_create(const kp_model_options *model, kp_parameters *parame
 
 void kp_decoder_destroy(kp_decoder *d) {
   if (d == NULL) return;
+  kp_ahead_destroy(d->ahead);
   clear_pass(d, &d->rest);
   clear_pass(d, &d->chunk);
   clear_pass(d, &d->single);
   kp_host_memory_destroy(d->parameters->backend, d->rows);
   free(d->history);
+  free(d->unfed);
   free(d->places);
   free(d->logits);
   free(d);
@@ -280,7 +297,70 @@ kp_status kp_decoder_feed(kp_decoder *d, const int32_t *tokens, int64_t count, k
     first += p->length;
   }
   KP_TRY(take_logits(d, p, error));
+  d->latest = p;
   d->ready = true;
+  return KP_OK;
+}
+
+/* ---- choosing on a device ---- */
+
+bool kp_decoder_chooses(const kp_decoder *d, const kp_token_sampler_options *options) {
+  const kp_backend *backend = d->parameters->backend;
+  const kp_tensor *logits = d->single.network->logits;
+  return d->cached && kp_ahead_can(backend, options, kp_tensor_pitch(logits, backend->row_multiple));
+}
+
+static kp_status make_ahead(kp_decoder *d, kp_error *error) {
+  const int64_t size = input_size(d, 1);
+  const pass *p = &d->single;
+  const kp_ahead_pass single = {.backend = d->parameters->backend,
+                                .executor = p->executor,
+                                .graph = p->network->graph,
+                                .logits = p->network->logits,
+                                .tokens = p->inputs,
+                                .positions = p->inputs + size,
+                                .start = p->inputs + 2 * size,
+                                .batch = d->options.batch};
+  return d->ahead != NULL ? KP_OK : kp_ahead_create(&single, &d->ahead, error);
+}
+
+/* A choice from the logits of the last pass, which the host submitted. */
+static kp_status choose_first(kp_decoder *d, kp_error *error) {
+  const pass *p = d->latest;
+  d->reached = d->position;
+  d->ready = false;
+  return kp_ahead_first(d->ahead, kp_executor_memory(p->executor, p->network->logits), d->position, error);
+}
+
+kp_status kp_decoder_begin_choosing(kp_decoder *d, const kp_choices *choices, kp_error *error) {
+  kp_assert(d->ready && d->latest != NULL, "no token was fed");
+  KP_TRY(make_ahead(d, error));
+  KP_TRY(kp_ahead_prepare(d->ahead, choices, error));
+  return choose_first(d, error);
+}
+
+/* So many passes are queued that the device never waits, as far as the context has room. */
+static kp_status run_ahead(kp_decoder *d, kp_error *error) {
+  enum { QUEUED = 3 };
+  while (kp_ahead_waiting(d->ahead) < QUEUED && kp_ahead_left(d->ahead) > 0 &&
+         d->reached < d->model->context) {
+    KP_TRY(kp_ahead_submit(d->ahead, error));
+    d->reached++;
+  }
+  return KP_OK;
+}
+
+kp_status kp_decoder_choose(kp_decoder *d, int32_t *tokens, kp_error *error) {
+  if (kp_ahead_waiting(d->ahead) == 0) { /* the tokens before are not fed: the context was full */
+    KP_TRY(kp_decoder_feed(d, d->unfed, 1, error));
+    KP_TRY(choose_first(d, error));
+  }
+  KP_TRY(run_ahead(d, error));
+  KP_TRY(kp_ahead_read(d->ahead, tokens, error));
+  const bool fed = d->position < d->reached;
+  for (int64_t b = 0; b < d->options.batch; b++)
+    *(fed ? &d->history[b * d->model->context + d->position] : &d->unfed[b]) = tokens[b];
+  if (fed) d->position++;
   return KP_OK;
 }
 

@@ -13,6 +13,7 @@
 #ifndef KAPPA_INFER_DECODER_H
 #define KAPPA_INFER_DECODER_H
 
+#include "infer/ahead.h"
 #include "models/model.h"
 
 typedef struct kp_decoder kp_decoder;
@@ -32,6 +33,15 @@ void kp_decoder_destroy(kp_decoder *decoder);
 /* Appends `tokens` (B, count), count > 0.  A token outside the vocabulary is an error that leaves the decoder
  * as it was; after any other error, and to begin another text, reset it. */
 kp_status kp_decoder_feed(kp_decoder *decoder, const int32_t *tokens, int64_t count, kp_error *error);
+
+/* Where a device can choose tokens itself, they need not wait for the host: whether it can with such options.
+ */
+bool kp_decoder_chooses(const kp_decoder *decoder, const kp_token_sampler_options *options);
+/* After a feed: the next tokens are chosen so, and each is fed by itself.  Until a reset nothing else is fed,
+ * and there are no logits. */
+kp_status kp_decoder_begin_choosing(kp_decoder *decoder, const kp_choices *choices, kp_error *error);
+/* The next of them, (B); no more than were asked for. */
+kp_status kp_decoder_choose(kp_decoder *decoder, int32_t *tokens, kp_error *error);
 
 /* Forgets all tokens. */
 void kp_decoder_reset(kp_decoder *decoder);

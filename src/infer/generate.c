@@ -20,6 +20,7 @@ typedef struct generator {
   int32_t *tokens;   /* (B): the newest */
   int64_t length, longest;
   double *seconds; /* of each step */
+  bool ahead;      /* the decoder chooses the tokens */
 } generator;
 
 static bool makes_text(const kp_generation *generation) {
@@ -105,6 +106,7 @@ static kp_status pick_of(generator *g, kp_token_sampler *sampler, int64_t b, kp_
 /* Picks the next token of each sequence. */
 static kp_status pick(generator *g, kp_error *error) {
   int64_t failed = -1;
+  if (g->ahead) return kp_decoder_choose(g->decoder, g->tokens, error);
   if (g->sequences == 1) return pick_of(g, g->sampler, 0, error);
 #pragma omp parallel for num_threads(g->team) reduction(max : failed)
   for (int64_t b = 0; b < g->sequences; b++)
@@ -116,7 +118,7 @@ static kp_status pick(generator *g, kp_error *error) {
 static kp_status step(generator *g, kp_error *error) {
   kp_generation_report *report = g->report;
   const double start = omp_get_wtime();
-  KP_TRY(kp_decoder_feed(g->decoder, g->tokens, 1, error));
+  if (!g->ahead) KP_TRY(kp_decoder_feed(g->decoder, g->tokens, 1, error));
   KP_TRY(pick(g, error));
   g->seconds[report->steps++] = omp_get_wtime() - start;
   report->cache_bytes += kp_decoder_cache_bytes(g->decoder);
@@ -135,10 +137,22 @@ static void append(generator *g) {
   g->report->tokens++;
 }
 
+/* Leaves the choice of tokens to the decoder, where it can. */
+static kp_status begin_choosing(generator *g, kp_error *error) {
+  const kp_choices choices = {.options = *kp_token_sampler_options_of(g->sampler),
+                              .vocabulary = kp_token_sampler_vocabulary(g->sampler),
+                              .sample = g->generation->sample,
+                              .length = g->length,
+                              .most = g->generation->tokens};
+  g->ahead = kp_decoder_chooses(g->decoder, &choices.options);
+  return g->ahead ? kp_decoder_begin_choosing(g->decoder, &choices, error) : KP_OK;
+}
+
 static kp_status write_tokens(generator *g, kp_error *error) {
   const kp_generation *generation = g->generation;
   kp_generation_report *report = g->report;
   bool more;
+  KP_TRY(begin_choosing(g, error));
   KP_TRY(pick(g, error));
   for (;;) {
     if (g->tokens[0] == generation->stop_token) {

@@ -89,6 +89,14 @@ kp_status kp_token_sampler_twin(const kp_token_sampler *sampler, kp_token_sample
   return kp_token_sampler_create(&sampler->options, sampler->vocabulary, twin, error);
 }
 
+const kp_token_sampler_options *kp_token_sampler_options_of(const kp_token_sampler *sampler) {
+  return &sampler->options;
+}
+
+int64_t kp_token_sampler_vocabulary(const kp_token_sampler *sampler) {
+  return sampler->vocabulary;
+}
+
 void kp_token_sampler_destroy(kp_token_sampler *sampler) {
   if (sampler == NULL) return;
   free(sampler->heap);

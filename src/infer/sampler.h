@@ -43,6 +43,8 @@ kp_status kp_token_sampler_create(const kp_token_sampler_options *options, int64
                                   kp_token_sampler **sampler, kp_error *error);
 /* Another of the same options: a sampler works for one thread at a time. */
 kp_status kp_token_sampler_twin(const kp_token_sampler *sampler, kp_token_sampler **twin, kp_error *error);
+const kp_token_sampler_options *kp_token_sampler_options_of(const kp_token_sampler *sampler);
+int64_t kp_token_sampler_vocabulary(const kp_token_sampler *sampler);
 void kp_token_sampler_destroy(kp_token_sampler *sampler);
 
 /* The probabilities (V) with which a token is drawn, given logits (V or more) and the sequence so far, whose

@@ -8,6 +8,7 @@
 #include "core/dtype_convert.h"
 #include "core/file.h"
 #include "interchange/tensors_folder.h"
+#include "interchange/tensors_order.h"
 #include "interchange/torch_file.h"
 
 enum { CHUNK = 4096, WIDEST = 8 };
@@ -73,10 +74,6 @@ static void list_entries(const part *p, kp_tensors_entry *out) {
     out[i] = from_safetensors(kp_safetensors_entry_at(p->safetensors, i));
 }
 
-static int compare_entries(const void *left, const void *right) {
-  return strcmp(((const kp_tensors_entry *)left)->name, ((const kp_tensors_entry *)right)->name);
-}
-
 /* All parts' entries in one list. */
 static kp_status merge(kp_tensors *t, kp_error *error) {
   for (size_t p = 0; p < t->part_count; p++) t->count += count_entries(&t->parts[p]);
@@ -88,12 +85,10 @@ static kp_status merge(kp_tensors *t, kp_error *error) {
     list_entries(&t->parts[p], t->entries + at);
     at += count_entries(&t->parts[p]);
   }
-  qsort(t->entries, t->count, sizeof *t->entries, compare_entries);
-  for (size_t i = 1; i < t->count; i++)
-    if (strcmp(t->entries[i - 1].name, t->entries[i].name) == 0)
-      return kp_fail(error, KP_ERR_INPUT, "two files of '%s' have a tensor called '%.120s'", t->label,
-                     t->entries[i].name);
-  return KP_OK;
+  const kp_tensors_entry *twice = kp_tensors_sort(t->entries, t->count);
+  if (twice == NULL) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "two files of '%s' have a tensor called '%.120s'", t->label,
+                 twice->name);
 }
 
 /* Whatever the index promises must be there. */
@@ -203,8 +198,7 @@ const kp_tensors_entry *kp_tensors_at(const kp_tensors *t, size_t index) {
 }
 
 const kp_tensors_entry *kp_tensors_find(const kp_tensors *t, const char *name) {
-  const kp_tensors_entry key = {.name = name};
-  return bsearch(&key, t->entries, t->count, sizeof *t->entries, compare_entries);
+  return kp_tensors_search(t->entries, t->count, name);
 }
 
 kp_status kp_tensors_require(const kp_tensors *t, const char *name, const kp_tensors_entry **entry,

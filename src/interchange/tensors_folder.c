@@ -29,19 +29,13 @@ static kp_status add_file(kp_tensor_files *files, const char *folder, const char
   return KP_OK;
 }
 
-/* The last name of a path that was joined. */
-static const char *last_name(const char *path) {
-  const char *slash = strrchr(path, '/');
-  return slash == NULL ? path : slash + 1;
-}
-
 static kp_status add_shard(kp_tensor_files *files, const char *folder, const char *index, const char *tensor,
                            const json_t *place, kp_error *error) {
   const char *name = json_string_value(place);
   if (name == NULL || name[0] == 0 || strchr(name, '/') != NULL || name[0] == '.')
     return kp_fail(error, KP_ERR_INPUT, "'%s' has no plain file name for the tensor '%.120s'", index, tensor);
   for (size_t i = 0; i < files->count; i++)
-    if (strcmp(last_name(files->paths[i]), name) == 0) return KP_OK;
+    if (strcmp(kp_path_last_name(files->paths[i]), name) == 0) return KP_OK;
   if (files->count == MOST_SHARDS)
     return kp_fail(error, KP_ERR_INPUT, "'%s' lists more than %d files", index, MOST_SHARDS);
   KP_TRY(add_file(files, folder, name, error));
@@ -83,7 +77,7 @@ static kp_status find_single(kp_tensor_files *files, const char *folder, const k
   return kp_fail(error, KP_ERR_INPUT,
                  "the folder '%s' has several files of tensors ('%.80s', '%.80s') and no "
                  "index of them; name one",
-                 folder, last_name(files->paths[0]), last_name(files->paths[1]));
+                 folder, kp_path_last_name(files->paths[0]), kp_path_last_name(files->paths[1]));
 }
 
 static kp_status find_in_folder(kp_tensor_files *files, const char *folder, kp_error *error) {

@@ -7,6 +7,7 @@
 
 #include "data/utf8.h"
 #include "interchange/pickle.h"
+#include "interchange/tensors_order.h"
 #include "interchange/torch_names.h"
 #include "interchange/torch_tensor.h"
 
@@ -196,21 +197,15 @@ static kp_status add_entries(kp_torch *file, const kp_pickle_value *dict, bool r
   return KP_OK;
 }
 
-static int compare_entries(const void *left, const void *right) {
-  return strcmp(((const kp_tensors_entry *)left)->name, ((const kp_tensors_entry *)right)->name);
-}
-
 static kp_status read_model(kp_torch *file, const kp_pickle_value *model, kp_error *error) {
   char name[LONGEST_NAME] = "";
   KP_TRY(add_entries(file, model, model == kp_pickle_root(file->pickle), name, 0, 0, error));
   if (file->count == 0)
     return kp_fail(error, KP_ERR_INPUT, "'%s' holds no tensors; save model.state_dict()", file->label);
-  qsort(file->entries, file->count, sizeof *file->entries, compare_entries);
-  for (size_t i = 1; i < file->count; i++)
-    if (strcmp(file->entries[i - 1].name, file->entries[i].name) == 0)
-      return kp_fail(error, KP_ERR_INPUT, "'%s' has two tensors called '%.120s'; rename one", file->label,
-                     file->entries[i].name);
-  return KP_OK;
+  const kp_tensors_entry *twice = kp_tensors_sort(file->entries, file->count);
+  if (twice == NULL) return KP_OK;
+  return kp_fail(error, KP_ERR_INPUT, "'%s' has two tensors called '%.120s'; rename one", file->label,
+                 twice->name);
 }
 
 /* ---- settings ---- */

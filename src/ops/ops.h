@@ -201,8 +201,10 @@ void kp_store_rows(kp_graph *graph, kp_tensor *x, kp_tensor *state, kp_tensor *s
 /* h, u (…, C) and rates (C) -> the step on the unit sphere from h towards u (…, C) */
 kp_tensor *kp_sphere_residual(kp_graph *graph, kp_tensor *h, kp_tensor *u, kp_tensor *rate,
                               kp_sphere_arguments arguments);
-/* x (…, width), gain (G·head_size) or NULL -> (…, width) */
-kp_tensor *kp_head_norm(kp_graph *graph, kp_tensor *x, kp_tensor *gain, kp_head_norm_arguments arguments);
+/* x (…, width), gain (G·head_size) or NULL, positions (…) or NULL: the heads are turned first -> (…, width)
+ */
+kp_tensor *kp_head_norm(kp_graph *graph, kp_tensor *x, kp_tensor *gain, kp_tensor *positions,
+                        kp_head_norm_arguments arguments);
 /* x (…, C), columns (C) -> x · factor · columns */
 kp_tensor *kp_scale_columns(kp_graph *graph, kp_tensor *x, kp_tensor *columns, double factor);
 

@@ -49,26 +49,30 @@ static pair_map pair_map_of(const kp_rotary_arguments *a, int pair, double posit
   return (pair_map){{{cos(angle), -sin(angle)}, {sin(angle), cos(angle)}}};
 }
 
+void kp_rotate_row(const kp_rotary_arguments *a, int32_t position, bool back, double *row) {
+  const int D = a->head_size, stride = a->stride == 0 ? D : a->stride;
+  const bool transposed = back != a->transposed;
+  for (int i = 0; i < D / 2; i++) {
+    const pair_map map = pair_map_of(a, i, position);
+    const double up = map.m[transposed ? 1 : 0][transposed ? 0 : 1];
+    const double down = map.m[transposed ? 0 : 1][transposed ? 1 : 0];
+    for (int h = 0; h < a->heads; h++) {
+      double *head = row + (int64_t)h * stride + a->offset;
+      double *first = head + (a->halves ? i : 2 * i), *second = head + (a->halves ? i + D / 2 : 2 * i + 1);
+      const double u = *first, v = *second;
+      *first = map.m[0][0] * u + up * v;
+      *second = down * u + map.m[1][1] * v;
+    }
+  }
+}
+
 kp_status kp_ref_rotary(const kp_call *call, kp_error *error) {
   (void)error;
-  const kp_rotary_arguments *a = call->node->arguments;
   const int32_t *positions = call->input[1];
   double *out = call->output[0];
   const int64_t rows = kp_tensor_rows(call->node->input[0]), width = kp_tensor_columns(call->node->input[0]);
-  const int D = a->head_size, stride = a->stride == 0 ? D : a->stride;
   memmove(out, call->input[0], (size_t)(rows * width) * sizeof *out);
   for (int64_t n = 0; n < rows; n++)
-    for (int i = 0; i < D / 2; i++) {
-      const pair_map map = pair_map_of(a, i, positions[n]);
-      const double up = map.m[a->transposed ? 1 : 0][a->transposed ? 0 : 1];
-      const double down = map.m[a->transposed ? 0 : 1][a->transposed ? 1 : 0];
-      for (int h = 0; h < a->heads; h++) {
-        double *head = out + n * width + (int64_t)h * stride + a->offset;
-        double *first = head + (a->halves ? i : 2 * i), *second = head + (a->halves ? i + D / 2 : 2 * i + 1);
-        const double u = *first, v = *second;
-        *first = map.m[0][0] * u + up * v;
-        *second = down * u + map.m[1][1] * v;
-      }
-    }
+    kp_rotate_row(call->node->arguments, positions[n], false, out + n * width);
   return KP_OK;
 }

@@ -19,6 +19,10 @@ void kp_check_logit_head(const kp_logit_head *head, const kp_tensor *targets);
 /* An activation shaped like `of`; NULL where no gradient flows to that. */
 kp_tensor *kp_fresh_gradient(kp_graph *graph, const char *name, const kp_tensor *of);
 
+/* Turns the heads of a row of doubles, or, with `back`, turns them back. */
+void kp_rotate_row(const kp_rotary_arguments *arguments, int32_t position, bool back, double *row);
+
+size_t kp_ref_scratch_head_norm_backward(const kp_node *node, int threads);
 size_t kp_ref_scratch_linear_cross_entropy(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention(const kp_node *node, int threads);
 size_t kp_ref_scratch_attention_latent(const kp_node *node, int threads);

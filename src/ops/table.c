@@ -37,6 +37,7 @@ static const kp_scratch_size ref_scratch[KP_OP_COUNT] = {
     [KP_OP_REFERENCE_BACKWARD] = kp_ref_scratch_reference,
     [KP_OP_EXPERT_COMBINE] = kp_ref_scratch_expert_combine,
     [KP_OP_EXPERT_COMBINE_BACKWARD] = kp_ref_scratch_expert_combine,
+    [KP_OP_HEAD_NORM_BACKWARD] = kp_ref_scratch_head_norm_backward,
     [KP_OP_SPHERE_RESIDUAL] = kp_ref_scratch_sphere_residual,
     [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_ref_scratch_sphere_residual,
 };

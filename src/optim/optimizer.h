@@ -32,7 +32,8 @@ typedef struct kp_optimizer_options {
   kp_optimizer_kind kind;
   kp_adamw_options adamw;
   kp_muon_options muon;
-  bool tangent; /* of unit rows' and columns' gradients only the tangent part counts */
+  bool tangent;             /* of unit rows' and columns' gradients only the tangent part counts */
+  bool stochastic_rounding; /* of the narrow copies that a device's kernels read; else to nearest */
 } kp_optimizer_options;
 
 /* What a step does with one parameter. */

@@ -42,6 +42,8 @@ static const kp_config_row train_rows[] = {
      "packed queries, keys and values are three matrices to Muon, not one"},
     {"train.tangent", KP_CONFIG_BOOLEAN, "false", NULL,
      "of the gradients of unit rows and columns only the tangent part counts"},
+    {"train.rounding", KP_CONFIG_CHOICE, "nearest", "nearest|stochastic",
+     "of float32 parameters to the bfloat16 that a GPU computes with"},
     {"train.clip", KP_CONFIG_REAL, "1", "[0, 1e9]", "largest norm of the gradient; 0: no limit"},
     {"train.evaluate_every", KP_CONFIG_INTEGER, "250", "[1, 1000000000]", "steps between evaluations"},
     {"train.evaluate_batches", KP_CONFIG_INTEGER, "20", "[0, 1000000000]",
@@ -142,6 +144,7 @@ kp_status kp_train_settings_read(const kp_config *config, kp_train_settings *s, 
       .adamw = read_adamw(config),
       .muon = read_muon(config),
       .tangent = kp_config_boolean(config, "train.tangent"),
+      .stochastic_rounding = kp_config_choice(config, "train.rounding") == 1,
   };
   if (s->schedule.warmup < s->steps) return KP_OK;
   if (kp_config_is_set(config, "train.warmup"))

@@ -44,6 +44,10 @@ static void test_paths_are_joined_and_split(void **state) {
   assert_string_equal(path, ".");
   check_fails(kp_path_split("a/b/", path, &name, &error), &error, KP_ERR_INPUT, "'a/b/'");
   check_fails(kp_path_split("a/..", path, &name, &error), &error, KP_ERR_INPUT, "'a/..'");
+
+  assert_string_equal(kp_path_last_name("https://a.org/b/c.zip"), "c.zip");
+  assert_string_equal(kp_path_last_name("c"), "c");
+  assert_string_equal(kp_path_last_name("a/"), "");
 }
 
 static void test_long_paths_are_refused(void **state) {

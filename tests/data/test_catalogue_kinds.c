@@ -134,7 +134,7 @@ static void test_bad_archives(void **state) {
   serve(test, "b.zip", "no archive at all, but words", 28, sha256);
   assert_int_equal(kp_archive_extract(fixture_path(test->files, "served/b.zip"), &member, 1, size, error),
                    KP_ERR_INPUT);
-  check_words(error, "cannot read the archive");
+  check_words(error, "served/b.zip: ");
   assert_int_equal(access(out, F_OK), -1);
 }
 

@@ -1,6 +1,9 @@
 /* Every cuda kernel, in float32 and in bfloat16, against ref; needs a GPU.
  *
- *   test_gpu_operators [OPERATOR …]     only operators whose names begin so
+ *   test_gpu_operators [I/N] [--ordinary] [OPERATOR …]
+ *
+ * Only operators whose names begin so; of their cases only every N-th, from the I-th on; with --ordinary not
+ * those with values that hurt, which take the same paths through memory.
  *
  * Each case of the table runs with operands that are parameters and with operands that are activations, and
  * gradients in place; results must be the same bits when they are computed again; and the values that hurt
@@ -23,16 +26,22 @@ static bool narrow;
 static double worst[2];
 static char **names;
 static int name_count;
+static int share = 1, shares = 1, seen; /* of the cases this process runs one in `shares` */
+static bool ordinary;
 
-static bool wanted(const operator_case *c) {
+static bool named(const operator_case *c) {
   const char *name = kp_operator_table[c->operation].name;
   for (int i = 0; i < name_count; i++)
     if (strncmp(name, names[i], strlen(names[i])) == 0) return true;
   return name_count == 0;
 }
 
+static bool wanted(const operator_case *c) {
+  return named(c) && seen++ % shares == share - 1;
+}
+
 static bool wanted_differentiable(const operator_case *c) {
-  return wanted(c) && !c->decoding;
+  return !c->decoding && wanted(c);
 }
 
 static const double *tolerances(const operator_case *c) {
@@ -67,10 +76,25 @@ static void test_nan(void **state) {
   operator_case_nan(*state, backend);
 }
 
+/* Whether the argument is I/N, a share of the cases. */
+static bool read_share(const char *argument) {
+  int i, n, length = 0;
+  if (sscanf(argument, "%d/%d%n", &i, &n, &length) != 2 || argument[length] != '\0') return false;
+  share = i, shares = n;
+  return true;
+}
+
 int main(int count, char **arguments) {
   int failures = 0;
-  names = arguments + 1;
-  name_count = count - 1;
+  int skipped = count > 1 && read_share(arguments[1]) ? 2 : 1;
+  if (share < 1 || share > shares) {
+    printf("test_gpu_operators: there is no share %d of %d\n", share, shares);
+    return 1;
+  }
+  ordinary = count > skipped && strcmp(arguments[skipped], "--ordinary") == 0;
+  skipped += ordinary;
+  names = arguments + skipped;
+  name_count = count - skipped;
   for (int precision = KP_CUDA_FLOAT32; precision <= KP_CUDA_BFLOAT16; precision++) {
     kp_error error = {0};
     if (kp_backend_cuda_open(0, (kp_cuda_precision)precision, &backend, &error) != KP_OK) {
@@ -80,8 +104,8 @@ int main(int count, char **arguments) {
     narrow = precision == KP_CUDA_BFLOAT16;
     worst[0] = worst[1] = 0;
     failures += operator_cases_run(backend->name, test_case, wanted);
-    failures += operator_cases_run("extremes", test_extremes, wanted);
-    failures += operator_cases_run("not a number", test_nan, wanted_differentiable);
+    if (!ordinary) failures += operator_cases_run("extremes", test_extremes, wanted);
+    if (!ordinary) failures += operator_cases_run("not a number", test_nan, wanted_differentiable);
     print_message("%s: worst error of an output %.1e, of a gradient %.1e\n", backend->name, worst[0],
                   worst[1]);
     kp_backend_cuda_close(backend);

@@ -2,7 +2,8 @@
  *
  * Every kind of optimizer steps one parameter of each manifold and group, of odd shapes, over steps of which
  * some are clipped and some are not finite.  After each step gradients and pads are zero and the narrow copy
- * is the rounded values; run again, every bit is the same. */
+ * is the rounded values; run again, every bit is the same.  Rounded stochastically, it is one of the two
+ * neighbours, and unbiased. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -334,6 +335,56 @@ static void test_resume(void **state) {
   kp_parameters_destroy(device);
 }
 
+/* A value's neighbours in bfloat16 are `below` it and the next; a rounded one in units of their distance,
+ * less what nearest rounding would have to be to be unbiased: up - (value - below). */
+static double excess(float value, uint16_t rounded) {
+  const uint32_t bits = kp_float_bits(value);
+  const uint16_t below = (uint16_t)(bits >> 16); /* in size */
+  const double part = (double)(bits & 0xffffu) / 65536;
+  if (rounded != below && (rounded != below + 1 || part == 0))
+    fail_msg("%g is rounded to %g", (double)value, (double)kp_float_from_bf16(rounded));
+  return (rounded == below ? 0 : 1) - part;
+}
+
+/* The variance of a draw is part · (1 - part), 1/6 on average: five standard deviations are allowed. */
+static void test_stochastic_rounding(void **state) {
+  const setting s = {KP_OPTIMIZER_ADAMW, false, false, false};
+  kp_optimizer_options options = options_of(&s);
+  kp_error error = {0};
+  kp_stepper *stepper;
+  void *loss;
+  (void)state;
+  kp_parameters *host = make(kp_backend_ref()), *device = make(backend);
+  if (device->working == NULL) {
+    kp_parameters_destroy(host);
+    kp_parameters_destroy(device);
+    return;
+  }
+  options.stochastic_rounding = true;
+  initialise(host, device);
+  check_ok(kp_stepper_create(device, &options, 0, &stepper, &error), &error);
+  check_ok(kp_memory_create(backend, sizeof(float), "a loss", &loss, &error), &error);
+  for (int step = 1; step <= 2; step++) {
+    run_step(device, stepper, loss, step);
+    float *values = copy_of(device, device->values, sizeof(float));
+    uint16_t *working = copy_of(device, device->working, sizeof(uint16_t));
+    double sum = 0;
+    int64_t up = 0;
+    for (int64_t i = 0; i < device->total; i++) {
+      sum += excess(values[i], working[i]);
+      up += working[i] != kp_bf16_from_float(values[i]);
+    }
+    if (fabs(sum) > 5 * sqrt((double)device->total / 6)) fail_msg("the roundings add up to %g", sum);
+    if (up < device->total / 10) fail_msg("%lld values only are not the nearest", (long long)up);
+    free(values);
+    free(working);
+  }
+  kp_memory_destroy(backend, loss);
+  kp_stepper_destroy(stepper);
+  kp_parameters_destroy(host);
+  kp_parameters_destroy(device);
+}
+
 static setting settings[] = {
     {KP_OPTIMIZER_ADAMW, false, false, false},
     {KP_OPTIMIZER_ADAMW, true, false, false},
@@ -362,6 +413,7 @@ static int run_backend(void) {
       cmocka_unit_test_prestate(test_setting, &settings[6]),
       cmocka_unit_test_prestate(test_setting, &settings[7]),
       cmocka_unit_test(test_resume),
+      cmocka_unit_test(test_stochastic_rounding),
   };
   return cmocka_run_group_tests_name(backend->name, tests, NULL, NULL);
 }
@@ -378,7 +430,7 @@ int main(void) {
     muon_tolerance = precision == KP_CUDA_BFLOAT16 ? 1e-2 : 1e-5;
     const int failed = run_backend();
     failures += failed;
-    passed += 9 - failed;
+    passed += 10 - failed;
     print_worst();
     kp_backend_cuda_close(backend);
   }

@@ -230,6 +230,28 @@ static void add_latent(operator_cases *cases, int64_t length, int start, kp_scor
                      bare ? " bare" : "");
 }
 
+/* Sequences of more than one tile of the GPU's kernels, with heads as wide as a tile and narrower ones. */
+static void add_tiles(operator_cases *cases) {
+  static const int64_t narrow[] = {1, 133, 2, 2, 49}, whole[] = {1, 130, 2, 2, 64},
+                       grouped[] = {1, 133, 2, 1, 64}, wide[] = {1, 129, 1, 1, 70};
+  operator_case c = shape_case(narrow, 2);
+  c.value_size = 32;
+  c.score = KP_SCORE_DOT;
+  add(cases, c, 0);
+  c.score = KP_SCORE_LORENTZ, c.values = KP_VALUES_LORENTZ;
+  add(cases, c, -1);
+  c.option2 = true, c.values = KP_VALUES_MEAN;
+  add(cases, c, -0.5);
+  c = shape_case(grouped, 1 | 2);
+  add(cases, c, 0);
+  c = shape_case(whole, 1);
+  c.score = KP_SCORE_DISTANCE;
+  add(cases, c, 0.5);
+  c = shape_case(wide, 1 | 2);
+  c.score = KP_SCORE_DISTANCE_SQUARED;
+  add(cases, c, -0.6);
+}
+
 void operator_cases_attention(operator_cases *cases) {
   static const int64_t shapes[][5] = {{1, 1, 1, 1, 3}, {2, 5, 2, 2, 4}, {2, 6, 4, 2, 5}};
   static const int64_t large[] = {1, 37, 2, 1, 17}, documents_shape[] = {2, 70, 2, 1, 6};
@@ -247,6 +269,7 @@ void operator_cases_attention(operator_cases *cases) {
   operator_case time = shape_case(shapes[2], 2);
   time.score = KP_SCORE_LORENTZ, time.values = KP_VALUES_LORENTZ, time.build = build_time;
   add(cases, time, -0.7);
+  add_tiles(cases);
   for (int64_t length = 1; length <= 11; length += 5)
     for (int start = 0; start <= 13; start += 13)
       for (int head_size = 5; head_size <= 16; head_size += 11) add_caches(cases, length, start, head_size);

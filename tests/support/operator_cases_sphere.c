@@ -55,19 +55,49 @@ static void add_residuals(operator_cases *cases) {
       }
 }
 
+/* ---- positions ---- */
+
+enum { HALVES = 1, TRANSPOSED = 2, UPSTREAM = 4, YARN = 8, PART = 16, TURNED = 32 };
+
+/* The rows' positions, `inner` apart. */
+static kp_tensor *positions_operand(bench *b, const operator_case *c, int64_t step) {
+  const int64_t count = c->batch * c->length;
+  int32_t *values = malloc((size_t)count * sizeof *values);
+  assert_non_null(values);
+  for (int64_t i = 0; i < count; i++) values[i] = (int32_t)(i * step % 1000);
+  kp_tensor *positions = bench_index(b, "positions", 2, (int64_t[]){c->batch, c->length}, values);
+  free(values);
+  return positions;
+}
+
+static kp_rotary_arguments rotary_of(const operator_case *c, double base) {
+  kp_rotary_arguments arguments = {.heads = c->heads,
+                                   .head_size = c->head_size,
+                                   .base = base,
+                                   .halves = (c->kind & HALVES) != 0,
+                                   .transposed = (c->kind & TRANSPOSED) != 0,
+                                   .upstream = (c->kind & UPSTREAM) != 0};
+  if ((c->kind & YARN) != 0)
+    arguments.factor = 40, arguments.original = 64, arguments.beta_fast = 32, arguments.beta_slow = 1;
+  if ((c->kind & PART) != 0) arguments.offset = 3, arguments.stride = c->head_size + 4;
+  return arguments;
+}
+
 /* ---- head_norm, scale_columns ---- */
 
 /* `inner` groups of gains; 0: none. */
 static void build_head_norm(bench *b, const operator_case *c) {
   const int64_t gains = c->inner * c->head_size;
   kp_tensor *gain = c->inner == 0 ? NULL : bench_operand(b, "gain", 1, 0.3, 1, &gains);
-  kp_head_norm_arguments arguments = {c->heads, c->head_size, c->parameter};
-  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), gain, arguments));
+  const kp_head_norm_arguments arguments = {
+      .heads = c->heads, .head_size = c->head_size, .factor = c->parameter, .rotary = rotary_of(c, 10000)};
+  kp_tensor *positions = (c->kind & TURNED) == 0 ? NULL : positions_operand(b, c, 401);
+  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), gain, positions, arguments));
 }
 
 static void build_unit_rows(bench *b, const operator_case *c) {
-  const kp_head_norm_arguments whole = {1, (int)c->columns, 1};
-  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), NULL, whole));
+  const kp_head_norm_arguments whole = {.heads = 1, .head_size = (int)c->columns, .factor = 1};
+  bench_output(b, kp_head_norm(b->graph, rows_operand(b, c, "x"), NULL, NULL, whole));
 }
 
 static void build_scale_columns(bench *b, const operator_case *c) {
@@ -76,9 +106,19 @@ static void build_scale_columns(bench *b, const operator_case *c) {
 }
 
 static void add_norms(operator_cases *cases) {
-  static const int heads[][4] = {{1, 5, 5, 0}, {2, 3, 9, 1}, {4, 8, 48, 2}, {6, 17, 110, 3}, {3, 64, 200, 0}};
+  static const int heads[][5] = {{1, 5, 5, 0, 0},
+                                 {2, 3, 9, 1, 0},
+                                 {4, 8, 48, 2, 0},
+                                 {6, 17, 110, 3, 0},
+                                 {3, 64, 200, 0, 0},
+                                 {2, 2, 6, 1, TURNED},
+                                 {3, 6, 38, 3, TURNED | YARN},
+                                 {4, 64, 384, 2, TURNED},
+                                 {2, 64, 200, 1, TURNED | UPSTREAM},
+                                 {1, 300, 300, 0, TURNED},
+                                 {2, 1100, 3300, 1, TURNED | UPSTREAM}};
   static const int64_t widths[] = {1, 33, 1100};
-  for (int s = 0; s < 5; s++) {
+  for (size_t s = 0; s < sizeof heads / sizeof *heads; s++) {
     operator_case c = {.operation = KP_OP_HEAD_NORM,
                        .build = build_head_norm,
                        .batch = 2,
@@ -87,10 +127,15 @@ static void add_norms(operator_cases *cases) {
                        .head_size = heads[s][1],
                        .columns = heads[s][2],
                        .inner = heads[s][3],
+                       .kind = heads[s][4],
                        .parameter = 0.7,
                        .deviation = 1};
-    operator_cases_add(cases, c, "%d heads of %d in %d, %d gains", c.heads, c.head_size, heads[s][2],
-                       heads[s][3]);
+    operator_cases_add(cases, c, "%d heads of %d in %d, %d gains%s%s", c.heads, c.head_size, heads[s][2],
+                       heads[s][3],
+                       c.kind & UPSTREAM ? ", upstream"
+                       : c.kind & YARN   ? ", yarn"
+                                         : "",
+                       c.kind & TURNED ? ", turned" : "");
   }
   for (int s = 0; s < 3; s++) {
     operator_case c = {.batch = 2, .length = 5, .columns = widths[s] + 1, .parameter = -1.5, .deviation = 1};
@@ -103,25 +148,9 @@ static void add_norms(operator_cases *cases) {
 
 /* ---- rotary ---- */
 
-enum { HALVES = 1, TRANSPOSED = 2, UPSTREAM = 4, YARN = 8, PART = 16 };
-
 static void build_rotary(bench *b, const operator_case *c) {
-  const int64_t count = c->batch * c->length;
-  int32_t *values = malloc((size_t)count * sizeof *values);
-  assert_non_null(values);
-  for (int64_t i = 0; i < count; i++) values[i] = (int32_t)(i * c->inner % 1000);
-  kp_tensor *positions = bench_index(b, "positions", 2, (int64_t[]){c->batch, c->length}, values);
-  free(values);
-  kp_rotary_arguments arguments = {.heads = c->heads,
-                                   .head_size = c->head_size,
-                                   .base = c->parameter,
-                                   .halves = (c->kind & HALVES) != 0,
-                                   .transposed = (c->kind & TRANSPOSED) != 0,
-                                   .upstream = (c->kind & UPSTREAM) != 0};
-  if ((c->kind & YARN) != 0)
-    arguments.factor = 40, arguments.original = 64, arguments.beta_fast = 32, arguments.beta_slow = 1;
-  if ((c->kind & PART) != 0) arguments.offset = 3, arguments.stride = c->head_size + 4;
-  bench_output(b, kp_rotary(b->graph, rows_operand(b, c, "x"), positions, arguments));
+  kp_tensor *positions = positions_operand(b, c, c->inner);
+  bench_output(b, kp_rotary(b->graph, rows_operand(b, c, "x"), positions, rotary_of(c, c->parameter)));
 }
 
 static void add_rotary(operator_cases *cases) {

@@ -86,12 +86,11 @@ extern "C" size_t kp_cuda_scratch_attention(const kp_node *node, int threads) {
 extern "C" kp_status kp_cuda_attention(const kp_call *call, kp_error *error) {
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
-  if (kp_hopper_attention_fits(call))
-    return kp_hopper_attention(call, error);
+  zero_pads(call, 0);
+  if (kp_hopper_attention_fits(call)) return kp_hopper_attention(call, error);
   p.o = head_rows(call->output[0], call->node->output[0], p.value_size);
   p.logsumexp = (float *)call->output[1];
   p.time = (float *)call->output[2], p.norms = (float *)call->output[3];
-  zero_pads(call, 0);
   return tensor_fits(call, p) ? kp_attention_tensor(call, p, error) : kp_attention_plain(call, p, error);
 }
 
@@ -108,15 +107,14 @@ extern "C" kp_status kp_cuda_attention_backward(const kp_call *call, kp_error *e
   const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
   kp_attention_problem p = problem_of(call);
   if (p.batch == 0 || p.length == 0) return KP_OK;
-  if (kp_hopper_attention_backward_fits(call))
-    return kp_hopper_attention_backward(call, error);
+  for (int i = 0; i < 3; i++) zero_pads(call, i);
+  if (kp_hopper_attention_backward_fits(call)) return kp_hopper_attention_backward(call, error);
   p.o = head_rows(call->input[6], node->input[6], p.value_size);
   p.logsumexp = (float *)call->input[7], p.norms = (float *)call->input[8];
   kp_attention_gradients g = {};
   g.o = head_rows(call->input[9], node->input[9], p.value_size);
   g.time = (const float *)call->input[10];
   lay_out(call, a, call->output, node->output, &g.q, &g.k, &g.v);
-  for (int i = 0; i < 3; i++) zero_pads(call, i);
   /* A plain mean without a gradient of its own has nothing to multiply. */
   const bool tensor = tensor_fits(call, p) && (g.o.base != NULL || p.values != KP_VALUES_MEAN);
   return tensor ? kp_attention_tensor_backward(call, p, g, error)

@@ -3,7 +3,7 @@
  * A new token reads the cache once, which bounds it: 2 (D + D') bytes a position and key head in bfloat16. */
 #include <float.h>
 
-#include "backend/cuda/attention_cached.cuh"
+#include "backend/cuda/attention_cached_one.cuh"
 
 enum { THREADS = 128, WARPS = THREADS / 32, SUM_ALIGNMENT = 64, MOST_VALUES = 1024 };
 
@@ -237,6 +237,7 @@ extern "C" kp_status kp_cuda_attention_cached(const kp_call *call, kp_error *err
   const kp_attention_arguments *a = (const kp_attention_arguments *)call->node->arguments;
   const kp_node *node = call->node;
   if (a->batch * a->length == 0) return KP_OK;
+  if (kp_cached_one_can(call)) return kp_cached_one(call, false, error);
   store_new_rows(call, a);
   kp_cached_heads heads = kp_cached_heads_of(call, a, node->input[1]->shape[2], 4, call->scratch);
   heads.k = call->input[1], heads.k_pitch = kp_pitch(node->input[1]);

@@ -1,6 +1,10 @@
 /* What the attention kernels for compute capability 9.0 share: the problem, the numbers kept for each row,
  * and what a head's κ and β make of a score.
  *
+ * A tile has 64 or 128 channels.  Where heads of queries or values have another number, all are first copied
+ * with zeros behind their channels: the copy engine reads only what starts at a multiple of 16 bytes, and
+ * zeros change no product.
+ *
  * Rows of a head are dealt with in blocks of 64.  For each block, query head and side (queries, keys) a small
  * kernel writes arrays of 64 numbers that the main kernels read beside the tiles (kp_row_number).  Rows
  * behind the end of a sequence have 0 there, and an infinite logsumexp.
@@ -41,11 +45,12 @@ enum kp_row_number {
 
 /* Everything but the tensor maps; the same for all blocks of a launch. */
 struct kp_hopper_problem {
-  int batch, length, heads, kv_heads, size; /* B, T, H, H', D */
-  int q_column, k_column, v_column;         /* where heads start in the rows of their tensors */
-  int row_blocks;                           /* blocks of KP_ROW_BLOCK rows of a sequence */
-  int row_numbers;                          /* arrays of a block in memory */
-  int section;                              /* heads whose tiles are dealt with side by side */
+  int batch, length, heads, kv_heads; /* B, T, H, H' */
+  int size;                           /* channels of a tile: 64 or 128 */
+  int q_column, k_column, v_column;   /* where heads start in the rows that tiles are copied from */
+  int row_blocks;                     /* blocks of KP_ROW_BLOCK rows of a sequence */
+  int row_numbers;                    /* arrays of a block in memory */
+  int section;                        /* heads whose tiles are dealt with side by side */
   kp_score score;
   bool causal, centroid;
   float scale, default_curvature;
@@ -161,22 +166,26 @@ kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *
 /* Floats of the ranges and of both sides' blocks. */
 size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers);
 
-/* A matrix (B, T, columns) of that pitch, to be copied in boxes of `rows` rows of 64 columns. */
+/* A matrix (B, T, pitch), to be copied in boxes of `rows` rows of 64 columns. */
 struct kp_hopper_box {
   const void *matrix;
-  int64_t columns, pitch;
+  int64_t pitch;
   int rows;
 };
 
 kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int count, int64_t batch,
                          int64_t length, kp_error *error);
 
-/* A matrix as kernels index it. */
+/* A matrix as kernels index it: head h of a row starts at column + h · size. */
 struct kp_hopper_matrix {
   kp_half *at; /* NULL: not wanted */
   int64_t pitch;
-  int column; /* where heads start in a row */
+  int column, size; /* size: channels of a head */
 };
+
+__host__ __device__ static inline kp_half *kp_hopper_at(const kp_hopper_matrix &m, int64_t row, int head) {
+  return m.at + row * m.pitch + m.column + (int64_t)head * m.size;
+}
 
 /* What the rows' kernel reads and writes. */
 struct kp_hopper_rows {
@@ -187,7 +196,27 @@ struct kp_hopper_rows {
   const float *norms, *g_times; /* g_times may be NULL */
   kp_half *bar;                 /* centroids: the gradient of the mean's space (N, H·D) */
   float *kappa_parts;           /* centroids: a number a block and head, what means give to κ */
+  int *counts;                  /* two numbers to be set to 0 */
+  int *added;                   /* a number a block and head to be set to 0; NULL: none */
+  /* q, k, v and g with heads of a tile's channels; NULL: not wanted */
+  kp_half *q_copy, *k_copy, *v_copy, *g_copy;
 };
+
+/* Channels of a tile that holds a call's heads; 0: they are left to other kernels. */
+int kp_hopper_size(const kp_attention_arguments *a);
+/* Whether heads have to be copied. */
+bool kp_hopper_pads(const kp_attention_arguments *a);
+/* Elements of a copy of so many heads. */
+size_t kp_hopper_copy_size(const kp_attention_arguments *a, int heads);
+
+/* q, k or v (i = 0, 1, 2) of a call, or their gradients, which lie alike. */
+kp_hopper_matrix kp_hopper_side(const kp_attention_arguments *a, int i, void *const *at,
+                                kp_tensor *const *tensors);
+
+/* Copies q, k and v, from `memory` on, in the rows' kernel if heads have to be; and lets the matrices be the
+ * copies.  Returns what is behind them. */
+kp_half *kp_hopper_copy(const kp_attention_arguments *a, kp_half *memory, kp_hopper_rows *rows,
+                        kp_hopper_matrix *q, kp_hopper_matrix *k, kp_hopper_matrix *v);
 
 /* Writes every row's numbers. */
 void kp_hopper_rows_run(const kp_hopper_problem &p, const kp_hopper_rows &rows, cudaStream_t stream);

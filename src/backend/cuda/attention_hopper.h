@@ -4,8 +4,9 @@
 
 #include "backend/cuda/kernel.cuh"
 
-/* Whether the call can be done here: the device, the width, head sizes of 64 or 128, values of the same size,
- * plain means of any score or Lorentz centroids of the Lorentz score. */
+/* Whether the call can be done here: the device, the width, heads of at most 128 channels in sequences
+ * of a tile or more (or of just 64 or 128 channels), plain means of any score or Lorentz centroids of the
+ * Lorentz score. */
 extern "C" bool kp_hopper_attention_fits(const kp_call *call);
 extern "C" bool kp_hopper_attention_backward_fits(const kp_call *call);
 

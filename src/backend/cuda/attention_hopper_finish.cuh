@@ -105,7 +105,12 @@ __device__ static inline scalar_bars finish_row(const kp_hopper_problem &p, cons
     bars.kappa += slope * (at[KP_ROW_LEVEL_KAPPA * KP_ROW_BLOCK] * sum -
                            at[KP_ROW_FACTOR_KAPPA * KP_ROW_BLOCK] * along);
   }
-  combine<D>(d, r, of, along_factor, source, row, column);
+  if (SCORE != KP_SCORE_DOT) {
+    combine<D>(d, r, of, along_factor, source, row, column);
+  } else {
+#pragma unroll
+    for (int j = 0; j < D / 8; j++) d[4 * j + 2 * r] *= of, d[4 * j + 2 * r + 1] *= of;
+  }
   return bars;
 }
 

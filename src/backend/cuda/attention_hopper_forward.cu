@@ -1,6 +1,7 @@
 /* Attention for compute capability 9.0, forward.
  *
- * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head.
+ * A block of three warpgroups stays on its processor and takes tile after tile of 128 query rows of a head,
+ * whichever is next when it is ready: causal tiles differ in work, and results do not depend on who does one.
  * Two warpgroups of 64 rows each compute; one thread of the third lets the copy engine bring queries, keys,
  * values and rows' numbers some tiles ahead.  While a warpgroup turns scores into weights the matrix unit
  * works for the other one, and on its own earlier tile's P V.
@@ -17,12 +18,12 @@ template <int D> struct forward_shared {
   kp_half k[stages][FORWARD_KEYS * D];
   kp_half v[stages][FORWARD_KEYS * D];
   float numbers[stages][FORWARD_KEYS * KP_ROW_COPIED];
+  int tile[2]; /* which tile the queries are of; beyond all at the end */
   uint64_t q_full[2], q_empty[2], k_full[stages], k_empty[stages], v_full[stages], v_empty[stages];
 };
 
 struct forward_results {
-  kp_half *o;
-  int64_t o_pitch;
+  kp_hopper_matrix o;
   float *logsumexp, *times, *norms;
 };
 
@@ -62,26 +63,34 @@ __device__ static inline void load_keys(const kp_hopper_problem &p, forward_shar
   load_tile<D>(shared.v[stage], v_map, &shared.v_full[stage], p.v_column + kv * D, n * FORWARD_KEYS, tile.b);
 }
 
-/* The copies of all tiles, by one warp; its first thread starts them. */
+/* The copies of all tiles, by one warp; its first thread starts them.  `taken` counts the tiles that blocks
+ * took after their first. */
 template <int D>
-__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared,
+__device__ static void produce(const kp_hopper_problem &p, forward_shared<D> &shared, int *taken,
                                const CUtensorMap *q_map, const CUtensorMap *k_map, const CUtensorMap *v_map) {
   const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
-  int step = 0, turn = 0;
-  for (int index = blockIdx.x; index < tiles; index += gridDim.x, turn++) {
+  int step = 0, turn = 0, index = blockIdx.x;
+  for (; index < tiles; turn++) {
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
     const kp_hopper_span seen = keys_seen(p, tile);
+    int next = 0;
     if (threadIdx.x % 32 == 0) {
       kp_barrier_wait(&shared.q_empty[turn % 2], turn / 2 % 2 ^ 1);
+      shared.tile[turn % 2] = index;
       kp_barrier_expect(&shared.q_full[turn % 2], FORWARD_ROWS * D * 2);
       load_tile<D>(shared.q[turn % 2], q_map, &shared.q_full[turn % 2], p.q_column + tile.h * D,
                    tile.block * FORWARD_ROWS, tile.b);
       for (int n = seen.end - 1, i = step; n >= seen.first; n--, i++)
         load_keys<D>(p, shared, i % shared.stages, i / shared.stages % 2 ^ 1, tile, n, k_map, v_map);
+      next = (int)gridDim.x + atomicAdd(taken, 1); /* while the last keys are still to be dealt with */
     }
     step += seen.end - seen.first;
-    __syncwarp();
+    index = __shfl_sync(0xffffffffu, next, 0);
   }
+  if (threadIdx.x % 32 != 0) return;
+  kp_barrier_wait(&shared.q_empty[turn % 2], turn / 2 % 2 ^ 1);
+  shared.tile[turn % 2] = index;
+  kp_barrier_arrive(&shared.q_full[turn % 2]);
 }
 
 /* Hides keys: x becomes minus infinity from column `limit` of each of a thread's rows on, counted from the
@@ -185,7 +194,7 @@ __device__ static void finish(const kp_hopper_problem &p, const kp_hopper_head &
         if (to.norms != NULL) to.norms[at * p.heads + tile.h] = norm;
       }
     }
-    kp_store_row<D>(o, r, scale, to.o + at * to.o_pitch + tile.h * D, inside);
+    kp_store_row<D>(o, r, scale, kp_hopper_at(to.o, at, tile.h), to.o.size, inside);
     if (inside && first)
       to.logsumexp[((int64_t)tile.b * p.heads + tile.h) * p.length + t] =
           (state.most[r] * head.factor + log2f(sum)) * 0.6931471805599453f + head.constant;
@@ -216,8 +225,11 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
                                const forward_results &to, int group) {
   const int blocks = (p.length + FORWARD_ROWS - 1) / FORWARD_ROWS, tiles = blocks * p.batch * p.heads;
   const int lane = threadIdx.x % 32, within = group * 64 + threadIdx.x % 128 / 32 * 16 + lane / 4;
-  int step = 0, turn = 0;
-  for (int index = blockIdx.x; index < tiles; index += gridDim.x, turn++) {
+  int step = 0;
+  for (int turn = 0;; turn++) {
+    kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
+    const int index = shared.tile[turn % 2];
+    if (index >= tiles) return;
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
     const kp_hopper_head head = kp_hopper_head_of(p, tile.h);
     const int row = tile.block * FORWARD_ROWS + within, first_row = tile.block * FORWARD_ROWS + group * 64;
@@ -232,7 +244,6 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
     uint32_t words[32];
 #pragma unroll
     for (int i = 0; i < D / 2; i++) o[i] = 0;
-    kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
     for (int n = seen.end - 1; n >= seen.first; n--, step++) {
       const int stage = step % shared.stages, parity = step / shared.stages % 2;
       const int earlier = (step + shared.stages - 1) % shared.stages;
@@ -304,7 +315,7 @@ template <int D, int SCORE, bool CENTROID>
 __global__ static void __launch_bounds__(FORWARD_THREADS, 1)
     forward_kernel(const kp_hopper_problem p, const __grid_constant__ CUtensorMap q_map,
                    const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map,
-                   const forward_results to) {
+                   const forward_results to, int *taken) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) unsigned char memory[];
   forward_shared<D> &shared = *(forward_shared<D> *)memory;
@@ -313,7 +324,7 @@ __global__ static void __launch_bounds__(FORWARD_THREADS, 1)
   const int group = threadIdx.x / 128;
   if (group == FORWARD_CONSUMERS) {
     kp_registers_lower<40>();
-    if (threadIdx.x % 128 < 32) produce<D>(p, shared, &q_map, &k_map, &v_map);
+    if (threadIdx.x % 128 < 32) produce<D>(p, shared, taken, &q_map, &k_map, &v_map);
   } else {
     kp_registers_raise<232>();
     consume<D, SCORE, CENTROID>(p, shared, to, group);
@@ -329,21 +340,26 @@ static const kp_attention_arguments *arguments_of(const kp_node *node) {
 
 extern "C" bool kp_hopper_attention_fits(const kp_call *call) {
   const kp_attention_arguments *a = arguments_of(call->node);
-  const bool size = (a->head_size == 64 || a->head_size == 128) && kp_attention_value_size(a) == a->head_size;
   const bool values =
       a->values == KP_VALUES_MEAN || (a->values == KP_VALUES_LORENTZ && a->score == KP_SCORE_LORENTZ);
-  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && size && values && a->length > 0 &&
-         a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
+  return kp_cuda_of(call)->major == 9 && kp_is_half(call) && kp_hopper_size(a) > 0 && values &&
+         a->length > 0 && a->batch > 0 && a->length < 1 << 24 && a->batch * a->heads < 65536;
 }
 
-/* Whether rows' numbers are read at all. */
+/* Scratch memory begins with the count of tiles taken. */
+enum { COUNT_FLOATS = KP_ROW_BLOCK };
+
+/* Whether rows' numbers or copies are read at all. */
 static bool needs_rows(const kp_attention_arguments *a, const void *documents) {
-  return a->score != KP_SCORE_DOT || documents != NULL;
+  return a->score != KP_SCORE_DOT || documents != NULL || kp_hopper_pads(a);
 }
 
 extern "C" size_t kp_hopper_attention_scratch(const kp_node *node) {
   const kp_attention_arguments *a = arguments_of(node);
-  return needs_rows(a, node->input[5]) ? kp_hopper_rows_size(a, KP_ROW_COPIED) * 4 : 0;
+  const size_t count = COUNT_FLOATS * 4;
+  if (kp_hopper_size(a) == 0 || !needs_rows(a, node->input[5])) return count;
+  return count + kp_hopper_rows_size(a, KP_ROW_COPIED) * 4 +
+         kp_hopper_copy_size(a, a->heads + 2 * a->kv_heads) * 2;
 }
 
 template <int D, int SCORE, bool CENTROID>
@@ -356,8 +372,8 @@ static kp_status launch(const kp_call *call, const kp_hopper_problem &p, const C
                                             cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                        "attention", error));
   forward_kernel<D, SCORE, CENTROID>
-      <<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(p, maps[0], maps[1],
-                                                                                        maps[2], to);
+      <<<kp_blocks(tiles, 1, cuda->processors), FORWARD_THREADS, bytes, cuda->stream>>>(
+          p, maps[0], maps[1], maps[2], to, (int *)call->scratch);
   return kp_launched(call, error);
 }
 
@@ -377,27 +393,31 @@ extern "C" kp_status kp_hopper_attention(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const kp_attention_arguments *a = arguments_of(node);
   const bool rows = needs_rows(a, call->input[5]);
-  const kp_hopper_problem p = kp_hopper_problem_of(call, KP_ROW_COPIED, rows ? (float *)call->scratch : NULL);
-  const int columns[3] = {p.q_column, p.k_column, p.v_column};
+  float *memory = (float *)call->scratch + COUNT_FLOATS;
+  const kp_hopper_problem p = kp_hopper_problem_of(call, KP_ROW_COPIED, rows ? memory : NULL);
+  KP_TRY(kp_cuda_check(cudaMemsetAsync(call->scratch, 0, sizeof(int), kp_cuda_of(call)->stream), "attention",
+                       error));
   kp_hopper_matrix sides[3];
-  kp_hopper_box boxes[3];
-  CUtensorMap maps[3];
-  for (int i = 0; i < 3; i++) {
-    const int from = a->packed ? 0 : i;
-    const kp_tensor *tensor = node->input[from];
-    sides[i] = {(kp_half *)call->input[from], kp_pitch(tensor), columns[i]};
-    boxes[i] = {sides[i].at, kp_tensor_columns(tensor), sides[i].pitch, i == 0 ? FORWARD_ROWS : FORWARD_KEYS};
-  }
-  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
+  for (int i = 0; i < 3; i++) sides[i] = kp_hopper_side(a, i, call->input, node->input);
   if (rows) {
     kp_hopper_rows inputs = {};
     if (p.score != KP_SCORE_DOT) inputs.q = sides[0];
     if (p.score != KP_SCORE_DOT) inputs.k = sides[1];
     if (p.centroid) inputs.v = sides[2];
+    kp_hopper_copy(a, (kp_half *)(memory + kp_hopper_rows_size(a, KP_ROW_COPIED)), &inputs, &sides[0],
+                   &sides[1], &sides[2]);
     kp_hopper_rows_run(p, inputs, kp_cuda_of(call)->stream);
   }
-  const forward_results to = {(kp_half *)call->output[0], kp_pitch(node->output[0]), (float *)call->output[1],
-                              (float *)call->output[2], (float *)call->output[3]};
-  return a->head_size == 64 ? launch_score<64>(call, p, maps, to, error)
-                            : launch_score<128>(call, p, maps, to, error);
+  const kp_hopper_box boxes[3] = {{sides[0].at, sides[0].pitch, FORWARD_ROWS},
+                                  {sides[1].at, sides[1].pitch, FORWARD_KEYS},
+                                  {sides[2].at, sides[2].pitch, FORWARD_KEYS}};
+  CUtensorMap maps[3];
+  KP_TRY(kp_hopper_maps(maps, boxes, 3, a->batch, a->length, error));
+  const forward_results to = {
+      {(kp_half *)call->output[0], kp_pitch(node->output[0]), 0, kp_attention_value_size(a)},
+      (float *)call->output[1],
+      (float *)call->output[2],
+      (float *)call->output[3]};
+  return p.size == 64 ? launch_score<64>(call, p, maps, to, error)
+                      : launch_score<128>(call, p, maps, to, error);
 }

@@ -82,6 +82,49 @@ __device__ static inline void kp_copy_bytes(void *to, const void *from, int byte
       : "memory");
 }
 
+/* Contiguous bytes from shared memory, copied or, of floats, added to what is there; several of them make a
+ * group of the thread. */
+__device__ static inline void kp_store_bytes(void *to, const void *from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(kp_shared_address(from)), "r"(bytes)
+               : "memory");
+}
+
+__device__ static inline void kp_add_floats(float *to, const float *from, int count) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(to),
+               "r"(kp_shared_address(from)), "r"(count * 4)
+               : "memory");
+}
+
+/* Ends a group and waits until it and all before are done, in memory. */
+__device__ static inline void kp_finish_copies() {
+  asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+/* Between ordinary accesses and those of the copy engine or the matrix unit. */
+__device__ static inline void kp_fence_async() {
+  asm volatile("fence.proxy.async;" ::: "memory");
+}
+
+/* A number that blocks tell each other: what was written before it is seen after it. */
+__device__ static inline int kp_read_signal(const int *at) {
+  int value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+  return value;
+}
+
+__device__ static inline void kp_write_signal(int *at, int value) {
+  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(at), "r"(value) : "memory");
+}
+
+/* Four matrices of 8 by 8 to shared memory; lane l gives where row l % 8 of matrix l / 8 is. */
+__device__ static inline void kp_store_matrices(void *to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(kp_shared_address(to)), "r"(a),
+      "r"(b), "r"(c), "r"(d)
+      : "memory");
+}
+
 __device__ static inline void kp_prefetch_map(const CUtensorMap *map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -152,21 +195,22 @@ template <int PENDING> __device__ static inline void kp_wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-/* d (64 rows, 64 or 128 columns) = [d +] A B, 16 deep: A from shared memory or from registers, B from shared
- * memory, there as (columns, depth), or transposed as (depth, columns).  Thread t of the warpgroup holds of d
+/* d (64 rows, 64 or 128 columns) = [d +] A B, 16 deep: A from shared memory, there as (rows, depth) or
+ * transposed, or from registers; B from shared memory, there as (columns, depth), or transposed as (depth,
+ * columns).  Thread t of the warpgroup holds of d
  * the rows 16·(t/32) + t%32/4 (+8: elements 4j+2, 4j+3) and the columns 8j + 2·(t%4) (+1). */
-template <bool B_TRANSPOSED>
+template <bool B_TRANSPOSED, bool A_TRANSPOSED = false>
 __device__ static inline void kp_wgmma(float (&d)[32], uint64_t a, uint64_t b, int accumulate) {
   asm volatile("{.reg .pred p; setp.ne.b32 p, %34, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
                "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-               "}, %32, %33, p, 1, 1, 0, %35;}"
+               "}, %32, %33, p, 1, 1, %35, %36;}"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
                  "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
                  "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
                  "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
                  "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-               : "l"(a), "l"(b), "r"(accumulate), "n"(B_TRANSPOSED ? 1 : 0));
+               : "l"(a), "l"(b), "r"(accumulate), "n"(A_TRANSPOSED ? 1 : 0), "n"(B_TRANSPOSED ? 1 : 0));
 }
 
 template <bool B_TRANSPOSED>

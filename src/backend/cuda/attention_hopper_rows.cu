@@ -1,7 +1,8 @@
 /* The numbers that attention for compute capability 9.0 keeps for each row, and its host side.
  *
- * The kernel reads every query and key (value, output, gradient) once: bound by memory.  For 16 sequences of
- * 1024 rows with 12 heads of 64 it reads 50 MB and writes 9 MB. */
+ * The kernel reads every query and key (value, output, gradient) once, and writes them again where they are
+ * copied: bound by memory.  For 16 sequences of 1024 rows with 12 heads of 64 it reads 50 MB and writes 9 MB.
+ */
 #define KP_GEOMETRY_FLOAT
 #include "backend/cuda/attention_hopper.cuh"
 #include "geometry/geodesic_score.h"
@@ -24,13 +25,23 @@ __device__ static float pack_dot(const kp_pack<kp_half> &a, const kp_pack<kp_hal
   return sum;
 }
 
-/* A row's eight channels of a lane; zero behind the end. */
-__device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int column,
+/* A head's eight channels of a lane; zero behind its last one and behind the sequence. */
+__device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int h, int lane,
                                              bool inside) {
   kp_pack<kp_half> pack;
-  if (inside && m.at != NULL) return kp_load(m.at + row * m.pitch + m.column + column);
-  for (int i = 0; i < 8; i++) pack.value[i] = kp_from_float<kp_half>(0);
+  const int left = inside && m.at != NULL ? m.size - 8 * lane : 0;
+  if (left >= 8 && m.size % 8 == 0) return kp_load(kp_hopper_at(m, row, h) + 8 * lane);
+#pragma unroll
+  for (int i = 0; i < 8; i++)
+    pack.value[i] = i < left ? kp_hopper_at(m, row, h)[8 * lane + i] : kp_from_float<kp_half>(0);
   return pack;
+}
+
+/* To a copy whose heads have D channels. */
+template <int D>
+__device__ static void copy_pack(kp_half *copy, int64_t row, int heads, int h, int lane,
+                                 const kp_pack<kp_half> &pack) {
+  if (copy != NULL) kp_store(copy + (row * heads + h) * D + 8 * lane, pack);
 }
 
 /* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for
@@ -116,16 +127,24 @@ __device__ static void sum_rows(const kp_hopper_problem &p, const kp_hopper_rows
     const int t = block * KP_ROW_BLOCK + first + turn * STEP;
     const bool inside = t < p.length;
     const int64_t row = (int64_t)b * p.length + t;
-    q[turn] = lane_pack(rows.q, row, h * D + 8 * lane, inside);
-    k[turn] = lane_pack(rows.k, row, kv * D + 8 * lane, inside);
-    v[turn] = lane_pack(rows.v, row, kv * D + 8 * lane, inside);
-    if (BACKWARD) o[turn] = lane_pack(rows.o, row, h * D + 8 * lane, inside);
-    if (BACKWARD) g[turn] = lane_pack(rows.g, row, h * D + 8 * lane, inside);
+    q[turn] = lane_pack(rows.q, row, h, lane, inside);
+    k[turn] = lane_pack(rows.k, row, kv, lane, inside);
+    v[turn] = lane_pack(rows.v, row, kv, lane, inside);
+    if (BACKWARD) o[turn] = lane_pack(rows.o, row, h, lane, inside);
+    if (BACKWARD) g[turn] = lane_pack(rows.g, row, h, lane, inside);
   }
 #pragma unroll
   for (int turn = 0; turn < TURNS; turn++) {
     const int i = first + turn * STEP, t = block * KP_ROW_BLOCK + i;
-    const int64_t number = ((int64_t)b * p.length + t) * p.heads + h;
+    const int64_t row = (int64_t)b * p.length + t, number = row * p.heads + h;
+    if (t < p.length) {
+      copy_pack<D>(rows.q_copy, row, p.heads, h, lane, q[turn]);
+      if (BACKWARD) copy_pack<D>(rows.g_copy, row, p.heads, h, lane, g[turn]);
+    }
+    if (t < p.length && h % (p.heads / p.kv_heads) == 0) {
+      copy_pack<D>(rows.k_copy, row, p.kv_heads, kv, lane, k[turn]);
+      copy_pack<D>(rows.v_copy, row, p.kv_heads, kv, lane, v[turn]);
+    }
     const float qq = group_sum<LANES>(pack_dot(q[turn], q[turn]));
     const float kk = group_sum<LANES>(pack_dot(k[turn], k[turn]));
     const float vv = group_sum<LANES>(pack_dot(v[turn], v[turn]));
@@ -165,6 +184,9 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
   const int block = blockIdx.x, h = blockIdx.y, b = blockIdx.z;
   const kp_hopper_head head = kp_hopper_head_of(p, h);
   if (p.documents != NULL && h == 0 && threadIdx.x < 32) write_range(p, b, block);
+  if (BACKWARD && block + h + b == 0 && threadIdx.x < 2) rows.counts[threadIdx.x] = 0;
+  if (BACKWARD && rows.added != NULL && threadIdx.x == 0)
+    rows.added[((int64_t)b * p.heads + h) * p.row_blocks + block] = 0;
   sum_rows<D, BACKWARD>(p, rows, head, block, b, h, sums);
   __syncthreads();
   const int i = threadIdx.x % KP_ROW_BLOCK, side = threadIdx.x / KP_ROW_BLOCK, t = block * KP_ROW_BLOCK + i;
@@ -222,6 +244,46 @@ size_t kp_hopper_rows_size(const kp_attention_arguments *a, int numbers) {
   return ranges_size(a) + (size_t)(2 * a->batch * a->heads * blocks * numbers * KP_ROW_BLOCK);
 }
 
+/* Sequences shorter than a tile are not worth copies. */
+int kp_hopper_size(const kp_attention_arguments *a) {
+  const int value = kp_attention_value_size(a), most = a->head_size > value ? a->head_size : value;
+  const int size = most <= 64 ? 64 : 128;
+  const bool whole = a->head_size == size && value == size;
+  return most <= 128 && (whole || a->length >= 128) ? size : 0;
+}
+
+bool kp_hopper_pads(const kp_attention_arguments *a) {
+  const int size = kp_hopper_size(a);
+  return a->head_size != size || kp_attention_value_size(a) != size;
+}
+
+size_t kp_hopper_copy_size(const kp_attention_arguments *a, int heads) {
+  return kp_hopper_pads(a) ? (size_t)(a->batch * a->length * heads * kp_hopper_size(a)) : 0;
+}
+
+kp_hopper_matrix kp_hopper_side(const kp_attention_arguments *a, int i, void *const *at,
+                                kp_tensor *const *tensors) {
+  const int from = a->packed ? 0 : i, before = i == 0 ? 0 : i == 1 ? a->heads : a->heads + a->kv_heads;
+  const kp_tensor *tensor = tensors[from];
+  return kp_hopper_matrix{(kp_half *)at[from], tensor == NULL ? 0 : kp_pitch(tensor),
+                          a->packed ? before * a->head_size : 0,
+                          i == 2 ? kp_attention_value_size(a) : a->head_size};
+}
+
+kp_half *kp_hopper_copy(const kp_attention_arguments *a, kp_half *memory, kp_hopper_rows *rows,
+                        kp_hopper_matrix *q, kp_hopper_matrix *k, kp_hopper_matrix *v) {
+  if (!kp_hopper_pads(a)) return memory;
+  const int size = kp_hopper_size(a);
+  rows->q = *q, rows->k = *k, rows->v = *v;
+  rows->q_copy = memory;
+  rows->k_copy = rows->q_copy + kp_hopper_copy_size(a, a->heads);
+  rows->v_copy = rows->k_copy + kp_hopper_copy_size(a, a->kv_heads);
+  *q = kp_hopper_matrix{rows->q_copy, (int64_t)a->heads * size, 0, size};
+  *k = kp_hopper_matrix{rows->k_copy, (int64_t)a->kv_heads * size, 0, size};
+  *v = kp_hopper_matrix{rows->v_copy, (int64_t)a->kv_heads * size, 0, size};
+  return rows->v_copy + kp_hopper_copy_size(a, a->kv_heads);
+}
+
 static bool is_one(const kp_tensor *tensor) {
   return tensor != NULL && kp_tensor_count(tensor) == 1;
 }
@@ -234,13 +296,15 @@ kp_hopper_problem kp_hopper_problem_of(const kp_call *call, int numbers, float *
   p.length = (int)a->length;
   p.heads = a->heads;
   p.kv_heads = a->kv_heads;
-  p.size = a->head_size;
-  p.k_column = a->packed ? a->heads * a->head_size : 0;
-  p.v_column = a->packed ? (a->heads + a->kv_heads) * a->head_size : 0;
+  p.size = kp_hopper_size(a);
+  if (a->packed && !kp_hopper_pads(a)) {
+    p.k_column = a->heads * a->head_size;
+    p.v_column = (a->heads + a->kv_heads) * a->head_size;
+  }
   p.row_blocks = (int)((a->length + 127) / 128 * 2);
   p.row_numbers = numbers;
   /* Keys and values of a section take at most 16 MB. */
-  const int64_t most = 16777216 / (4 * a->length * a->head_size), all = a->batch * a->heads;
+  const int64_t most = 16777216 / (4 * a->length * p.size), all = a->batch * a->heads;
   p.section = (int)(most < 1 ? 1 : most > all ? all : most);
   p.score = a->score;
   p.causal = a->causal;
@@ -275,7 +339,7 @@ kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int coun
       "the driver's tensor maps", error));
   for (int i = 0; i < count; i++) {
     const kp_hopper_box *b = &boxes[i];
-    const cuuint64_t shape[3] = {(cuuint64_t)b->columns, (cuuint64_t)length, (cuuint64_t)batch};
+    const cuuint64_t shape[3] = {(cuuint64_t)b->pitch, (cuuint64_t)length, (cuuint64_t)batch};
     const cuuint64_t strides[2] = {(cuuint64_t)b->pitch * 2, (cuuint64_t)(b->pitch * length) * 2};
     const cuuint32_t box[3] = {64, (cuuint32_t)b->rows, 1}, step[3] = {1, 1, 1};
     if (encode == NULL ||
@@ -284,7 +348,7 @@ kp_status kp_hopper_maps(CUtensorMap *maps, const kp_hopper_box *boxes, int coun
                                   CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
       return kp_fail(error, KP_ERR_IO, "attention: the driver makes no tensor map of %lld rows of %lld",
-                     (long long)(batch * length), (long long)b->columns);
+                     (long long)(batch * length), (long long)b->pitch);
   }
   return KP_OK;
 }

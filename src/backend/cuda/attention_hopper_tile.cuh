@@ -195,10 +195,19 @@ __device__ static inline void kp_quad_transpose(uint32_t (&a)[4]) {
   }
 }
 
-/* Row r (0, 1) of a thread's part of d, times scale, to D channels at `to`; all lanes of a warp call it. */
+/* Row r (0, 1) of a thread's part of d, times scale, to `size` of its D channels at `to`; all lanes of a warp
+ * call it.  Heads of whole pieces of 16 bytes start at such pieces. */
 template <int D>
-__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to,
+__device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float scale, kp_half *to, int size,
                                            bool inside) {
+  if (size % 8 != 0) {
+#pragma unroll
+    for (int i = 0; i < D / 4; i++) {
+      const int channel = i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2;
+      if (inside && channel < size) to[channel] = __float2bfloat16_rn(d[i / 2 * 4 + 2 * r + i % 2] * scale);
+    }
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < D / 8; j += 4) {
     uint32_t words[4];
@@ -206,7 +215,7 @@ __device__ static inline void kp_store_row(const float (&d)[D / 2], int r, float
     for (int i = 0; i < 4; i++)
       words[i] = kp_pair(d[4 * (j + i) + 2 * r] * scale, d[4 * (j + i) + 2 * r + 1] * scale);
     kp_quad_transpose(words);
-    if (inside)
+    if (inside && 8 * (j + threadIdx.x % 4) < size)
       *(uint4 *)(to + 8 * (j + threadIdx.x % 4)) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 }

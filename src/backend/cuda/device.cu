@@ -20,7 +20,7 @@ struct kp_stages {
   char *memory;
   cudaEvent_t sent[STAGES];
   int next;
-  cudaEvent_t start, stop; /* of the timer */
+  cudaEvent_t start, stop;        /* of the timer */
   unsigned long long counters[2]; /* of random numbers, as the device has them */
 };
 
@@ -267,7 +267,8 @@ static kp_status make_stages(kp_stages *stages, kp_error *error) {
   KP_TRY(kp_cuda_check(cudaMallocHost((void **)&stages->memory, (size_t)STAGES * STAGE_BYTES),
                        "page-locked memory", error));
   for (int i = 0; i < STAGES; i++)
-    KP_TRY(kp_cuda_check(cudaEventCreateWithFlags(&stages->sent[i], cudaEventDisableTiming), "an event", error));
+    KP_TRY(
+        kp_cuda_check(cudaEventCreateWithFlags(&stages->sent[i], cudaEventDisableTiming), "an event", error));
   KP_TRY(kp_cuda_check(cudaEventCreate(&stages->start), "a timer", error));
   return kp_cuda_check(cudaEventCreate(&stages->stop), "a timer", error);
 }
@@ -290,8 +291,9 @@ static kp_status open_device(kp_cuda *cuda, int index, kp_error *error) {
     return kp_fail(error, KP_ERR_UNSUPPORTED,
                    "GPU %d (%s) has compute capability %d.%d; kappa needs 8.0 or later", index,
                    properties.name, properties.major, properties.minor);
-  cuda->base = {allocate,   release,     write,      read,     host_allocate, host_release, fill,   narrow, wait,
-                free_bytes, timer_start, timer_stop, set_step, record_begin,  record_end,   replay, forget};
+  cuda->base = {allocate, release,      write,      read,       host_allocate, host_release,
+                fill,     narrow,       wait,       free_bytes, timer_start,   timer_stop,
+                set_step, record_begin, record_end, replay,     forget};
   cuda->index = index;
   cuda->processors = properties.multiProcessorCount;
   cuda->major = properties.major;
@@ -335,7 +337,9 @@ extern "C" kp_status kp_backend_cuda_open(int index, kp_cuda_precision precision
   b->base.row_multiple = KP_CUDA_ROW_MULTIPLE;
   b->base.kernels = kp_cuda_kernels;
   b->base.scratch = kp_cuda_scratch;
+  b->base.several = kp_cuda_several;
   b->base.device = &b->cuda.base;
+  b->base.picking = &kp_cuda_picking_driver;
   b->base.optimizer = &kp_cuda_optimizer_driver;
   *backend = &b->base;
   return KP_OK;

@@ -2,57 +2,10 @@
  *
  * Packed, a row is u and behind it its gate.  Without a time every element is on its own; with one a group of
  * threads has a row. */
-#include "backend/cuda/activation.cuh"
 #include "backend/cuda/column_sums.cuh"
+#include "backend/cuda/gated.cuh"
 
 constexpr int GATED_ROWS = 4, LIFT_ROWS = 2; /* of a thread */
-
-/* Row n's halves, packed or not, and what they are multiplied by.  `width` is I; chunks cover the padding of
- * the result, which for packed rows has none where chunks are whole. */
-struct kp_gate_rows {
-  const void *u, *gate;
-  const float *scale; /* (2I), NULL: none */
-  int64_t rows, width, pitch, out_pitch, chunks;
-  float gate_scale;
-  kp_activation_kind kind;
-  bool scale_wide; /* whole chunks of it can be read */
-};
-
-/* Factors of the columns of a chunk. */
-template <int W> struct kp_factors { kp_chunk<W> up, gate; };
-
-template <int W> __device__ static inline kp_factors<W> factors_of(const kp_gate_rows &r, int64_t column) {
-  kp_factors<W> f;
-#pragma unroll
-  for (int i = 0; i < W; i++) f.up.value[i] = f.gate.value[i] = 1.0f;
-  if (r.scale == NULL) return f;
-  if (W > 1 && r.scale_wide) {
-    f.up = kp_read<W>(r.scale + column);
-    f.gate = kp_read<W>(r.scale + r.width + column);
-  } else {
-#pragma unroll
-    for (int i = 0; i < W; i++)
-      if (column + i < r.width) {
-        f.up.value[i] = r.scale[column + i];
-        f.gate.value[i] = r.scale[r.width + column + i];
-      }
-  }
-#pragma unroll
-  for (int i = 0; i < W; i++) f.gate.value[i] *= r.gate_scale;
-  return f;
-}
-
-template <int W>
-__device__ static inline kp_chunk<W> gated_chunk(kp_activation_kind kind, const kp_factors<W> &f,
-                                                 kp_chunk<W> u, const kp_chunk<W> &gate) {
-  kp_by_activation(kind, [&](auto constant) {
-#pragma unroll
-    for (int i = 0; i < W; i++)
-      u.value[i] *=
-          f.up.value[i] * kp_activate<decltype(constant)::value>(f.gate.value[i] * gate.value[i]).value;
-  });
-  return u;
-}
 
 /* ---- forward ---- */
 
@@ -65,14 +18,14 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   if (place.chunk >= r.chunks) return;
   const int64_t column = place.chunk * W;
   const T *us = (const T *)r.u + column, *gates = (const T *)r.gate + column;
-  const kp_factors<W> f = factors_of<W>(r, column);
+  const kp_factors<W> f = kp_factors_of<W>(r, column);
 #pragma unroll 2
   for (int i = 0; i < GATED_ROWS; i++) {
     const int64_t row = place.row + i * place.step;
     if (row >= r.rows) break;
     kp_chunk<W> out = {};
     if (W > 1 || column < r.width)
-      out = gated_chunk<W>(r.kind, f, kp_read<W>(us + row * r.pitch), kp_read<W>(gates + row * r.pitch));
+      out = kp_gated_chunk<W>(r.kind, f, kp_read<W>(us + row * r.pitch), kp_read<W>(gates + row * r.pitch));
     kp_write<W>(y + row * r.out_pitch + column, out);
   }
 }
@@ -86,7 +39,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   float squares[LIFT_ROWS] = {};
   for (int64_t chunk = threadIdx.x; chunk < r.chunks; chunk += blockDim.x) {
     const int64_t column = chunk * W;
-    const kp_factors<W> f = factors_of<W>(r, column);
+    const kp_factors<W> f = kp_factors_of<W>(r, column);
     kp_chunk<W> u[LIFT_ROWS] = {}, gate[LIFT_ROWS] = {};
 #pragma unroll
     for (int i = 0; i < LIFT_ROWS; i++)
@@ -96,7 +49,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
       }
 #pragma unroll
     for (int i = 0; i < LIFT_ROWS; i++) {
-      const kp_chunk<W> out = gated_chunk<W>(r.kind, f, u[i], gate[i]);
+      const kp_chunk<W> out = kp_gated_chunk<W>(r.kind, f, u[i], gate[i]);
       if (first + i < r.rows) kp_write<W>(y + (first + i) * r.out_pitch + column, out);
 #pragma unroll
       for (int j = 0; j < W; j++) {
@@ -143,6 +96,12 @@ static bool halves_are_wide(const kp_call *call, const kp_gate_rows *r) {
          (!a->packed || r->width % KP_CHUNK == 0);
 }
 
+static bool halves_can_be_staged(const kp_call *call, const kp_gate_rows *r) {
+  const kp_gated_arguments *a = (const kp_gated_arguments *)call->node->arguments;
+  return a->packed && kp_is_wide(r->u, r->pitch) &&
+         kp_gate_staged_fits(r, kp_tensor_is_half(call, call->node->input[0]));
+}
+
 extern "C" kp_status kp_cuda_gated_activation(const kp_call *call, kp_error *error) {
   kp_gate_rows r = rows_of(call, 2);
   if (r.rows == 0) return KP_OK;
@@ -152,7 +111,12 @@ extern "C" kp_status kp_cuda_gated_activation(const kp_call *call, kp_error *err
   cudaStream_t stream = kp_cuda_of(call)->stream;
   r.out_pitch = kp_pitch(call->node->output[0]);
   const bool wide = halves_are_wide(call, &r) && kp_output_is_wide(call, 0);
-  kp_by_chunk(kp_tensor_is_half(call, call->node->input[0]), wide, [&](auto real, auto width) {
+  const bool half = kp_tensor_is_half(call, call->node->input[0]);
+  if (!wide && kp_output_is_wide(call, 0) && halves_can_be_staged(call, &r)) {
+    kp_gate_staged(stream, &r, half, call->output[0], lifted ? (float *)call->output[1] : NULL, c);
+    return kp_launched(call, error);
+  }
+  kp_by_chunk(half, wide, [&](auto real, auto width) {
     using T = decltype(real);
     constexpr int W = decltype(width)::value;
     r.chunks = r.out_pitch / W;
@@ -171,38 +135,6 @@ extern "C" kp_status kp_cuda_gated_activation(const kp_call *call, kp_error *err
 
 /* ---- backward ---- */
 
-struct kp_gate_gradients {
-  const void *g;
-  const float *time, *g_time; /* g_time NULL: no gradient came there */
-  void *gu, *gate;
-  float *partial; /* (groups, 2I), or NULL */
-  int64_t g_pitch, pitch;
-  int64_t rows_a_thread, groups;
-  int64_t u_end, gate_end; /* columns to write in the halves, padding included, where chunks are single */
-};
-
-/* What a thread sums over its rows. */
-template <int W> struct kp_gate_sums { kp_chunk<W> up, gate; };
-
-template <int W>
-__device__ static inline void gated_backward(kp_activation_kind kind, const kp_factors<W> &f, float along,
-                                             kp_chunk<W> *u, kp_chunk<W> *gate, const kp_chunk<W> &g,
-                                             kp_gate_sums<W> *sums) {
-  kp_by_activation(kind, [&](auto constant) {
-#pragma unroll
-    for (int i = 0; i < W; i++) {
-      const float up = f.up.value[i] * u->value[i];
-      const kp_activated a = kp_activate<decltype(constant)::value>(f.gate.value[i] * gate->value[i]);
-      const float gy = g.value[i] + along * up * a.value;
-      const float up_bar = gy * a.value, gate_bar = gy * up * a.slope;
-      sums->up.value[i] += up_bar * u->value[i];
-      sums->gate.value[i] += gate_bar * gate->value[i];
-      u->value[i] = up_bar * f.up.value[i];
-      gate->value[i] = gate_bar * f.gate.value[i];
-    }
-  });
-}
-
 /* Bytes: u, gate and g once, their gradients once.  A thread has a chunk of several rows, and leaves its sums
  * over them as a row of `partial`. */
 template <typename T, int W, bool SUMS>
@@ -215,7 +147,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
   int64_t row = SUMS ? group : (int64_t)blockIdx.x * blockDim.y * b.rows_a_thread + threadIdx.y;
   if (SUMS && group >= b.groups) return;
   const T *us = (const T *)r.u + column, *gates = (const T *)r.gate + column, *gs = (const T *)b.g + column;
-  const kp_factors<W> f = factors_of<W>(r, column);
+  const kp_factors<W> f = kp_factors_of<W>(r, column);
   kp_gate_sums<W> sums = {};
 #pragma unroll 2
   for (int64_t i = 0; i < b.rows_a_thread && row < r.rows; i++, row += step) {
@@ -225,7 +157,7 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
       gate = kp_read<W>(gates + row * r.pitch);
       const kp_chunk<W> g = kp_read<W>(gs + row * b.g_pitch);
       const float along = b.g_time == NULL ? 0.0f : b.g_time[row] / b.time[row];
-      gated_backward<W>(r.kind, f, along, &u, &gate, g, &sums);
+      kp_gated_backward<W>(r.kind, f, along, &u, &gate, g, &sums);
     }
     if (W > 1 || column < b.u_end) kp_write<W>((T *)b.gu + row * b.pitch + column, u);
     if (W > 1 || column < b.gate_end) kp_write<W>((T *)b.gate + row * b.pitch + column, gate);
@@ -307,12 +239,16 @@ extern "C" kp_status kp_cuda_gated_activation_backward(const kp_call *call, kp_e
   b.gate_end = a->packed ? b.pitch - r.width : b.pitch;
   const bool wide = halves_are_wide(call, &r) && kp_input_is_wide(call, 2) && kp_is_wide(b.gu, b.pitch) &&
                     kp_is_wide(b.gate, b.pitch);
-  kp_by_chunk(half, wide, [&](auto real, auto width) {
-    constexpr int W = decltype(width)::value;
-    const int64_t most = b.u_end > b.gate_end ? b.u_end : b.gate_end;
-    r.chunks = W > 1 ? (r.width + W - 1) / W : most;
-    launch_backward<decltype(real), W>(call, r, b);
-  });
+  if (!wide && b.partial == NULL && halves_can_be_staged(call, &r) && kp_input_is_wide(call, 2) &&
+      kp_is_wide(b.gu, b.pitch))
+    kp_gate_staged_backward(kp_cuda_of(call)->stream, &r, half, &b);
+  else
+    kp_by_chunk(half, wide, [&](auto real, auto width) {
+      constexpr int W = decltype(width)::value;
+      const int64_t most = b.u_end > b.gate_end ? b.u_end : b.gate_end;
+      r.chunks = W > 1 ? (r.width + W - 1) / W : most;
+      launch_backward<decltype(real), W>(call, r, b);
+    });
   if (has_time && call->node->outputs > 3 && call->output[3] != NULL)
     sum_times<<<1, 1024, 0, kp_cuda_of(call)->stream>>>(b.time, b.g_time, r.rows, kp_output_numbers(call, 3));
   return kp_launched(call, error);

@@ -1,15 +1,20 @@
-/* Unit vectors by group of channels, with a gain.
+/* Unit vectors by group of channels, with a gain, turned before where there are positions.
  *
  * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of
  * `lanes` neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row:
  * its gains and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in
- * memory.  A block has `groups` groups of `lines` rows. */
+ * memory.  A block has `groups` groups of `lines` rows.
+ *
+ * The numbers of all pairs of all rows are computed once, in a kernel of their own: N D floats, which are
+ * read again by every head, but come from near by. */
 #define KP_GEOMETRY_FLOAT 1
 #include "backend/cuda/columns.cuh"
+#include "backend/cuda/rotary.cuh"
 #include "backend/cuda/row_chunks.cuh"
 #include "geometry/sphere.h"
 
-enum { MOST_THREADS = 512 };
+/* Small blocks, for what they need are registers. */
+enum { MOST_THREADS = 128 };
 
 struct kp_head_plan {
   int64_t rows, pitch;
@@ -22,14 +27,48 @@ struct kp_head_plan {
   kp_vector gain;                            /* (G · D) */
   float factor;
   bool wide, half;
+  const float2 *turns; /* (N, D/2) the numbers of the pairs; NULL: nothing is turned */
+  bool upstream;
 };
+
+/* ---- positions ---- */
+
+enum { TURN_THREADS = 256 };
+
+static __global__ void __launch_bounds__(TURN_THREADS)
+    fill_turns(float2 *turns, const int32_t *positions, int64_t rows, const __grid_constant__ kp_angles a) {
+  const int64_t i = (int64_t)blockIdx.x * TURN_THREADS + threadIdx.x, row = i / a.pairs;
+  const int pair = (int)(i - row * a.pairs);
+  if (row < rows)
+    turns[row * a.half_size + a.first + pair] = kp_pair_numbers(a, pair, (double)positions[row]);
+}
+
+static size_t turns_bytes(const kp_node *node, const kp_tensor *positions) {
+  const kp_head_norm_arguments *a = (const kp_head_norm_arguments *)node->arguments;
+  const size_t pairs = (size_t)a->head_size / 2;
+  return positions == NULL ? 0 : (size_t)kp_tensor_rows(node->input[0]) * pairs * sizeof(float2);
+}
+
+/* Computes the numbers of all pairs, if heads are turned. */
+static void prepare_turns(const kp_call *call, const void *positions, float2 *turns, kp_head_plan &p) {
+  const kp_rotary_arguments *rotary = &((const kp_head_norm_arguments *)call->node->arguments)->rotary;
+  if (positions == NULL) return;
+  for (int first = 0; first < p.D / 2; first += KP_ROTARY_PAIRS) {
+    const kp_angles angles = kp_angles_of(rotary, first);
+    fill_turns<<<kp_blocks(p.rows * angles.pairs, TURN_THREADS), TURN_THREADS, 0, kp_cuda_of(call)->stream>>>(
+        turns, (const int32_t *)positions, p.rows, angles);
+  }
+  p.turns = turns, p.upstream = rotary->upstream;
+}
+
+/* ---- how rows are shared out ---- */
 
 static int held_chunks(const kp_head_plan &p) {
   return !p.wide || p.chunks > 256 ? 0 : p.chunks <= 32 ? 1 : p.chunks <= 128 ? 4 : p.half ? 0 : 8;
 }
 
 /* In place, the rest of the rows stays as it is, and only heads have teams. */
-static kp_head_plan plan_of(const kp_call *call, bool inplace) {
+static kp_head_plan plan_of(const kp_call *call, bool inplace, bool turned) {
   const kp_head_norm_arguments *a = (const kp_head_norm_arguments *)call->node->arguments;
   const kp_row_plan rows = kp_row_plan_of(call, call->node->input[0]);
   const kp_tensor *gain = call->node->input[1];
@@ -39,8 +78,9 @@ static kp_head_plan plan_of(const kp_call *call, bool inplace) {
   p.rows = rows.rows, p.pitch = rows.pitch, p.half = rows.half;
   p.heads = a->heads, p.D = a->head_size, p.factor = (float)a->factor;
   p.wide = rows.wide && (whole || p.D % size == 0);
-  p.row_chunks = (int)(p.wide ? p.pitch / size : rows.C);
-  p.chunks = whole ? p.row_chunks : p.wide ? p.D / size : p.D;
+  const int W = p.wide ? size : turned ? 2 : 1;
+  p.row_chunks = (int)(p.pitch / W);
+  p.chunks = whole ? p.row_chunks : p.D / W;
   p.all_groups = inplace ? p.heads : (p.row_chunks + p.chunks - 1) / p.chunks;
   p.gains = gain == NULL ? 1 : (int)(kp_tensor_count(gain) / p.D);
   p.gain = kp_vector_of(call->input[1], 1);
@@ -48,7 +88,7 @@ static kp_head_plan plan_of(const kp_call *call, bool inplace) {
   const int most = MOST_THREADS / p.lanes;
   const int ranges = (p.all_groups + most - 1) / most;
   p.groups = (p.all_groups + ranges - 1) / ranges;
-  p.lines = held_chunks(p) == 0 ? 1 : 256 / (p.groups * p.lanes);
+  p.lines = held_chunks(p) == 0 ? 1 : MOST_THREADS / (p.groups * p.lanes);
   if (p.lines < 1) p.lines = 1;
   p.threads = (p.groups * p.lanes * p.lines + 31) / 32 * 32;
   return p;
@@ -119,6 +159,36 @@ template <typename T, int W, int HELD> struct kp_head_chunks {
   }
 };
 
+/* The numbers of the pairs of W channels from `first` on of a head in row n; zeros in padding. */
+template <int W>
+__device__ static void pair_numbers_of(const kp_head_plan &p, int64_t n, int first, float2 (&pair)[W / 2]) {
+  const float2 *const from = p.turns + n * (p.D / 2) + first / 2;
+  if (W % 4 == 0 && p.D % 4 == 0 && first + W <= p.D) {
+#pragma unroll
+    for (int i = 0; i + 1 < W / 2; i += 2) {
+      const float4 two = __ldg((const float4 *)(from + i));
+      pair[i] = make_float2(two.x, two.y), pair[i + 1] = make_float2(two.z, two.w);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < W / 2; i++) pair[i] = first + 2 * i < p.D ? __ldg(from + i) : make_float2(0.0f, 0.0f);
+  }
+}
+
+/* Turns the W channels from `first` on of a thread's head in row n, or turns them back. */
+template <int W>
+__device__ static void turn_chunk(const kp_head_plan &p, const kp_head_place<W> &at, int64_t n, int first,
+                                  bool back, float (&value)[W]) {
+  if constexpr (W > 1) {
+    if (p.turns == NULL || !at.unit || first >= p.D || n >= p.rows) return;
+    float2 pair[W / 2];
+    pair_numbers_of<W>(p, n, first, pair);
+#pragma unroll
+    for (int i = 0; i < W / 2; i++)
+      kp_turn_pair(kp_turn_of(p.upstream, back, pair[i]), &value[2 * i], &value[2 * i + 1]);
+  }
+}
+
 /* A thread's gains, times the factor of all; ones where a group is copied. */
 template <int W, int HELD> struct kp_head_gains {
   float held[HELD > 0 ? HELD : 1][W];
@@ -151,7 +221,7 @@ __device__ static float team_sum(float x, int lanes) {
 }
 
 /* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by
- * memory. */
+ * memory.  Turning adds 4 · N · D. */
 template <typename T, int W, int HELD>
 __global__ void __launch_bounds__(MOST_THREADS)
     kp_head_norm_kernel(const kp_head_plan p, const T *x, T *out) {
@@ -167,6 +237,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
     for (int j = 0; j < steps; j++) {
       float value[W];
       xs.get(j, value);
+      turn_chunk<W>(p, at, n, (j * p.lanes + at.lane) * W, false, value);
 #pragma unroll
       for (int e = 0; e < W; e++) square += value[e] * value[e];
     }
@@ -179,6 +250,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
       float value[W], gain[W];
       if (chunk >= at.count) continue;
       xs.get(j, value), gains.get(p, at, j, gain);
+      turn_chunk<W>(p, at, n, chunk * W, false, value);
 #pragma unroll
       for (int e = 0; e < W; e++) value[e] *= inverse * gain[e];
       kp_put_chunk<T, W>(to, chunk * W, at.C, value);
@@ -242,7 +314,7 @@ template <int W, int HELD> struct kp_gain_sums {
 /* Bytes: x and g read, g x written, 3 · N · width · size, what is copied once less: bound by memory.  g x may
  * be g. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS)
+__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
     kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx,
                                  const kp_head_parts parts) {
   const kp_head_place<W> at(p);
@@ -259,6 +331,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
     for (int j = 0; j < steps; j++) {
       float value[W], slope[W], gain[W];
       xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
+      turn_chunk<W>(p, at, n, (j * p.lanes + at.lane) * W, false, value);
 #pragma unroll
       for (int e = 0; e < W; e++) square += value[e] * value[e], along += value[e] * (gain[e] * slope[e]);
     }
@@ -272,6 +345,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
       float value[W], slope[W], gain[W];
       if (chunk >= at.count) continue;
       xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
+      turn_chunk<W>(p, at, n, chunk * W, false, value);
 #pragma unroll
       for (int e = 0; e < W; e++) {
         const float bar_here = inverse * slope[e];
@@ -279,6 +353,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
         gain[e] = value[e] * bar_here;
       }
       bar.add(p, j, chunk, gain);
+      turn_chunk<W>(p, at, n, chunk * W, true, slope);
       kp_put_chunk<T, W>(to, chunk * W, at.C, slope);
     }
   }
@@ -287,36 +362,50 @@ __global__ void __launch_bounds__(MOST_THREADS)
 
 /* ---- launching ---- */
 
-template <typename T, int W, int HELD> static void launch(const kp_call *call, kp_head_plan &p) {
-  const int ranges = (p.all_groups + p.groups - 1) / p.groups;
-  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_kernel<T, W, HELD>, p.threads, 0,
-                                (p.rows + p.lines - 1) / p.lines, (int64_t)1 << 30);
-  kp_head_norm_kernel<T, W, HELD><<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
-      p, (const T *)call->input[0], (T *)call->output[0]);
+/* Blocks side by side over the groups; along the rows as many as then run at once, at most `most`. */
+static dim3 grid_of(const kp_call *call, const void *kernel, const kp_head_plan &p, int64_t most) {
+  const int64_t ranges = (p.all_groups + p.groups - 1) / p.groups, wanted = (p.rows + p.lines - 1) / p.lines;
+  const int64_t resident = kp_resident_blocks(call, kernel, p.threads, 0, wanted * ranges, (int64_t)1 << 30);
+  const int64_t blocks = (resident + ranges - 1) / ranges;
+  return dim3((unsigned)(blocks < most ? blocks : most), (unsigned)ranges);
+}
+
+template <typename T, int W, int HELD> static void launch(const kp_call *call, const kp_head_plan &p) {
+  const auto kernel = kp_head_norm_kernel<T, W, HELD>;
+  const dim3 grid = grid_of(call, (const void *)kernel, p, (int64_t)1 << 30);
+  kernel<<<grid, p.threads, 0, kp_cuda_of(call)->stream>>>(p, (const T *)call->input[0],
+                                                           (T *)call->output[0]);
 }
 
 template <typename T, int W, int HELD>
 static void launch_backward(const kp_call *call, kp_head_plan &p, const kp_head_parts &parts) {
-  const int ranges = (p.all_groups + p.groups - 1) / p.groups;
-  p.blocks = kp_resident_blocks(call, (const void *)kp_head_norm_backward_kernel<T, W, HELD>, p.threads, 0,
-                                (p.rows + p.lines - 1) / p.lines, kp_column_parts(parts.pitch));
-  kp_head_norm_backward_kernel<T, W, HELD>
-      <<<dim3(p.blocks, ranges), p.threads, 0, kp_cuda_of(call)->stream>>>(
-          p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
+  const auto kernel = kp_head_norm_backward_kernel<T, W, HELD>;
+  const dim3 grid = grid_of(call, (const void *)kernel, p, kp_column_parts(parts.pitch));
+  p.blocks = (int)grid.x;
+  kernel<<<grid, p.threads, 0, kp_cuda_of(call)->stream>>>(
+      p, (const T *)call->input[0], (const T *)call->input[2], (T *)call->output[0], parts);
+}
+
+extern "C" size_t kp_cuda_scratch_head_norm(const kp_node *node, int threads) {
+  (void)threads;
+  return turns_bytes(node, node->input[2]);
 }
 
 extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
-  kp_head_plan p = plan_of(call, call->input[0] == call->output[0]);
+  kp_head_plan p = plan_of(call, call->input[0] == call->output[0], call->input[2] != NULL);
   const kp_row_plan rows = kp_row_plan_of(call, call->node->input[0]);
   if (!kp_row_fits(call, rows, call->node->output[0]) || kp_tensor_is_half(call, call->node->input[1]))
     return kp_row_misfit(call, error);
   const int held = held_chunks(p);
+  prepare_turns(call, call->input[2], (float2 *)call->scratch, p);
   if (p.half && held == 1)
     launch<kp_half, 8, 1>(call, p);
   else if (p.half && held == 4)
     launch<kp_half, 8, 4>(call, p);
   else if (p.half && p.wide)
     launch<kp_half, 8, 0>(call, p);
+  else if (p.half && p.turns != NULL)
+    launch<kp_half, 2, 0>(call, p);
   else if (p.half)
     launch<kp_half, 1, 0>(call, p);
   else if (held == 1)
@@ -327,6 +416,8 @@ extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
     launch<float, 4, 8>(call, p);
   else if (p.wide)
     launch<float, 4, 0>(call, p);
+  else if (p.turns != NULL)
+    launch<float, 2, 0>(call, p);
   else
     launch<float, 1, 0>(call, p);
   return kp_launched(call, error);
@@ -337,18 +428,23 @@ static int64_t part_pitch(int64_t heads, int64_t gains, int64_t D) {
   return (heads + gains - 1) / gains * gains * D;
 }
 
-extern "C" size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int threads) {
+/* Of the parts, a multiple of 16. */
+static size_t parts_bytes(const kp_node *node) {
   const kp_head_norm_arguments *a = (const kp_head_norm_arguments *)node->arguments;
-  (void)threads;
   if (node->output[1] == NULL) return 0;
   const int64_t gains = kp_tensor_count(node->output[1]) / a->head_size;
   const int64_t pitch = part_pitch(a->heads, gains, a->head_size);
-  return (size_t)(kp_column_parts(pitch) * pitch) * sizeof(float);
+  return ((size_t)(kp_column_parts(pitch) * pitch) * sizeof(float) + 15) / 16 * 16;
+}
+
+extern "C" size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int threads) {
+  (void)threads;
+  return parts_bytes(node) + turns_bytes(node, node->input[3]);
 }
 
 extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
-  kp_head_plan p = plan_of(call, call->input[2] == call->output[0]);
+  kp_head_plan p = plan_of(call, call->input[2] == call->output[0], call->input[3] != NULL);
   const kp_row_plan rows = kp_row_plan_of(call, node->input[0]);
   if (!kp_row_fits(call, rows, node->input[2]) || !kp_row_fits(call, rows, node->output[0]) ||
       kp_tensor_is_half(call, node->input[1]))
@@ -361,12 +457,15 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
                                          (size_t)(kp_column_parts(parts.pitch) * parts.pitch) * sizeof(float),
                                          kp_cuda_of(call)->stream),
                          "head_norm", error));
+  prepare_turns(call, call->input[3], (float2 *)((char *)call->scratch + parts_bytes(node)), p);
   if (p.half && held == 1)
     launch_backward<kp_half, 8, 1>(call, p, parts);
   else if (p.half && held == 4)
     launch_backward<kp_half, 8, 4>(call, p, parts);
   else if (p.half && p.wide)
     launch_backward<kp_half, 8, 0>(call, p, parts);
+  else if (p.half && p.turns != NULL)
+    launch_backward<kp_half, 2, 0>(call, p, parts);
   else if (p.half)
     launch_backward<kp_half, 1, 0>(call, p, parts);
   else if (held == 1)
@@ -377,6 +476,8 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
     launch_backward<float, 4, 8>(call, p, parts);
   else if (p.wide)
     launch_backward<float, 4, 0>(call, p, parts);
+  else if (p.turns != NULL)
+    launch_backward<float, 2, 0>(call, p, parts);
   else
     launch_backward<float, 1, 0>(call, p, parts);
   KP_TRY(kp_launched(call, error));

@@ -55,8 +55,9 @@ struct kp_cuda {
   cudaStream_t stream;
   kp_device_step *step; /* in device memory */
   kp_products *products;
-  bool half;      /* real tensors are bfloat16 */
-  bool recording; /* submitted work is being recorded: nothing may be measured now */
+  const kp_call *next; /* whose work would follow what was submitted last of a graph (chain.cu) */
+  bool half;           /* real tensors are bfloat16 */
+  bool recording;      /* submitted work is being recorded: nothing may be measured now */
 };
 
 static inline kp_cuda *kp_cuda_of(const kp_call *call) {

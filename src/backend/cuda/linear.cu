@@ -132,7 +132,7 @@ extern "C" size_t kp_cuda_scratch_linear(const kp_node *node, int threads) {
   return kp_points_scratch(kp_tensor_rows(node->input[0]), M, depth);
 }
 
-extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
+kp_few_rows kp_few_rows_of(const kp_call *call) {
   const kp_node *node = call->node;
   kp_few_rows f = {};
   f.x = call->input[0], f.w = call->input[1], f.y = call->output[0];
@@ -143,6 +143,12 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   f.y_pitch = kp_pitch(node->output[0]);
   f.depth = depth_of(node->input[1]->shape[1], f.x_pitch, f.w_pitch);
   f.terms = terms_of(call);
+  return f;
+}
+
+extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
+  const kp_node *node = call->node;
+  kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
   const int64_t K = node->input[1]->shape[1];

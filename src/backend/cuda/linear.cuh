@@ -28,6 +28,8 @@ struct kp_few_rows {
   kp_linear_terms terms;
 };
 
+kp_few_rows kp_few_rows_of(const kp_call *linear);
+
 /* Whether rows start at multiples of 16 bytes. */
 bool kp_few_rows_fit(const kp_few_rows *few);
 kp_status kp_linear_few(const kp_call *call, const kp_few_rows *few, kp_error *error);

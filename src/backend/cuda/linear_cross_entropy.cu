@@ -2,11 +2,12 @@
  *
  * Forward, a chunk: a matrix product, and one pass over the logits for their logsumexp.
  * Backward, a chunk: the product again; one pass that turns it in place into its own gradient; and the
- * products of that with the matrix and with x.  6NVC operations bound it; the passes move 3 · 2 bytes a logit
- * in bfloat16 and the products about as many again, a quarter of the time at C = 768.
- * Trained, a chunk: both, with one product for the two, since a chunk has whole rows.
+ * products of that with the matrix and with x.  6NVC operations bound it.
+ * Trained, a chunk: both, with one product for the two, since a chunk has whole rows; in bfloat16 on Hopper
+ * with one pass for the two as well (linear_cross_entropy_cluster.cu), which moves 2 · 2 bytes a logit where
+ * the others move 3 · 2.
  *
- * Chunks span the vocabulary, whatever the arguments say, and are as large as LOGIT_BYTES allows: about 5000
+ * Chunks span the vocabulary, whatever the arguments say, and are as large as LOGIT_BYTES allows: about 10000
  * rows at V = 50304 in bfloat16.  The gradient of the matrix is read and written once a chunk, which wants
  * few of them. */
 #include "backend/cuda/linear_cross_entropy.cuh"
@@ -14,7 +15,7 @@
 #include "backend/trained_head.h"
 
 enum { ROW_UNIT = 128, PART_ALIGNMENT = 64 };
-static const int64_t LOGIT_BYTES = (int64_t)512 << 20;
+static const int64_t LOGIT_BYTES = (int64_t)1 << 30;
 
 /* What a kernel does with its chunks. */
 enum chunk_pass { FORWARD = 1, BACKWARD = 2, TRAINED = FORWARD | BACKWARD };
@@ -59,7 +60,8 @@ static chunk_plan plan_of(const kp_node *node, chunk_pass pass, int size) {
   p.logits = place(&used, (size_t)(p.rows * p.pitch * size));
   if (pass & BACKWARD && (node->input[3] != NULL || node->input[5] != NULL)) {
     p.by_column = place(&used, (size_t)(2 * p.groups * p.pitch) * sizeof(float));
-    p.by_row = place(&used, (size_t)(p.rows * p.strips) * sizeof(float));
+    const int64_t least = KP_CLUSTER_LOSS_STRIPS, parts = p.strips > least ? p.strips : least;
+    p.by_row = place(&used, (size_t)(p.rows * parts) * sizeof(float));
   }
   p.bytes = used;
   return p;
@@ -226,7 +228,7 @@ extern "C" kp_status kp_cuda_linear_cross_entropy(const kp_call *call, kp_error 
 template <typename T>
 static void gradients_of_rows(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                               const kp_scaled_head &head, const gradient_parts &to) {
-  const dim3 grid((unsigned)p.strips, (unsigned)((r.rows + GROUP_ROWS - 1) / GROUP_ROWS));
+  const dim3 grid((unsigned)to.strips, (unsigned)to.groups);
   cudaStream_t stream = kp_cuda_of(call)->stream;
   T *products = (T *)scratch_at(call, p.logits);
   if (is_plain(head))
@@ -238,18 +240,18 @@ static void gradients_of_rows(const kp_call *call, const chunk_plan &p, const kp
 /* The small gradients: of time, its weight and the scale. */
 static void add_small_gradients(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                                 const gradient_parts &to) {
-  const int64_t groups = (r.rows + GROUP_ROWS - 1) / GROUP_ROWS;
   const int blocks = kp_blocks(p.vocabulary, STRIP_THREADS);
   cudaStream_t stream = kp_cuda_of(call)->stream;
+  if (to.by_time == NULL) return;
   if (call->output[1] != NULL)
-    sum_strips_kernel<<<kp_blocks(r.rows, STRIP_THREADS), STRIP_THREADS, 0, stream>>>(
-        kp_output_numbers(call, 1), to.by_time, r.first, r.rows, p.strips);
+    sum_strips_kernel<<<kp_blocks(r.rows, STRIP_THREADS / 32), STRIP_THREADS, 0, stream>>>(
+        kp_output_numbers(call, 1), to.by_time, r.first, r.rows, to.strips);
   if (call->output[3] != NULL)
-    add_groups_kernel<<<blocks, STRIP_THREADS, 0, stream>>>(kp_output_numbers(call, 3), to.by_weight, groups,
-                                                            p.pitch, p.vocabulary);
+    add_groups_kernel<<<blocks, STRIP_THREADS, 0, stream>>>(kp_output_numbers(call, 3), to.by_weight,
+                                                            to.groups, p.pitch, p.vocabulary);
   if (call->output[4] != NULL)
-    add_groups_kernel<<<blocks, STRIP_THREADS, 0, stream>>>(kp_output_numbers(call, 4), to.by_scale, groups,
-                                                            p.pitch, p.vocabulary);
+    add_groups_kernel<<<blocks, STRIP_THREADS, 0, stream>>>(kp_output_numbers(call, 4), to.by_scale,
+                                                            to.groups, p.pitch, p.vocabulary);
 }
 
 /* gx = G W for the chunk's rows; the matrix's padding makes that of gx zero. */
@@ -295,8 +297,10 @@ static kp_status multiply_to_weight(const kp_call *call, const chunk_plan &p, co
   return KP_OK;
 }
 
-static gradient_parts parts_of(const kp_call *call, const chunk_plan &p) {
+static gradient_parts parts_of(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r) {
   gradient_parts to = {};
+  to.groups = (r.rows + GROUP_ROWS - 1) / GROUP_ROWS;
+  to.strips = p.strips;
   to.logsumexp = (const float *)call->input[6];
   to.share = (const float *)scratch_at(call, p.share);
   if (p.by_row == 0) return to;
@@ -314,17 +318,23 @@ static void find_share(const kp_call *call, const chunk_plan &p) {
       kp_tensor_rows(call->node->input[0]), r.ignore);
 }
 
+/* What comes of the gradients of a chunk's products. */
+static kp_status pass_on(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
+                         const gradient_parts &to, kp_error *error) {
+  add_small_gradients(call, p, r, to);
+  KP_TRY(multiply_to_x(call, p, r, error));
+  return multiply_to_weight(call, p, r, error);
+}
+
 /* All gradients that come through a chunk whose products are made. */
 static kp_status gradients_of_chunk(const kp_call *call, const chunk_plan &p, const kp_loss_rows &r,
                                     const kp_scaled_head &head, kp_error *error) {
-  const gradient_parts to = parts_of(call, p);
+  const gradient_parts to = parts_of(call, p, r);
   if (kp_is_half(call))
     gradients_of_rows<kp_half>(call, p, r, head, to);
   else
     gradients_of_rows<float>(call, p, r, head, to);
-  if (to.by_time != NULL) add_small_gradients(call, p, r, to);
-  KP_TRY(multiply_to_x(call, p, r, error));
-  return multiply_to_weight(call, p, r, error);
+  return pass_on(call, p, r, to, error);
 }
 
 extern "C" kp_status kp_cuda_linear_cross_entropy_backward(const kp_call *call, kp_error *error) {
@@ -342,6 +352,24 @@ extern "C" kp_status kp_cuda_linear_cross_entropy_backward(const kp_call *call, 
 
 /* ---- both at once ---- */
 
+/* Losses and gradients in one pass over the products. */
+static kp_status train_in_one(const kp_call *call, const kp_call *backward, const chunk_plan &p,
+                              kp_loss_rows r, const kp_scaled_head &head, kp_error *error) {
+  gradient_parts to = parts_of(backward, p, r);
+  r.loss = (float *)scratch_at(call, p.loss);
+  r.logsumexp = (float *)call->output[1];
+  KP_TRY(kp_cluster_loss(call, (kp_half *)scratch_at(call, p.logits), &r, &head, &to, error));
+  return pass_on(backward, p, r, to, error);
+}
+
+static kp_status train_chunk(const kp_call *call, const kp_call *backward, const chunk_plan &p,
+                             const kp_loss_rows &r, const kp_scaled_head &head, kp_error *error) {
+  KP_TRY(multiply_chunk(call, p, r, error));
+  if (kp_cluster_loss_fits(call, &r, &head)) return train_in_one(call, backward, p, r, head, error);
+  losses_of_chunk(call, p, r, head);
+  return gradients_of_chunk(backward, p, r, head, error);
+}
+
 extern "C" kp_status kp_cuda_linear_cross_entropy_trained(const kp_call *call, kp_error *error) {
   const chunk_plan p = plan_of(call->node, TRAINED, real_size(call));
   const kp_scaled_head head = head_of(call);
@@ -349,12 +377,8 @@ extern "C" kp_status kp_cuda_linear_cross_entropy_trained(const kp_call *call, k
   kp_trained_head backward;
   kp_trained_head_backward(call, &backward);
   find_share(&backward.call, p);
-  for (int64_t first = 0; first < rows; first += p.rows) {
-    const kp_loss_rows r = rows_of(call, p, first);
-    KP_TRY(multiply_chunk(call, p, r, error));
-    losses_of_chunk(call, p, r, head);
-    KP_TRY(gradients_of_chunk(&backward.call, p, r, head, error));
-  }
+  for (int64_t first = 0; first < rows; first += p.rows)
+    KP_TRY(train_chunk(call, &backward.call, p, rows_of(call, p, first), head, error));
   mean_loss(call, p);
   return kp_launched(call, error);
 }

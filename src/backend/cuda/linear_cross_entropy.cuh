@@ -3,7 +3,7 @@
 #ifndef KAPPA_BACKEND_CUDA_LINEAR_CROSS_ENTROPY_CUH
 #define KAPPA_BACKEND_CUDA_LINEAR_CROSS_ENTROPY_CUH
 
-#include "backend/cuda/cross_entropy.cuh"
+#include "backend/cuda/linear_cross_entropy_cluster.cuh"
 
 /* ---- forward ---- */
 
@@ -81,12 +81,6 @@ static __global__ void __launch_bounds__(LOSS_THREADS, 3)
 /* ---- backward: from products to their gradients ---- */
 
 enum { GROUP_ROWS = 64, STRIP_THREADS = 256 };
-
-struct gradient_parts {
-  const float *logsumexp, *share;
-  float *by_weight, *by_scale; /* (groups, pitch): sums over a group's rows */
-  float *by_time;              /* (rows, strips) */
-};
 
 /* What a block knows of its rows, and each warp's part of their gradients of time. */
 struct group_rows {
@@ -192,13 +186,15 @@ static __global__ void add_groups_kernel(kp_results g, const float *parts, int64
   g.add(v, sum);
 }
 
+/* A warp adds a row's parts. */
 static __global__ void sum_strips_kernel(kp_results g, const float *parts, int64_t first, int64_t rows,
                                          int64_t strips) {
-  const int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  const int64_t n = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
   if (n >= rows) return;
   float sum = 0;
-  for (int64_t i = 0; i < strips; i++) sum += parts[n * strips + i];
-  g.set(first + n, sum);
+  for (int64_t i = threadIdx.x % 32; i < strips; i += 32) sum += parts[n * strips + i];
+  sum = kp_warp_sum(sum);
+  if (threadIdx.x % 32 == 0) g.set(first + n, sum);
 }
 
 #endif

@@ -57,23 +57,24 @@ __device__ static kp_lorentz_scalars row_scalars(const kp_lorentz_operands &k,
   return kp_lorentz_scalars{kappa, inverse};
 }
 
-enum { X, U, TENSORS };
-
-/* Sums of a lane in float: a row's share of it is short; the lanes' sums in double. */
+/* The sums of row n, and a in place of x.  A lane's in float: a row's share of it is short; the lanes' sums
+ * in double. */
 template <class K>
-__device__ static void row_sums(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                                const kp_ring_vector<K> &weights, float w, double (&sum)[SUMS]) {
+__device__ static void row_sums(const kp_held_row<K> &x, const kp_held_row<K> &u,
+                                const kp_shared_vector<K> &weights, float w, float (&a)[K::STEPS][K::W],
+                                double (&sum)[SUMS]) {
   float part[SUMS] = {0, 0, 0, 0};
-#pragma unroll 2
-  for (int j = 0; j < ring.left; j++) {
-    float x[K::W], u[K::W], weight[K::W];
-    ring.get(place + j * ring.STEP, X, x), ring.get(place + j * ring.STEP, U, u);
+#pragma unroll
+  for (int j = 0; j < K::STEPS; j++) {
+    float branch[K::W], weight[K::W];
+    x.get(j, a[j]), u.get(j, branch);
     weights.get(j, weight);
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
-      const float a = x[e] + w * u[e], b = weight[e] * a;
-      part[SUM_XX] += x[e] * x[e], part[SUM_UU] += u[e] * u[e];
-      part[SUM_AA] += a * a, part[SUM_WEIGHTED] += b * b;
+      part[SUM_XX] += a[j][e] * a[j][e], part[SUM_UU] += branch[e] * branch[e];
+      a[j][e] += w * branch[e];
+      const float weighted = weight[e] * a[j][e];
+      part[SUM_AA] += a[j][e] * a[j][e], part[SUM_WEIGHTED] += weighted * weighted;
     }
   }
 #pragma unroll
@@ -82,52 +83,44 @@ __device__ static void row_sums(const kp_ring<K, TENSORS> &ring, const unsigned 
 }
 
 /* Bytes: x and u read, x' and y written, once each, (2 + 2) · N · C · size; with the times and statistics 36
- * a row.  About 12 FLOPs a channel: bound by memory. */
+ * a row.  About 12 FLOPs a channel and as many instructions: bound by memory. */
 template <class K>
-__global__ void __launch_bounds__(K::THREADS)
-    kp_lorentz_kernel(const kp_ring_shape shape, const kp_lorentz_operands k, const kp_lorentz_results out) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  using T = typename K::T;
-  const kp_ring_vector<K> weights(shape, kp_behind<K>(shape, shared), k.weight, [](float x) { return x; });
-  kp_ring<K, TENSORS> ring(shape, shared);
-  ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
-  ring.clear_absent();
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? (K::STEPS < 3 ? 6 : 4) : 1)
+    kp_lorentz_kernel(const kp_row_shape shape, const kp_lorentz_operands k, const kp_lorentz_results out) {
+  extern __shared__ __align__(16) float shared[];
+  const kp_row_team<K> team(shape);
+  kp_held_row<K> x, u;
+  x.fetch(team, k.x, team.row), u.fetch(team, k.u, team.row);
+  const kp_shared_vector<K> weights(shape, shared, k.weight, [](float number) { return number; });
   const kp_lorentz_constants all(k);
   const float inverse_C = 1 / (float)shape.C;
-  int stage = 0;
-  ring.fetch(ring.row, stage);
-  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+  for (int64_t n = team.row; n < shape.rows; n += team.stride) {
     const kp_lorentz_row row(k, all, n); /* on its way while the sums are taken */
+    float a[K::STEPS][K::W];
     double sum[SUMS];
-    const unsigned char *const place = ring.advance(n, stage);
-    row_sums(ring, place, weights, row.w, sum);
-    const kp_lorentz_scalars s = row_scalars(k, all, row, out, n, inverse_C, sum, ring.thread == 0);
-    T *const stream = ring.out(out.stream, n), *const y = ring.out(out.y, n);
-    const float of_u = s.factor * row.w;
-#pragma unroll 2
-    for (int j = 0; j < ring.left; j++) {
-      float x[K::W], u[K::W], weight[K::W];
-      ring.get(place + j * ring.STEP, X, x), ring.get(place + j * ring.STEP, U, u);
+    row_sums(x, u, weights, row.w, a, sum);
+    x.fetch(team, k.x, n + team.stride), u.fetch(team, k.u, n + team.stride);
+    const kp_lorentz_scalars s = row_scalars(k, all, row, out, n, inverse_C, sum, team.thread == 0);
 #pragma unroll
-      for (int e = 0; e < K::W; e++) x[e] = s.factor * x[e] + of_u * u[e];
-      ring.put(stream, j, x);
-      if (y == NULL) continue;
+    for (int j = 0; j < K::STEPS; j++) {
+      float weight[K::W];
+#pragma unroll
+      for (int e = 0; e < K::W; e++) a[j][e] *= s.factor;
+      team.put(out.stream, n, j, a[j]);
+      if (out.y == NULL) continue;
       weights.get(j, weight);
 #pragma unroll
-      for (int e = 0; e < K::W; e++) x[e] *= s.inverse * weight[e];
-      ring.put(y, j, x);
+      for (int e = 0; e < K::W; e++) a[j][e] *= s.inverse * weight[e];
+      team.put(out.y, n, j, a[j]);
     }
-    if (shape.stages == 2) stage = 1 - stage;
   }
 }
 
 template <class K> struct kp_lorentz_forward {
-  static constexpr int TENSORS = ::TENSORS;
-  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+  static kp_status run(const kp_call *call, const kp_row_shape &shape, kp_error *error,
                        const kp_lorentz_operands &k, const kp_lorentz_results &out) {
-    const int blocks =
-        kp_ring_blocks<K>(call, (const void *)kp_lorentz_kernel<K>, shape, bytes, (int64_t)1 << 30);
-    kp_lorentz_kernel<K><<<blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, out);
+    const int blocks = kp_row_blocks<K>(call, (const void *)kp_lorentz_kernel<K>, shape, (int64_t)1 << 30);
+    kp_lorentz_kernel<K><<<blocks, K::THREADS, K::BYTES, kp_cuda_of(call)->stream>>>(shape, k, out);
     return kp_launched(call, error);
   }
 };
@@ -138,5 +131,5 @@ extern "C" kp_status kp_cuda_lorentz_residual(const kp_call *call, kp_error *err
   if (!kp_lorentz_fits(call, plan, inputs, 1, outputs, 2)) return kp_row_misfit(call, error);
   float *const *to = (float *const *)call->output;
   const kp_lorentz_results out = {to[0], to[2], to[1], to[3], to[4]};
-  return kp_with_ring<kp_lorentz_forward>(call, plan, error, kp_lorentz_operands_of(call), out);
+  return kp_with_row_kind<kp_lorentz_forward>(call, plan, error, kp_lorentz_operands_of(call), out);
 }

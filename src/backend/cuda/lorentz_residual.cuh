@@ -2,7 +2,7 @@
 #ifndef KAPPA_BACKEND_CUDA_LORENTZ_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_LORENTZ_RESIDUAL_CUH
 
-#include "backend/cuda/row_ring.cuh"
+#include "backend/cuda/row_held.cuh"
 
 struct kp_lorentz_operands {
   const void *x, *u; /* (N, C); u may be NULL */

@@ -93,18 +93,25 @@ __device__ static kp_lorentz_factors row_factors(const kp_lorentz_operands &k, c
                             bars[BAR_W]};
 }
 
-enum { X, U, GZ, GY, TENSORS };
+/* A row of the four tensors. */
+template <class K> struct kp_lorentz_rows {
+  kp_held_row<K> x, u, gz, gy;
+  __device__ void fetch(const kp_row_team<K> &team, const kp_lorentz_operands &k,
+                        const kp_lorentz_gradients &g, int64_t n) {
+    x.fetch(team, k.x, n), u.fetch(team, k.u, n);
+    gz.fetch(team, g.gz, n), gy.fetch(team, g.gy, n);
+  }
+};
 
 template <class K>
-__device__ static void row_products(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                                    const kp_ring_vector<K> &weights, float w, float (&sum)[PRODUCTS]) {
+__device__ static void row_products(const kp_lorentz_rows<K> &held, const kp_shared_vector<K> &weights,
+                                    float w, float (&sum)[PRODUCTS]) {
 #pragma unroll
   for (int i = 0; i < PRODUCTS; i++) sum[i] = 0;
-#pragma unroll 2
-  for (int j = 0; j < ring.left; j++) {
+#pragma unroll
+  for (int j = 0; j < K::STEPS; j++) {
     float x[K::W], u[K::W], gz[K::W], gy[K::W], weight[K::W];
-    const unsigned char *const at = place + j * ring.STEP;
-    ring.get(at, X, x), ring.get(at, U, u), ring.get(at, GZ, gz), ring.get(at, GY, gy);
+    held.x.get(j, x), held.u.get(j, u), held.gz.get(j, gz), held.gy.get(j, gy);
     weights.get(j, weight);
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
@@ -118,68 +125,60 @@ __device__ static void row_products(const kp_ring<K, TENSORS> &ring, const unsig
 
 /* Writes the gradients of row n; gives this thread's share of <q + of_a a, u - share a>. */
 template <class K>
-__device__ static float row_gradients(const kp_lorentz_gradients &g, const kp_ring<K, TENSORS> &ring,
-                                      int64_t n, const unsigned char *place, const kp_ring_vector<K> &weights,
+__device__ static float row_gradients(const kp_lorentz_gradients &g, const kp_row_team<K> &team, int64_t n,
+                                      const kp_lorentz_rows<K> &held, const kp_shared_vector<K> &weights,
                                       const kp_lorentz_factors &f, kp_row_accumulator<K> &weight_bar) {
-  typename K::T *const gx = ring.out(g.gx, n), *const gu = ring.out(g.gu, n);
   float w_bar = 0;
 #pragma unroll
-  for (int j = 0; j < K::MOST; j++) {
-    if (j >= ring.left) break;
+  for (int j = 0; j < K::STEPS; j++) {
     float x[K::W], u[K::W], gz[K::W], gy[K::W], weight[K::W];
-    const unsigned char *const at = place + j * ring.STEP;
-    ring.get(at, X, x), ring.get(at, U, u), ring.get(at, GZ, gz), ring.get(at, GY, gy);
+    held.x.get(j, x), held.u.get(j, u), held.gz.get(j, gz), held.gy.get(j, gy);
     weights.get(j, weight);
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
-      const float a = x[e] + f.w * u[e], G = gy[e] + f.y_part * (weight[e] * a);
-      const float q = f.y_factor * (weight[e] * G) + f.z_factor * gz[e];
+      const float a = x[e] + f.w * u[e];
+      const float G = f.y_factor * (gy[e] + f.y_part * (weight[e] * a));
+      const float q = weight[e] * G + f.z_factor * gz[e];
       gz[e] = q + f.xx * x[e] + f.xu * u[e];
       gy[e] = f.w * q + f.ux * x[e] + f.uu * u[e];
-      weight[e] = f.y_factor * a * G;
+      weight_bar.held[j][e] += a * G;
       w_bar += (q + f.of_a * a) * (u[e] - f.share * a);
     }
-    ring.put(gx, j, gz);
-    ring.put(gu, j, gy);
-    weight_bar.add(j, weight);
+    team.put(g.gx, n, j, gz);
+    team.put(g.gu, n, j, gy);
   }
   return w_bar;
 }
 
-/* Bytes: x, u, g x', g y read, g x and g u written, once each: 6 · N · C · size.  About 40 FLOPs a channel:
- * bound by memory, in bfloat16 about as much by the number of instructions. */
+/* Bytes: x, u, g x', g y read, g x and g u written, once each: 6 · N · C · size.  About 40 FLOPs a channel
+ * and half as many instructions: bound by memory, in bfloat16 about as much by their number. */
 template <class K>
-__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
-    kp_lorentz_backward_kernel(const kp_ring_shape shape, const kp_lorentz_operands k,
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? (K::STEPS < 3 ? 4 : 3) : 1)
+    kp_lorentz_backward_kernel(const kp_row_shape shape, const kp_lorentz_operands k,
                                const kp_lorentz_gradients g) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  using T = typename K::T;
-  const kp_ring_vector<K> weights(shape, kp_behind<K>(shape, shared), k.weight, [](float x) { return x; });
-  kp_ring<K, TENSORS> ring(shape, shared);
-  ring.tensor[X] = (const T *)k.x, ring.tensor[U] = (const T *)k.u;
-  ring.tensor[GZ] = (const T *)g.gz, ring.tensor[GY] = (const T *)g.gy;
-  ring.clear_absent();
+  extern __shared__ __align__(16) float shared[];
+  const kp_row_team<K> team(shape);
+  kp_lorentz_rows<K> held;
+  held.fetch(team, k, g, team.row);
+  const kp_shared_vector<K> weights(shape, shared, k.weight, [](float number) { return number; });
   const kp_lorentz_constants all(k);
   const float inverse_C = 1 / (float)shape.C;
   kp_row_accumulator<K> weight_bar;
   float total[BARS] = {0, 0, 0}, w_share = 0; /* w_share: not yet summed over the team */
-  int stage = 0;
-  ring.fetch(ring.row, stage);
-  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
+  for (int64_t n = team.row; n < shape.rows; n += team.stride) {
     const kp_lorentz_row row(k, g, all, n); /* on its way while the products are taken */
     float products[PRODUCTS], bars[BARS];
-    const unsigned char *const place = ring.advance(n, stage);
-    row_products(ring, place, weights, row.w, products);
-    const kp_lorentz_factors f = row_factors(k, g, all, row, n, inverse_C, products, ring.thread == 0, bars);
-    float share[1] = {row_gradients(g, ring, n, place, weights, f, weight_bar)};
+    row_products(held, weights, row.w, products);
+    const kp_lorentz_factors f = row_factors(k, g, all, row, n, inverse_C, products, team.thread == 0, bars);
+    float share[1] = {row_gradients(g, team, n, held, weights, f, weight_bar)};
+    held.fetch(team, k, g, n + team.stride);
     w_share += share[0];
     if (g.gw != NULL) { /* w is one a row */
       kp_team_sums<K>(share);
-      if (ring.thread == 0) g.gw[n] += f.w_bar + share[0];
+      if (team.thread == 0) g.gw[n] += f.w_bar + share[0];
     }
 #pragma unroll
     for (int i = 0; i < BARS; i++) total[i] += bars[i];
-    if (shape.stages == 2) stage = 1 - stage;
   }
   if (g.parts == NULL) return;
   float *const part = g.parts + blockIdx.x * (shape.C + BARS);
@@ -195,12 +194,11 @@ __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
 }
 
 template <class K> struct kp_lorentz_backward {
-  static constexpr int TENSORS = ::TENSORS;
-  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+  static kp_status run(const kp_call *call, const kp_row_shape &shape, kp_error *error,
                        const kp_lorentz_operands &k, const kp_lorentz_gradients &g, int *const &blocks) {
-    *blocks = kp_ring_blocks<K>(call, (const void *)kp_lorentz_backward_kernel<K>, shape, bytes,
-                                kp_column_parts(shape.C + BARS));
-    kp_lorentz_backward_kernel<K><<<*blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, g);
+    *blocks = kp_row_blocks<K>(call, (const void *)kp_lorentz_backward_kernel<K>, shape,
+                               kp_column_parts(shape.C + BARS));
+    kp_lorentz_backward_kernel<K><<<*blocks, K::THREADS, K::BYTES, kp_cuda_of(call)->stream>>>(shape, k, g);
     return kp_launched(call, error);
   }
 };
@@ -232,7 +230,7 @@ extern "C" kp_status kp_cuda_lorentz_residual_backward(const kp_call *call, kp_e
   const kp_lorentz_operands k = kp_lorentz_operands_of(call);
   const kp_lorentz_gradients g = gradients_of(call, k.one_w);
   int blocks = 0;
-  KP_TRY(kp_with_ring<kp_lorentz_backward>(call, plan, error, k, g, &blocks));
+  KP_TRY(kp_with_row_kind<kp_lorentz_backward>(call, plan, error, k, g, &blocks));
   float *const *out = (float *const *)call->output;
   const kp_column_sums sums = {g.parts,
                                blocks,

@@ -128,8 +128,9 @@ static kp_status create(kp_parameters *parameters, const kp_optimizer_options *o
   kp_cuda_optimizer *o = new (std::nothrow) kp_cuda_optimizer();
   *driver = NULL;
   if (o == NULL) return kp_fail(error, KP_ERR_MEMORY, "no memory for an optimizer");
-  o->flat = kp_flat{(float *)parameters->values, (float *)parameters->gradients, (float *)parameters->moment1,
-                    (float *)parameters->moment2, (kp_half *)parameters->working};
+  o->flat =
+      kp_flat{(float *)parameters->values,  (float *)parameters->gradients, (float *)parameters->moment1,
+              (float *)parameters->moment2, (kp_half *)parameters->working, options->stochastic_rounding};
   describe(o, parameters, options);
   const kp_status status = prepare_memory(o, error);
   if (status != KP_OK) {
@@ -148,9 +149,25 @@ static __global__ void prepare_kernel(kp_optimizer_state *state, double rate_fac
   state->loss = 0;
 }
 
+static __global__ void round_kernel(kp_flat flat, int64_t count) {
+  const int64_t stride = (int64_t)gridDim.x * blockDim.x;
+  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += stride)
+    kp_put_working<1>(flat, i, kp_take<1>(flat.values + i));
+}
+
+/* Initial values, and those of a checkpoint, were rounded to nearest when they were written. */
+static kp_status round_once(kp_cuda_optimizer *o, kp_error *error) {
+  if (o->rounded || !o->flat.stochastic || o->flat.working == NULL) return KP_OK;
+  const int64_t count = o->parameters->total;
+  round_kernel<<<kp_blocks(count, 256, 8 * o->cuda->processors), 256, 0, o->cuda->stream>>>(o->flat, count);
+  o->rounded = true;
+  return kp_optimizer_launched(error);
+}
+
 /* A launch carries its numbers with it: nothing on the host has to stay. */
 static kp_status prepare(void *driver, double rate_factor, double clip, kp_error *error) {
   kp_cuda_optimizer *o = (kp_cuda_optimizer *)driver;
+  KP_TRY(round_once(o, error));
   prepare_kernel<<<1, 1, 0, o->cuda->stream>>>(o->state, rate_factor, clip);
   return kp_optimizer_launched(error);
 }

@@ -24,6 +24,7 @@ extern "C" {
 struct kp_flat {
   float *values, *gradients, *moment1, *moment2;
   kp_half *working;
+  bool stochastic; /* how `working` is rounded */
 };
 
 /* One AdamW step in the form the passes need it; optim/adamw.h has the mathematics. */
@@ -122,7 +123,8 @@ struct kp_cuda_optimizer {
   kp_optimizer_options options;
   kp_cuda *cuda;
   kp_flat flat;
-  bool half; /* matrix products are of bfloat16 */
+  bool half;    /* matrix products are of bfloat16 */
+  bool rounded; /* all working values are as `flat.stochastic` has them */
   kp_list<kp_chunk> chunks;
   kp_list<kp_slice> slices;
   kp_unit_vectors adamw_units, muon_units;
@@ -229,11 +231,35 @@ template <int W> __device__ static inline void kp_clear(float *to) {
   kp_put<W>(to, kp_span<W>{});
 }
 
+/* Stochastic rounding to bfloat16: up with the probability of the part that is cut off.  What is drawn is a
+ * hash of the value itself (two multiplications and three shifts, each of which can be undone: no bit is
+ * lost), so that the narrow copy follows from the master alone, whatever was stepped, saved or resumed
+ * before. */
+__device__ static inline float kp_dithered(float value) {
+  const unsigned bits = __float_as_uint(value);
+  unsigned drawn = bits;
+  drawn = (drawn ^ drawn >> 16) * 0x7feb352du;
+  drawn = (drawn ^ drawn >> 15) * 0x846ca68bu;
+  drawn = (drawn ^ drawn >> 16) & 0xffffu;
+  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  return finite ? __uint_as_float((bits + drawn) & 0xffff0000u) : value;
+}
+
+/* What the network reads of new values. */
+template <int W>
+__device__ static inline void kp_put_working(const kp_flat &flat, int64_t at, kp_span<W> span) {
+  if (flat.stochastic) {
+#pragma unroll
+    for (int i = 0; i < W; i++) span.at[i] = kp_dithered(span.at[i]);
+  }
+  kp_put<W>(flat.working + at, span);
+}
+
 /* A parameter's new values, and what the network reads of them. */
 template <int W>
 __device__ static inline void kp_put_values(const kp_flat &flat, int64_t at, const kp_span<W> &span) {
   kp_put<W>(flat.values + at, span);
-  if (flat.working != NULL) kp_put<W>(flat.working + at, span);
+  if (flat.working != NULL) kp_put_working<W>(flat, at, span);
 }
 
 /* One step of AdamW; returns the new values. */

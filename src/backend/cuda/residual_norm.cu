@@ -8,12 +8,11 @@ extern "C" size_t kp_cuda_scratch_residual_norm(const kp_node *node, int threads
 
 extern "C" kp_status kp_cuda_residual_norm(const kp_call *call, kp_error *error) {
   const kp_seam s = kp_seam_of(call);
+  if (call->output[1] != NULL && kp_seam_is_plain(call, s)) return kp_seam_plain_forward(call, s, error);
   if (!kp_seam_is_curved(s))
     KP_TRY(kp_cuda_check(cudaMemsetAsync(call->output[3], 0, sizeof(float), kp_cuda_of(call)->stream),
                          "residual_norm", error));
-  if (call->output[1] != NULL && kp_seam_is_plain(call, s)) return kp_seam_plain_forward(call, s, error);
-  if (call->output[1] != NULL && kp_is_half(call) && kp_seam_fits_warps(s))
-    return kp_seam_warps_forward(call, s, error);
+  if (kp_seam_fits_warps_forward(call, s)) return kp_seam_warps_forward(call, s, error);
   return kp_is_half(call) ? kp_seam_forward_half(call, s, error) : kp_seam_forward_float(call, s, error);
 }
 

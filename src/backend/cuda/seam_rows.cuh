@@ -169,7 +169,8 @@ struct kp_curvatures {
   int groups, pitch;
   int64_t entries, rows_per_entry;
   __device__ float at(int64_t row, int group) const {
-    return values.at == NULL ? 0.0f : values[row / rows_per_entry * pitch + group];
+    if (values.at == NULL) return 0;
+    return values[(entries == 1 ? 0 : row / rows_per_entry * pitch) + group];
   }
 };
 

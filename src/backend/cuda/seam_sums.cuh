@@ -32,9 +32,9 @@ static inline kp_curvature_bars<S> kp_curvature_bars_of(const kp_call *call, int
   return bars;
 }
 
-enum { KP_TOTAL_COLUMNS = 32, KP_TOTAL_PARTS = 16 };
+enum { KP_TOTAL_COLUMNS = 32, KP_TOTAL_PARTS = 32 };
 
-/* A block sums 32 columns: 16 warps take every 16th partial, then their sums are added in order. */
+/* A block sums 32 columns: 32 warps take every 32nd partial, then their sums are added in order. */
 __global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
     kp_column_totals_kernel(const kp_seam_totals totals) {
   __shared__ float sums[KP_TOTAL_PARTS][KP_TOTAL_COLUMNS];
@@ -42,6 +42,7 @@ __global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
   const int column = blockIdx.x * KP_TOTAL_COLUMNS + lane;
   float sum = 0;
   if (column < 2 * totals.C)
+#pragma unroll 8
     for (int block = part; block < totals.blocks; block += KP_TOTAL_PARTS)
       sum += totals.columns[(int64_t)block * 2 * totals.C + column];
   sums[part][lane] = sum;
@@ -54,7 +55,7 @@ __global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
 
 /* A block sums the rows of one entry and group; or, where an entry has few rows, a thread does. */
 template <typename S>
-__global__ static void __launch_bounds__(256)
+__global__ static void __launch_bounds__(1024)
     kp_curvature_totals_kernel(const kp_curvature_bars<S> bars, bool by_thread) {
   const int64_t task = by_thread ? blockIdx.x * (int64_t)blockDim.x + threadIdx.x : blockIdx.x;
   if (task >= bars.entries * bars.groups) return;
@@ -62,6 +63,7 @@ __global__ static void __launch_bounds__(256)
   const S *from = bars.rows + entry * bars.rows_per_entry * bars.groups + group;
   const int step = by_thread ? 1 : blockDim.x;
   double sum = 0;
+#pragma unroll 8
   for (int64_t row = by_thread ? 0 : threadIdx.x; row < bars.rows_per_entry; row += step)
     sum += (double)from[row * bars.groups];
   if (!by_thread) {
@@ -77,8 +79,8 @@ static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bar
   const int64_t tasks = bars.entries * bars.groups;
   if (bars.rows == NULL || tasks == 0) return;
   const bool by_thread = bars.rows_per_entry <= 32;
-  const int blocks = by_thread ? kp_blocks(tasks, 256) : (int)tasks;
-  kp_curvature_totals_kernel<S><<<blocks, 256, 0, stream>>>(bars, by_thread);
+  const int threads = by_thread ? 256 : 1024, blocks = by_thread ? kp_blocks(tasks, 256) : (int)tasks;
+  kp_curvature_totals_kernel<S><<<blocks, threads, 0, stream>>>(bars, by_thread);
 }
 
 template <typename S>

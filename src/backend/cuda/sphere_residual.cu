@@ -3,21 +3,19 @@
  * A step takes its sums over a row when it is made, and then gives h' chunk by chunk. */
 #include "backend/cuda/sphere_residual.cuh"
 
-enum { TENSORS = 2 };
-
 /* r = A + λ (B - A), h' = r/|r|.  With t = (1 - λ) h and s = λ u, r is inverse_h t + inverse_u s: all sums
  * are taken in one pass. */
 template <class K> struct kp_lerp {
   float of_h, of_u;
 
-  __device__ kp_lerp(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                     const kp_ring_vector<K> &rates) {
+  __device__ kp_lerp(const kp_held_row<K> &h_row, const kp_held_row<K> &u_row,
+                     const kp_shared_vector<K> &rates) {
     enum { HH, UU, TT, TS, SS };
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll 2
-    for (int j = 0; j < ring.left; j++) {
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++) {
       float h[K::W], u[K::W], rate[K::W];
-      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      h_row.get(j, h), u_row.get(j, u);
       rates.get(j, rate);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
@@ -42,15 +40,15 @@ template <class K> struct kp_slerp {
   kp_sphere_tangent tangent;
   float of_h, of_m; /* m = λ w */
 
-  __device__ kp_slerp(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                      const kp_ring_vector<K> &rates)
-      : tangent(kp_sphere_tangent_of(ring, place)) {
+  __device__ kp_slerp(const kp_held_row<K> &h_row, const kp_held_row<K> &u_row,
+                      const kp_shared_vector<K> &rates)
+      : tangent(kp_sphere_tangent_of(h_row, u_row)) {
     enum { WW, MA, MM };
     float sum[4] = {0, 0, 0, 0};
-#pragma unroll 2
-    for (int j = 0; j < ring.left; j++) {
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++) {
       float h[K::W], u[K::W], rate[K::W];
-      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      h_row.get(j, h), u_row.get(j, u);
       rates.get(j, rate);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
@@ -80,39 +78,33 @@ template <class K> struct kp_slerp {
 
 /* Bytes: h and u read, h' written, once each: 3 · N · C · size; about 20 FLOPs a channel: bound by memory. */
 template <class K, class Step>
-__global__ void __launch_bounds__(K::THREADS)
-    kp_sphere_kernel(const kp_ring_shape shape, const kp_sphere_operands k, void *out) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  using T = typename K::T;
-  const kp_ring_vector<K> rates(shape, kp_behind<K>(shape, shared), k.rate,
-                                [&](float x) { return fabsf(x * k.factor); });
-  kp_ring<K, TENSORS> ring(shape, shared);
-  ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
-  int stage = 0;
-  ring.fetch(ring.row, stage);
-  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
-    const unsigned char *const place = ring.advance(n, stage);
-    const Step step(ring, place, rates);
-    T *const to = ring.out(out, n);
-#pragma unroll 2
-    for (int j = 0; j < ring.left; j++) {
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? (K::STEPS < 3 ? 6 : 4) : 1)
+    kp_sphere_kernel(const kp_row_shape shape, const kp_sphere_operands k, void *out) {
+  extern __shared__ __align__(16) float shared[];
+  const kp_row_team<K> team(shape);
+  kp_held_row<K> h_row, u_row;
+  h_row.fetch(team, k.h, team.row), u_row.fetch(team, k.u, team.row);
+  const kp_shared_vector<K> rates(shape, shared, k.rate, [&](float x) { return fabsf(x * k.factor); });
+  for (int64_t n = team.row; n < shape.rows; n += team.stride) {
+    const Step step(h_row, u_row, rates);
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++) {
       float h[K::W], u[K::W], rate[K::W];
-      ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+      h_row.get(j, h), u_row.get(j, u);
       rates.get(j, rate);
       step(h, u, rate);
-      ring.put(to, j, h);
+      team.put(out, n, j, h);
     }
-    if (shape.stages == 2) stage = 1 - stage;
+    h_row.fetch(team, k.h, n + team.stride), u_row.fetch(team, k.u, n + team.stride);
   }
 }
 
 template <class K> struct kp_sphere_forward {
-  static constexpr int TENSORS = ::TENSORS;
-  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+  static kp_status run(const kp_call *call, const kp_row_shape &shape, kp_error *error,
                        const kp_sphere_operands &k, const bool &slerp) {
     const auto kernel = slerp ? kp_sphere_kernel<K, kp_slerp<K>> : kp_sphere_kernel<K, kp_lerp<K>>;
-    const int blocks = kp_ring_blocks<K>(call, (const void *)kernel, shape, bytes, (int64_t)1 << 30);
-    kernel<<<blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, call->output[0]);
+    const int blocks = kp_row_blocks<K>(call, (const void *)kernel, shape, (int64_t)1 << 30);
+    kernel<<<blocks, K::THREADS, K::BYTES, kp_cuda_of(call)->stream>>>(shape, k, call->output[0]);
     return kp_launched(call, error);
   }
 };
@@ -124,5 +116,5 @@ extern "C" kp_status kp_cuda_sphere_residual(const kp_call *call, kp_error *erro
       kp_tensor_is_half(call, call->node->input[2]))
     return kp_row_misfit(call, error);
   const bool slerp = arguments->step == KP_SPHERE_SLERP;
-  return kp_with_ring<kp_sphere_forward>(call, plan, error, kp_sphere_operands_of(call), slerp);
+  return kp_with_row_kind<kp_sphere_forward>(call, plan, error, kp_sphere_operands_of(call), slerp);
 }

@@ -8,7 +8,7 @@
 #ifndef KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 #define KAPPA_BACKEND_CUDA_SPHERE_RESIDUAL_CUH
 
-#include "backend/cuda/row_ring.cuh"
+#include "backend/cuda/row_held.cuh"
 #include "geometry/sphere.h"
 
 struct kp_sphere_operands {
@@ -22,9 +22,6 @@ static inline kp_sphere_operands kp_sphere_operands_of(const kp_call *call) {
   return kp_sphere_operands{call->input[0], call->input[1], kp_vector_of(call->input[2], 0),
                             (float)arguments->factor};
 }
-
-/* The first two tensors of a ring are h and u. */
-enum { KP_SPHERE_H, KP_SPHERE_U };
 
 /* 1/|x| from |x|², as kp_sphere_inverse_length has it for float. */
 __device__ static inline float kp_inverse_length(float square) {
@@ -53,15 +50,15 @@ struct kp_sphere_tangent {
 };
 
 /* |h|², |u|² and <h,u>: products of a chunk in R, sums of chunks in double. */
-template <typename R, class K, int TENSORS>
-__device__ static inline kp_sphere_tangent kp_sphere_tangent_in(const kp_ring<K, TENSORS> &ring,
-                                                                const unsigned char *place) {
+template <typename R, class K>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_in(const kp_held_row<K> &h_row,
+                                                                const kp_held_row<K> &u_row) {
   double sum[4] = {0, 0, 0, 0};
-#pragma unroll 2
-  for (int j = 0; j < ring.left; j++) {
+#pragma unroll
+  for (int j = 0; j < K::STEPS; j++) {
     float h[K::W], u[K::W];
     R part[3] = {0, 0, 0};
-    ring.get(place + j * ring.STEP, KP_SPHERE_H, h), ring.get(place + j * ring.STEP, KP_SPHERE_U, u);
+    h_row.get(j, h), u_row.get(j, u);
 #pragma unroll
     for (int e = 0; e < K::W; e++) {
       part[0] += (R)h[e] * (R)h[e], part[1] += (R)u[e] * (R)u[e];
@@ -82,11 +79,11 @@ __device__ static inline kp_sphere_tangent kp_sphere_tangent_in(const kp_ring<K,
                            (float)inverse_u};
 }
 
-template <class K, int TENSORS>
-__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_ring<K, TENSORS> &ring,
-                                                                const unsigned char *place) {
-  const kp_sphere_tangent tangent = kp_sphere_tangent_in<float>(ring, place);
-  return tangent.delicate() ? kp_sphere_tangent_in<double>(ring, place) : tangent;
+template <class K>
+__device__ static inline kp_sphere_tangent kp_sphere_tangent_of(const kp_held_row<K> &h,
+                                                                const kp_held_row<K> &u) {
+  const kp_sphere_tangent tangent = kp_sphere_tangent_in<float>(h, u);
+  return tangent.delicate() ? kp_sphere_tangent_in<double>(h, u) : tangent;
 }
 
 #endif

@@ -6,22 +6,27 @@
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/sphere_residual.cuh"
 
-enum { G = KP_SPHERE_U + 1, TENSORS };
-
 struct kp_sphere_gradients {
   const void *g;
   void *gh, *gu; /* gh may be g */
   float *parts;  /* (blocks, C) of the rate's gradient, or NULL */
 };
 
+/* A row of the three tensors. */
+template <class K> struct kp_sphere_rows {
+  kp_held_row<K> h, u, g;
+  __device__ void fetch(const kp_row_team<K> &team, const kp_sphere_operands &k,
+                        const kp_sphere_gradients &to, int64_t n) {
+    h.fetch(team, k.h, n), u.fetch(team, k.u, n), g.fetch(team, to.g, n);
+  }
+};
+
 /* A chunk of a row: h, u, g and λ. */
 template <class K> struct kp_sphere_chunk {
   float h[K::W], u[K::W], g[K::W], rate[K::W];
 
-  __device__ kp_sphere_chunk(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                             const kp_ring_vector<K> &rates, int j) {
-    const unsigned char *const at = place + j * ring.STEP;
-    ring.get(at, KP_SPHERE_H, h), ring.get(at, KP_SPHERE_U, u), ring.get(at, G, g);
+  __device__ kp_sphere_chunk(const kp_sphere_rows<K> &held, const kp_shared_vector<K> &rates, int j) {
+    held.h.get(j, h), held.u.get(j, u), held.g.get(j, g);
     rates.get(j, rate);
   }
 };
@@ -34,13 +39,12 @@ template <class K> struct kp_lerp_back {
   float of_g, of_t, of_s; /* r̄ of them */
   float of_h, of_u;       /* g h = a (1 - λ) r̄ - of_h h, g u = b λ r̄ - of_u u */
 
-  __device__ kp_lerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                          const kp_ring_vector<K> &rates) {
+  __device__ kp_lerp_back(const kp_sphere_rows<K> &held, const kp_shared_vector<K> &rates) {
     enum { HH, UU, TT, TS, SS, TG, SG };
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll 2
-    for (int j = 0; j < ring.left; j++) {
-      const kp_sphere_chunk<K> c(ring, place, rates, j);
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++) {
+      const kp_sphere_chunk<K> c(held, rates, j);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
         const float t = c.h[e] - c.rate[e] * c.h[e], s = c.rate[e] * c.u[e];
@@ -110,24 +114,23 @@ template <class K> struct kp_slerp_back {
   kp_sphere_tangent tangent;
   kp_slerp_scalars s;
 
-  __device__ kp_slerp_back(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                           const kp_ring_vector<K> &rates)
-      : tangent(kp_sphere_tangent_of(ring, place)) {
+  __device__ kp_slerp_back(const kp_sphere_rows<K> &held, const kp_shared_vector<K> &rates)
+      : tangent(kp_sphere_tangent_of(held.h, held.u)) {
     double sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
     if (tangent.delicate())
-      take_sums<double>(ring, place, rates, sum);
+      take_sums<double>(held, rates, sum);
     else
-      take_sums<float>(ring, place, rates, sum);
+      take_sums<float>(held, rates, sum);
     kp_team_sums<K>(sum);
     s = slerp_scalars_of(sum, tangent.cosine);
   }
   template <typename R>
-  __device__ void take_sums(const kp_ring<K, TENSORS> &ring, const unsigned char *place,
-                            const kp_ring_vector<K> &rates, double (&total)[SLERP_SUMS]) const {
+  __device__ void take_sums(const kp_sphere_rows<K> &held, const kp_shared_vector<K> &rates,
+                            double (&total)[SLERP_SUMS]) const {
     R sum[SLERP_SUMS] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll 1
-    for (int j = 0; j < ring.left; j++) {
-      const kp_sphere_chunk<K> c(ring, place, rates, j);
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++) {
+      const kp_sphere_chunk<K> c(held, rates, j);
 #pragma unroll
       for (int e = 0; e < K::W; e++) {
         R a, b, w;
@@ -167,49 +170,42 @@ template <class K> struct kp_slerp_back {
 /* Bytes: h, u, g read, g h and g u written, once each: 5 · N · C · size; about 40 FLOPs a channel: bound by
  * memory. */
 template <class K, class Step>
-__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? 4 : 1)
-    kp_sphere_backward_kernel(const kp_ring_shape shape, const kp_sphere_operands k,
+__global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? (K::STEPS < 4 ? 4 : 3) : 1)
+    kp_sphere_backward_kernel(const kp_row_shape shape, const kp_sphere_operands k,
                               const kp_sphere_gradients to) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  using T = typename K::T;
-  const kp_ring_vector<K> rates(shape, kp_behind<K>(shape, shared), k.rate,
-                                [&](float x) { return fabsf(x * k.factor); });
-  kp_ring<K, TENSORS> ring(shape, shared);
-  ring.tensor[KP_SPHERE_H] = (const T *)k.h, ring.tensor[KP_SPHERE_U] = (const T *)k.u;
-  ring.tensor[G] = (const T *)to.g;
+  extern __shared__ __align__(16) float shared[];
+  const kp_row_team<K> team(shape);
+  kp_sphere_rows<K> held;
+  held.fetch(team, k, to, team.row);
+  const kp_shared_vector<K> rates(shape, shared, k.rate, [&](float x) { return fabsf(x * k.factor); });
   kp_row_accumulator<K> rate_bar;
-  int stage = 0;
-  ring.fetch(ring.row, stage);
-  for (int64_t n = ring.row; n < shape.rows; n += ring.stride) {
-    const unsigned char *const place = ring.advance(n, stage);
-    const Step step(ring, place, rates);
-    T *const gh = ring.out(to.gh, n), *const gu = ring.out(to.gu, n);
+  for (int64_t n = team.row; n < shape.rows; n += team.stride) {
+    const Step step(held, rates);
 #pragma unroll
-    for (int j = 0; j < K::MOST; j++) {
-      if (j >= ring.left) break;
-      kp_sphere_chunk<K> c(ring, place, rates, j);
+    for (int j = 0; j < K::STEPS; j++) {
+      kp_sphere_chunk<K> c(held, rates, j);
       step(c);
-      rate_bar.add(j, c.rate);
-      ring.put(gh, j, c.h);
-      ring.put(gu, j, c.u);
+#pragma unroll
+      for (int e = 0; e < K::W; e++) rate_bar.held[j][e] += c.rate[e];
+      team.put(to.gh, n, j, c.h);
+      team.put(to.gu, n, j, c.u);
     }
-    if (shape.stages == 2) stage = 1 - stage;
+    held.fetch(team, k, to, n + team.stride);
   }
   if (to.parts == NULL) return;
-  rate_bar.finish(shape, shared, to.parts + blockIdx.x * shape.C, [&](int64_t i) {
+  rate_bar.finish(shape, shared, to.parts + blockIdx.x * (int64_t)shape.C, [&](int64_t i) {
     return k.rate.at[i] * k.factor < 0 ? -k.factor : k.factor; /* of λ with respect to α */
   });
 }
 
 template <class K> struct kp_sphere_backward {
-  static constexpr int TENSORS = ::TENSORS;
-  static kp_status run(const kp_call *call, const kp_ring_shape &shape, size_t bytes, kp_error *error,
+  static kp_status run(const kp_call *call, const kp_row_shape &shape, kp_error *error,
                        const kp_sphere_operands &k, const kp_sphere_gradients &to, const bool &slerp,
                        int *const &blocks) {
     const auto kernel = slerp ? kp_sphere_backward_kernel<K, kp_slerp_back<K>>
                               : kp_sphere_backward_kernel<K, kp_lerp_back<K>>;
-    *blocks = kp_ring_blocks<K>(call, (const void *)kernel, shape, bytes, kp_column_parts(shape.C));
-    kernel<<<*blocks, K::THREADS, bytes, kp_cuda_of(call)->stream>>>(shape, k, to);
+    *blocks = kp_row_blocks<K>(call, (const void *)kernel, shape, kp_column_parts(shape.C));
+    kernel<<<*blocks, K::THREADS, K::BYTES, kp_cuda_of(call)->stream>>>(shape, k, to);
     return kp_launched(call, error);
   }
 };
@@ -233,8 +229,8 @@ extern "C" kp_status kp_cuda_sphere_residual_backward(const kp_call *call, kp_er
                                   rate_bar == NULL ? NULL : (float *)call->scratch};
   const bool slerp = arguments->step == KP_SPHERE_SLERP;
   int blocks = 0;
-  KP_TRY(
-      kp_with_ring<kp_sphere_backward>(call, plan, error, kp_sphere_operands_of(call), to, slerp, &blocks));
+  KP_TRY(kp_with_row_kind<kp_sphere_backward>(call, plan, error, kp_sphere_operands_of(call), to, slerp,
+                                              &blocks));
   const kp_column_sums sums = {to.parts, blocks, plan.C, {{0, plan.C, rate_bar}}};
   return kp_add_columns(call, &sums, plan.C, error);
 }

@@ -48,6 +48,7 @@ size_t kp_cuda_scratch_balance_loss_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_grouped_linear_backward_weight(const kp_node *node, int threads);
 size_t kp_cuda_scratch_expert_combine_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_sphere_residual_backward(const kp_node *node, int threads);
+size_t kp_cuda_scratch_head_norm(const kp_node *node, int threads);
 size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_scale_columns_backward(const kp_node *node, int threads);
 size_t kp_cuda_scratch_mean_rows(const kp_node *node, int threads);
@@ -86,6 +87,7 @@ const kp_scratch_size kp_cuda_scratch[KP_OP_COUNT] = {
     [KP_OP_GROUPED_LINEAR_BACKWARD_WEIGHT] = kp_cuda_scratch_grouped_linear_backward_weight,
     [KP_OP_EXPERT_COMBINE_BACKWARD] = kp_cuda_scratch_expert_combine_backward,
     [KP_OP_SPHERE_RESIDUAL_BACKWARD] = kp_cuda_scratch_sphere_residual_backward,
+    [KP_OP_HEAD_NORM] = kp_cuda_scratch_head_norm,
     [KP_OP_HEAD_NORM_BACKWARD] = kp_cuda_scratch_head_norm_backward,
     [KP_OP_SCALE_COLUMNS_BACKWARD] = kp_cuda_scratch_scale_columns_backward,
     [KP_OP_MEAN_ROWS] = kp_cuda_scratch_mean_rows,

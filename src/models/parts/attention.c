@@ -112,19 +112,21 @@ kp_rotary_arguments kp_part_rotary(const kp_builder *b, int64_t heads, int64_t s
                                .by_turns = r->stretching == KP_STRETCHING_LLAMA3};
 }
 
-/* Queries and keys of unit norm, times a gain that is stored as less than 1 so that a step moves it as much
- * as a matrix's entry (nGPT's scaled parametrisation). */
-static kp_tensor *unit_queries(kp_builder *b, int64_t layer, kp_tensor *qkv) {
+/* Queries and keys of unit norm, turned first by their positions, times a gain that is stored as less than 1
+ * so that a step moves it as much as a matrix's entry (nGPT's scaled parametrisation). */
+static kp_tensor *unit_queries(kp_builder *b, int64_t layer, kp_tensor *qkv, bool turned) {
   const kp_model_options *o = b->options;
   const int64_t size = o->attention.head_size, channels = o->attention.kv_heads * size;
+  const int64_t heads = o->heads + o->attention.kv_heads;
   const double stored = o->sphere_scale;
   char name[96];
   name_of(name, layer, "query_gain");
   kp_tensor *gain = kp_part_parameter(b, name, KP_GROUP_NO_DECAY, kp_initial_of(stored), 1, &channels);
-  return kp_head_norm(b->graph, qkv, gain,
-                      (kp_head_norm_arguments){.heads = (int)(o->heads + o->attention.kv_heads),
+  return kp_head_norm(b->graph, qkv, gain, turned ? b->network->positions : NULL,
+                      (kp_head_norm_arguments){.heads = (int)heads,
                                                .head_size = (int)size,
-                                               .factor = 1 / stored});
+                                               .factor = 1 / stored,
+                                               .rotary = kp_part_rotary(b, heads, size)});
 }
 
 /* Side by side: (B, T, (H + 2H')·D). */
@@ -139,10 +141,11 @@ static kp_tensor *queries_keys_values(kp_builder *b, int64_t layer, kp_point y) 
                                   : kp_part_point_linear(b, y, name, out, kp_initial_uniform(o->width + 1));
   qkv->recompute = o->recompute >= KP_RECOMPUTE_LINEARS;
   if (a->kv_heads == o->heads) kp_part_stacked(b, name, 3);
-  if (o->positions != KP_POSITIONS_LEARNED)
-    qkv = kp_rotary(b->graph, qkv, b->network->positions,
-                    kp_part_rotary(b, o->heads + a->kv_heads, a->head_size));
-  return a->query_norm == KP_QUERY_UNIT ? unit_queries(b, layer, qkv) : qkv;
+  const bool turned = o->positions != KP_POSITIONS_LEARNED;
+  if (a->query_norm == KP_QUERY_UNIT) return unit_queries(b, layer, qkv, turned);
+  if (!turned) return qkv;
+  return kp_rotary(b->graph, qkv, b->network->positions,
+                   kp_part_rotary(b, o->heads + a->kv_heads, a->head_size));
 }
 
 /* The caches of one block: room for the whole context. */

@@ -33,6 +33,7 @@ static const kp_scratch_size scratch[KP_OP_COUNT] = {
     [KP_OP_REFERENCE] = KP_SCRATCH(reference),
     [KP_OP_REFERENCE_BACKWARD] = KP_SCRATCH(reference_backward),
     [KP_OP_SPHERE_RESIDUAL_BACKWARD] = KP_SCRATCH(sphere_residual_backward),
+    [KP_OP_HEAD_NORM] = KP_SCRATCH(head_norm),
     [KP_OP_HEAD_NORM_BACKWARD] = KP_SCRATCH(head_norm_backward),
     [KP_OP_LINEAR_BACKWARD_TIME] = KP_SCRATCH(linear_backward_time),
     [KP_OP_GATED_ACTIVATION_BACKWARD] = KP_SCRATCH(gated_activation_backward),

@@ -1,0 +1,256 @@
+/* Linear maps of at most KP_FEW_ROWS rows in bfloat16, as in decoding: 2 M K bytes of the matrix are read,
+ * once for all rows, and nothing else counts but the time in which nothing is read.
+ *
+ * The matrix units multiply, so that 8 rows cost what one does: they take 16 outputs by 8 rows.  The order of
+ * a sum's terms is free, so a thread reads 16 bytes of a row of W and the same 16 bytes of a row of x, and
+ * gives them to the units as if they were the columns that it should hold.
+ *
+ * A block computes 16 or 8 columns of y and its warps share the depth, so that a warp needs few steps; the
+ * matrix of the first HELD of them is under way before the kernel in front has ended. */
+#include "backend/cuda/activation.cuh"
+#include "backend/cuda/early.cuh"
+#include "backend/cuda/linear_few.cuh"
+
+enum { TILE = 16, STEP = 64, LEAST_WARPS = 4, MOST_WARPS = 16, MOST_HELD = 4 };
+enum { MOST_ROW_BYTES = 64 << 10 };
+enum { ROW_GAP = 32, NORM_PACKS = KP_FEW_CHANNELS / 256 }; /* the gap keeps two rows out of the same banks */
+
+__device__ static inline void multiply_16(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                          uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+               "{%0,%1,%2,%3};\n"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* A warp's sums: those of even and of odd halves of a step, which do not wait for one another. */
+struct few_sums {
+  float even[4] = {}, odd[4] = {};
+};
+
+/* 64 columns of W's rows, in quarters of a warp's lanes: 32 columns, then 32 more. */
+template <bool HIGH> struct few_step {
+  uint4 low[2], high[HIGH ? 2 : 1];
+
+  __device__ void load(const kp_half *w, int64_t apart, int64_t k, int64_t depth, bool is_low, bool is_high) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const bool inside = k + 32 * i < depth;
+      low[i] = kp_read_parameter(w + k + 32 * i, inside && is_low);
+      if (HIGH) high[i] = kp_read_parameter(w + apart + k + 32 * i, inside && is_high);
+    }
+  }
+
+  __device__ void multiply(few_sums &sums, const uint4 (&x)[2]) const {
+    const uint4 none = make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const uint4 a = low[i], b = HIGH ? high[HIGH ? i : 0] : none;
+      multiply_16(sums.even, a.x, b.x, a.y, b.y, x[i].x, x[i].y);
+      multiply_16(sums.odd, a.z, b.z, a.w, b.w, x[i].z, x[i].w);
+    }
+  }
+};
+
+/* ---- the norm in front ---- */
+
+/* The gains and biases of a norm, in shared memory. */
+struct few_gains {
+  float weight[KP_FEW_CHANNELS], bias[KP_FEW_CHANNELS];
+};
+
+__device__ static void load_gains(const kp_few_norm &n, few_gains *gains, int padded) {
+  for (int c = threadIdx.x; c < padded; c += blockDim.x) {
+    gains->weight[c] = c >= n.channels ? 0.0f : n.weight.at == NULL ? 1.0f : n.weight[c];
+    gains->bias[c] = c >= n.channels || n.bias.at == NULL ? 0.0f : n.bias[c];
+  }
+}
+
+/* Row r of the map's input, by one warp, to shared memory; the first block writes it to memory too. */
+__device__ static void normalise_row(const kp_few_norm &n, const few_gains *gains, int64_t pitch, int r,
+                                     kp_half *to) {
+  const int lane = threadIdx.x % 32;
+  kp_pack<kp_half> h[NORM_PACKS];
+  float mean = 0, squares = 0;
+#pragma unroll
+  for (int p = 0; p < NORM_PACKS; p++) {
+    const int c = (p * 32 + lane) * 8;
+    h[p] = {};
+    if (c < pitch) h[p] = kp_load(n.h + r * pitch + c);
+  }
+  if (n.layer) {
+#pragma unroll
+    for (int p = 0; p < NORM_PACKS; p++)
+#pragma unroll
+      for (int k = 0; k < 8; k++) mean += kp_to_float(h[p].value[k]);
+    mean = kp_warp_sum(mean) / (float)n.channels;
+  }
+#pragma unroll
+  for (int p = 0; p < NORM_PACKS; p++)
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+      const float z = (p * 32 + lane) * 8 + k < n.channels ? kp_to_float(h[p].value[k]) - mean : 0.0f;
+      squares += z * z;
+    }
+  const float scale = 1 / sqrtf(kp_warp_sum(squares) / (float)n.channels + n.epsilon);
+  const bool writes = blockIdx.x == 0;
+  if (writes && lane == 0) n.statistics[r] = make_float2(mean, scale);
+  if (writes && lane == 0 && r == 0) *n.events = 0;
+#pragma unroll
+  for (int p = 0; p < NORM_PACKS; p++) {
+    const int c = (p * 32 + lane) * 8;
+    if (c >= pitch) continue;
+    kp_pack<kp_half> y;
+#pragma unroll
+    for (int k = 0; k < 8; k++)
+      y.value[k] = __float2bfloat16_rn((kp_to_float(h[p].value[k]) - mean) * scale * gains->weight[c + k] +
+                                       gains->bias[c + k]);
+    kp_store(to + c, y);
+    if (writes) kp_store(n.y + r * pitch + c, y);
+    if (writes && n.y_again != NULL) kp_store(n.y_again + r * pitch + c, y);
+  }
+}
+
+/* ---- what follows ---- */
+
+__device__ static float activate(kp_activation_kind kind, float x) {
+  float value = 0;
+  kp_by_activation(kind, [&](auto constant) { value = kp_activate<decltype(constant)::value>(x).value; });
+  return value;
+}
+
+/* An element of y, and what is made of it; zero in the padding. */
+__device__ static void finish(const kp_few_linear &few, int64_t at, bool inside, float sum, float stream) {
+  const kp_few_end &end = few.end;
+  const kp_half y = __float2bfloat16_rn(inside ? sum : 0.0f);
+  ((kp_half *)few.map.y)[at] = y;
+  if (end.activated != NULL) end.activated[at] = __float2bfloat16_rn(activate(end.kind, kp_to_float(y)));
+  if (end.residual != NULL) end.residual[at] = __float2bfloat16_rn(stream + kp_to_float(y));
+}
+
+/* ---- the kernel ---- */
+
+/* The map's input to shared memory: one wait for all of it. */
+__device__ static void copy_rows(const kp_few_rows &f, kp_half *to) {
+  const int packs = (int)(f.depth / 8), all = (int)f.rows * packs;
+#pragma unroll 2
+  for (int i = threadIdx.x; i < all; i += blockDim.x) {
+    const int r = i / packs, c = (i - r * packs) * 8;
+    kp_store(to + r * (f.x_pitch + ROW_GAP) + c, kp_load((const kp_half *)f.x + r * f.x_pitch + c));
+  }
+}
+
+/* The thread's 16 bytes of x at column k, and 32 columns on. */
+__device__ static inline void read_x(const kp_few_rows &f, const kp_half *x, int64_t k, bool present,
+                                     uint4 (&to)[2]) {
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    to[i] = make_uint4(0, 0, 0, 0);
+    if (present && k + 32 * i < f.depth) to[i] = *(const uint4 *)(x + k + 32 * i);
+  }
+}
+
+template <bool NORM, bool HIGH, int HELD>
+static __global__ void __launch_bounds__(32 * MOST_WARPS)
+    few_kernel(const __grid_constant__ kp_few_linear few) {
+  constexpr int OUTPUTS = HIGH ? TILE : TILE / 2;
+  __shared__ float sums[MOST_WARPS][OUTPUTS][KP_FEW_ROWS];
+  __shared__ few_gains gains;                     /* with a norm */
+  extern __shared__ __align__(16) kp_half rows[]; /* (N, pitch + ROW_GAP), where they fit */
+  const kp_few_rows &f = few.map;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int row = lane / 4, part = lane % 4 * 8;
+  const int64_t first = (int64_t)blockIdx.x * OUTPUTS, apart = 8 * f.w_pitch;
+  const bool is_low = first + row < f.columns, is_high = first + row + 8 < f.columns;
+  const kp_half *w = (const kp_half *)f.w + (first + row) * f.w_pitch;
+  few_step<HIGH> held[HELD];
+#pragma unroll
+  for (int i = 0; i < HELD; i++)
+    held[i].load(w, apart, (warp + i * warps) * STEP + part, f.depth, is_low, is_high);
+  kp_let_next_begin();
+  /* The element of y that the thread will write. */
+  const int own_row = threadIdx.x / OUTPUTS;
+  const int64_t own = first + threadIdx.x % OUTPUTS, at = own_row * f.y_pitch + own;
+  const bool writes = own_row < f.rows && own < f.y_pitch, inside = own < f.columns;
+  float term = 0, stream = 0;
+  if (writes && inside && f.terms.bias.at != NULL) term = f.terms.bias[own];
+  if (NORM) load_gains(few.norm, &gains, (int)f.x_pitch);
+  if (NORM) __syncthreads();
+  kp_wait_for_previous();
+  if (writes && few.end.residual != NULL) stream = kp_to_float(few.end.stream[at]);
+  if (NORM)
+    for (int r = warp; r < f.rows; r += warps)
+      normalise_row(few.norm, &gains, f.x_pitch, r, rows + r * (f.x_pitch + ROW_GAP));
+  else if (few.staged)
+    copy_rows(f, rows);
+  __syncthreads();
+  const kp_half *x = (const kp_half *)f.x + row * f.x_pitch;
+  if (NORM || few.staged) x = rows + row * (f.x_pitch + ROW_GAP);
+  const bool present = row < f.rows;
+  few_sums sum;
+  uint4 some[HELD][2];
+#pragma unroll
+  for (int i = 0; i < HELD; i++) read_x(f, x, (warp + i * warps) * STEP + part, present, some[i]);
+#pragma unroll
+  for (int i = 0; i < HELD; i++) held[i].multiply(sum, some[i]);
+  for (int64_t k = (int64_t)(warp + HELD * warps) * STEP + part; k - part < f.depth; k += warps * STEP) {
+    held[0].load(w, apart, k, f.depth, is_low, is_high);
+    read_x(f, x, k, present, some[0]);
+    held[0].multiply(sum, some[0]);
+  }
+  const int n = lane % 4 * 2;
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    sums[warp][row][n + i] = sum.even[i] + sum.odd[i];
+    if (HIGH) sums[warp][row + (HIGH ? 8 : 0)][n + i] = sum.even[2 + i] + sum.odd[2 + i];
+  }
+  __syncthreads();
+  if (!writes) return;
+  float total = 0;
+#pragma unroll
+  for (int s = 0; s < MOST_WARPS; s++)
+    if (s < warps) total += sums[s][own - first][own_row];
+  if (f.terms.groups == 0)
+    total += term;
+  else if (inside)
+    total += kp_linear_term(f.terms, own_row, own);
+  finish(few, at, inside, total, stream);
+}
+
+/* ---- launching ---- */
+
+template <bool NORM, bool HIGH, int HELD>
+static kp_status launch(const kp_call *call, const kp_few_linear *given, int warps, kp_error *error) {
+  kp_few_linear few = *given;
+  const kp_few_rows &f = few.map;
+  const size_t bytes = (size_t)(f.rows * (f.x_pitch + ROW_GAP)) * sizeof(kp_half);
+  few.staged = bytes <= MOST_ROW_BYTES;
+  kp_early_launch l = {};
+  l.grid = dim3((unsigned)kp_blocks(f.y_pitch, HIGH ? TILE : TILE / 2));
+  l.block = dim3(32 * (unsigned)warps);
+  l.shared = few.staged ? bytes : 0;
+  l.early = few.early;
+  KP_TRY(kp_cuda_check(cudaFuncSetAttribute(few_kernel<NORM, HIGH, HELD>,
+                                            cudaFuncAttributeMaxDynamicSharedMemorySize, MOST_ROW_BYTES),
+                       "a linear map", error));
+  return kp_launch_early(kp_cuda_of(call), call->node->row->name, l, few_kernel<NORM, HIGH, HELD>, error,
+                         few);
+}
+
+template <bool NORM, bool HIGH>
+static kp_status choose(const kp_call *call, const kp_few_linear *few, kp_error *error) {
+  /* So many warps that they have equally many steps. */
+  const int64_t steps = (few->map.depth + STEP - 1) / STEP, turns = (steps + MOST_WARPS - 1) / MOST_WARPS;
+  int warps = (int)((steps + turns - 1) / turns);
+  if (warps < LEAST_WARPS) warps = LEAST_WARPS;
+  if (NORM || turns == 1) return launch<NORM, HIGH, 1>(call, few, warps, error);
+  if (turns == 2) return launch < NORM, HIGH, NORM ? 1 : 2 > (call, few, warps, error);
+  if (turns == 3) return launch < NORM, HIGH, NORM ? 1 : 3 > (call, few, warps, error);
+  return launch < NORM, HIGH, NORM ? 1 : MOST_HELD > (call, few, warps, error);
+}
+
+kp_status kp_linear_few_half(const kp_call *call, const kp_few_linear *few, kp_error *error) {
+  const bool norm = few->norm.h != NULL, high = few->map.y_pitch >= TILE * kp_cuda_of(call)->processors;
+  if (high) return norm ? choose<true, true>(call, few, error) : choose<false, true>(call, few, error);
+  return norm ? choose<true, false>(call, few, error) : choose<false, false>(call, few, error);
+}
