@@ -194,8 +194,7 @@ __device__ static inline void take_turn(const kp_grouped &g, const kp_wide_tile 
   if (g.splits == 1) return;
   if (threadIdx.x % GROUP_THREADS == 0) {
     const volatile int *turn = turn_of(g, t, group);
-    while (*turn != t.split) {
-    }
+    for (int polls = 0; polls < 4000000 && *turn != t.split;) polls++;
     __threadfence();
   }
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
@@ -393,8 +392,39 @@ template <int KIND> static kp_status maps_of(const kp_grouped *g, CUtensorMap ma
                 forward ? wide_layout<KIND>::ROWS : 64, error);
 }
 
+static kp_status clear_turns(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  const size_t bytes = (size_t)kp_grouped_turns(g->experts, g->M, g->K) * sizeof(int);
+  if (g->splits == 1) return KP_OK;
+  return kp_cuda_check(cudaMemsetAsync(g->turns, 0, bytes, cuda->stream), "the turns of experts", error);
+}
+
+/* Turns are taken in order only if all clusters of a launch are there at once. */
+template <int KIND>
+static kp_status launch_clusters(const kp_cuda *cuda, const kp_grouped *g, int64_t units,
+                                 const CUtensorMap maps[2], kp_error *error) {
+  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(g->experts));
+  int most = 0;
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {KP_WIDE_BLOCKS, 1, 1};
+  cudaLaunchConfig_t how = {};
+  how.gridDim = dim3(KP_WIDE_BLOCKS);
+  how.blockDim = dim3(KP_WIDE_THREADS);
+  how.dynamicSmemBytes = (size_t)bytes;
+  how.stream = cuda->stream;
+  how.attrs = &cluster;
+  how.numAttrs = 1;
+  KP_TRY(kp_cuda_check(
+      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+      "shared memory for experts", error));
+  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveClusters(&most, wide_kernel<KIND>, &how), "clusters of blocks",
+                       error));
+  how.gridDim = dim3(KP_WIDE_BLOCKS * (unsigned)kp_blocks(units, 1, most < 1 ? 1 : most));
+  return kp_cuda_check(cudaLaunchKernelEx(&how, wide_kernel<KIND>, *g, maps[0], maps[1]),
+                       "a product of experts", error);
+}
+
 template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *given, kp_error *error) {
-  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(given->experts));
   const int64_t across = parts(KIND == KP_GROUPED_FORWARD ? given->M : given->K, KP_WIDE_COLUMNS);
   kp_grouped g = *given;
   CUtensorMap maps[2];
@@ -402,26 +432,8 @@ template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_groupe
   g.splits = splits_of(cuda, &g);
   if (KIND == KP_GROUPED_WEIGHT) units = weight_tiles(g.experts, g.M, g.K) * g.splits;
   KP_TRY(maps_of<KIND>(&g, maps, error));
-  KP_TRY(kp_cuda_check(
-      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-      "shared memory for experts", error));
-  if (g.splits > 1)
-    KP_TRY(
-        kp_cuda_check(cudaMemsetAsync(g.turns, 0, (size_t)kp_grouped_turns(g.experts, g.M, g.K) * sizeof(int),
-                                      cuda->stream),
-                      "the turns of experts", error));
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {KP_WIDE_BLOCKS, 1, 1};
-  cudaLaunchConfig_t how = {};
-  how.gridDim = dim3(KP_WIDE_BLOCKS * (unsigned)kp_blocks(units, 1, cuda->processors / KP_WIDE_BLOCKS));
-  how.blockDim = dim3(KP_WIDE_THREADS);
-  how.dynamicSmemBytes = (size_t)bytes;
-  how.stream = cuda->stream;
-  how.attrs = &cluster;
-  how.numAttrs = 1;
-  return kp_cuda_check(cudaLaunchKernelEx(&how, wide_kernel<KIND>, (const kp_grouped)g, maps[0], maps[1]),
-                       "a product of experts", error);
+  KP_TRY(clear_turns(cuda, &g, error));
+  return launch_clusters<KIND>(cuda, &g, units, maps, error);
 }
 
 kp_status kp_grouped_hopper(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
