@@ -7,8 +7,6 @@
  * depth is shared out to several blocks, which add to gW one after the other, the first part first. */
 #include "backend/cuda/grouped_linear_hopper.cuh"
 
-#include "backend/cuda/attention_hopper.cuh"
-
 template <int KIND> struct wide_layout {
   static constexpr bool A_ROWS = KIND == KP_GROUPED_WEIGHT, B_ROWS = KIND != KP_GROUPED_FORWARD;
   /* What each of the two blocks brings of B: panels, or rows in whole groups of 8. */
@@ -196,8 +194,7 @@ __device__ static inline void take_turn(const kp_grouped &g, const kp_wide_tile 
   if (g.splits == 1) return;
   if (threadIdx.x % GROUP_THREADS == 0) {
     const volatile int *turn = turn_of(g, t, group);
-    while (*turn != t.split) {
-    }
+    for (int polls = 0; polls < 4000000 && *turn != t.split;) polls++;
     __threadfence();
   }
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
@@ -271,8 +268,8 @@ __device__ static inline void write_tile(const kp_grouped &g, const kp_wide_tile
     return;
   }
   kp_half *results = s.results + group * 64 * KP_WIDE_COLUMNS;
-  kp_named_wait(BARRIER_OF_GROUP + group,
-                GROUP_THREADS); /* the last tile's results are read, terms are there */
+  /* The last tile's results are read, and the terms of this one are there. */
+  kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
   stage_results<KIND>(g, t, c, scale, s.bias[group], s.time_weight[group], results);
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
   write_results(g, t, results);
@@ -359,16 +356,75 @@ bool kp_grouped_hopper_fits(const kp_cuda *cuda, const kp_grouped *g) {
          g->K < most && (g->kind == KP_GROUPED_WEIGHT || (uintptr_t)g->c % 16 == 0);
 }
 
+/* The driver's function for tensor maps, without linking the driver. */
+typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                                    const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* `count` matrices of `rows` by `columns`, one behind the other, to be copied in boxes of `box` rows by 64
+ * columns.  What a box has outside of its matrix is zero. */
+static kp_status map_of(CUtensorMap *map, const void *at, int64_t columns, int64_t pitch, int64_t rows,
+                        int64_t count, int box, kp_error *error) {
+  const cuuint64_t shape[3] = {(cuuint64_t)columns, (cuuint64_t)rows, (cuuint64_t)count};
+  const cuuint64_t strides[2] = {(cuuint64_t)pitch * 2, (cuuint64_t)(pitch * rows) * 2};
+  const cuuint32_t boxes[3] = {64, (cuuint32_t)box, 1}, step[3] = {1, 1, 1};
+  cudaDriverEntryPointQueryResult found;
+  void *encode = NULL;
+  KP_TRY(kp_cuda_check(
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
+      "the driver's tensor maps", error));
+  if (encode != NULL &&
+      ((encode_function)encode)(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)at, shape, strides, boxes,
+                                step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS)
+    return KP_OK;
+  return kp_fail(error, KP_ERR_IO, "the driver makes no tensor map of %lld rows of %lld", (long long)rows,
+                 (long long)columns);
+}
+
 template <int KIND> static kp_status maps_of(const kp_grouped *g, CUtensorMap maps[2], kp_error *error) {
   const bool forward = KIND == KP_GROUPED_FORWARD, weight = KIND == KP_GROUPED_WEIGHT;
-  const kp_hopper_box a = {g->a, forward ? g->K : g->M, g->a_pitch, weight ? 64 : (int)KP_WIDE_ROWS};
-  const kp_hopper_box b = {g->b, g->K, g->b_pitch, forward ? wide_layout<KIND>::ROWS : 64};
-  KP_TRY(kp_hopper_maps(maps, &a, 1, 1, g->rows, error));
-  return kp_hopper_maps(maps + 1, &b, 1, weight ? 1 : g->experts, weight ? g->rows : g->M, error);
+  KP_TRY(map_of(&maps[0], g->a, forward ? g->K : g->M, g->a_pitch, g->rows, 1, weight ? 64 : KP_WIDE_ROWS,
+                error));
+  return map_of(&maps[1], g->b, g->K, g->b_pitch, weight ? g->rows : g->M, weight ? 1 : g->experts,
+                forward ? wide_layout<KIND>::ROWS : 64, error);
+}
+
+static kp_status clear_turns(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
+  const size_t bytes = (size_t)kp_grouped_turns(g->experts, g->M, g->K) * sizeof(int);
+  if (g->splits == 1) return KP_OK;
+  return kp_cuda_check(cudaMemsetAsync(g->turns, 0, bytes, cuda->stream), "the turns of experts", error);
+}
+
+/* Turns are taken in order only if all clusters of a launch are there at once. */
+template <int KIND>
+static kp_status launch_clusters(const kp_cuda *cuda, const kp_grouped *g, int64_t units,
+                                 const CUtensorMap maps[2], kp_error *error) {
+  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(g->experts));
+  int most = 0;
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {KP_WIDE_BLOCKS, 1, 1};
+  cudaLaunchConfig_t how = {};
+  how.gridDim = dim3(KP_WIDE_BLOCKS);
+  how.blockDim = dim3(KP_WIDE_THREADS);
+  how.dynamicSmemBytes = (size_t)bytes;
+  how.stream = cuda->stream;
+  how.attrs = &cluster;
+  how.numAttrs = 1;
+  KP_TRY(kp_cuda_check(
+      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+      "shared memory for experts", error));
+  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveClusters(&most, wide_kernel<KIND>, &how), "clusters of blocks",
+                       error));
+  how.gridDim = dim3(KP_WIDE_BLOCKS * (unsigned)kp_blocks(units, 1, most < 1 ? 1 : most));
+  return kp_cuda_check(cudaLaunchKernelEx(&how, wide_kernel<KIND>, *g, maps[0], maps[1]),
+                       "a product of experts", error);
 }
 
 template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *given, kp_error *error) {
-  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(given->experts));
   const int64_t across = parts(KIND == KP_GROUPED_FORWARD ? given->M : given->K, KP_WIDE_COLUMNS);
   kp_grouped g = *given;
   CUtensorMap maps[2];
@@ -376,26 +432,8 @@ template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_groupe
   g.splits = splits_of(cuda, &g);
   if (KIND == KP_GROUPED_WEIGHT) units = weight_tiles(g.experts, g.M, g.K) * g.splits;
   KP_TRY(maps_of<KIND>(&g, maps, error));
-  KP_TRY(kp_cuda_check(
-      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-      "shared memory for experts", error));
-  if (g.splits > 1)
-    KP_TRY(
-        kp_cuda_check(cudaMemsetAsync(g.turns, 0, (size_t)kp_grouped_turns(g.experts, g.M, g.K) * sizeof(int),
-                                      cuda->stream),
-                      "the turns of experts", error));
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {KP_WIDE_BLOCKS, 1, 1};
-  cudaLaunchConfig_t how = {};
-  how.gridDim = dim3(KP_WIDE_BLOCKS * (unsigned)kp_blocks(units, 1, cuda->processors / KP_WIDE_BLOCKS));
-  how.blockDim = dim3(KP_WIDE_THREADS);
-  how.dynamicSmemBytes = (size_t)bytes;
-  how.stream = cuda->stream;
-  how.attrs = &cluster;
-  how.numAttrs = 1;
-  return kp_cuda_check(cudaLaunchKernelEx(&how, wide_kernel<KIND>, (const kp_grouped)g, maps[0], maps[1]),
-                       "a product of experts", error);
+  KP_TRY(clear_turns(cuda, &g, error));
+  return launch_clusters<KIND>(cuda, &g, units, maps, error);
 }
 
 kp_status kp_grouped_hopper(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {

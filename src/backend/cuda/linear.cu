@@ -13,38 +13,38 @@ struct laying {
   int64_t rows, columns, pitch;
 };
 
-enum { LAID_ROWS = 32 };
-
 /* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns
- * of LAID_ROWS rows and reads their weights once. */
-template <typename T, int V> static __global__ void lay_kernel(T *y, laying l) {
-  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
-  const int64_t first = (int64_t)blockIdx.y * LAID_ROWS;
-  const int64_t last = first + LAID_ROWS < l.rows ? first + LAID_ROWS : l.rows;
+ * of eight rows. */
+template <typename T, int V>
+static __global__ void __launch_bounds__(KP_STRIP_THREADS) lay_kernel(T *y, laying l) {
   const kp_linear_terms &t = l.terms;
-  if (column >= l.pitch) return;
-  float bias[V], weight[V];
-  for (int i = 0; i < V; i++) {
-    const bool inside = column + i < l.columns;
-    bias[i] = inside && t.bias.at != NULL ? t.bias[column + i] : 0;
-    weight[i] = inside ? t.time_weight[(column + i) * t.weight_pitch] : 0;
+  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+  const int64_t first = ((int64_t)blockIdx.y * blockDim.y + threadIdx.y) * KP_EIGHT;
+  if (column >= l.pitch || first >= l.rows) return;
+  float bias[V] = {}, sum[KP_EIGHT][V];
+  if (t.bias.at != NULL) kp_take_numbers<V>(t.bias, column, 1, l.columns - column, bias);
+  for (int r = 0; r < KP_EIGHT; r++)
+    for (int i = 0; i < V; i++) sum[r][i] = bias[i];
+  for (int64_t g = 0; g < t.groups; g++) {
+    float time[KP_EIGHT], weight[V];
+    kp_take_numbers<KP_EIGHT>(t.time, first * t.time_pitch + g, t.time_pitch, l.rows - first, time);
+    kp_take_numbers<V>(t.time_weight, column * t.weight_pitch + g, t.weight_pitch, l.columns - column,
+                       weight);
+    for (int r = 0; r < KP_EIGHT; r++)
+      for (int i = 0; i < V; i++) sum[r][i] += time[r] * weight[i];
   }
-  for (int64_t row = first; row < last; row++) {
-    const float time = t.time[row * t.time_pitch];
-    float sum[V];
-    for (int i = 0; i < V; i++) sum[i] = bias[i] + time * weight[i];
-    for (int64_t g = 1; g < t.groups; g++)
-      for (int i = 0; i < V; i++)
-        if (column + i < l.columns)
-          sum[i] += t.time[row * t.time_pitch + g] * t.time_weight[(column + i) * t.weight_pitch + g];
-    for (int i = 0; i < V; i++) y[row * l.pitch + column + i] = kp_from_float<T>(sum[i]);
+  for (int r = 0; r < KP_EIGHT && first + r < l.rows; r++) {
+    kp_columns<T, V> row;
+    for (int i = 0; i < V; i++) row.value[i] = kp_from_float<T>(sum[r][i]);
+    *(kp_columns<T, V> *)(y + (first + r) * l.pitch + column) = row;
   }
 }
 
 template <typename T, int V> static void lay(const kp_call *call, const laying *l) {
-  const int threads = 128;
-  const dim3 grid((unsigned)kp_blocks(l->pitch, threads * V), (unsigned)kp_blocks(l->rows, LAID_ROWS));
-  lay_kernel<T, V><<<grid, threads, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
+  const kp_row_cut cut = kp_cut_row(l->pitch, V);
+  const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
+  const dim3 grid((unsigned)cut.tiles, (unsigned)kp_blocks(l->rows, block.y * KP_EIGHT));
+  lay_kernel<T, V><<<grid, block, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
 }
 
 static void lay_terms(const kp_call *call, const kp_few_rows *f) {

@@ -6,7 +6,7 @@
 #include "backend/cuda/column_sums.cuh"
 #include "backend/cuda/linear.cuh"
 
-enum { FORWARD_WARPS = 4, ROWS_A_THREAD = 8, MOST_STRIPS = 128, STRIP_LEAST = 32 };
+enum { FORWARD_WARPS = 4, ROWS_A_THREAD = 8, MOST_STRIPS = 256, STRIP_LEAST = 32 };
 
 bool kp_narrow_fits(const kp_narrow *n) {
   return n->M <= KP_MOST_NARROW && n->rows > 0 && n->x_pitch % 8 == 0 && n->w_pitch == n->x_pitch &&
