@@ -27,7 +27,7 @@ MODELS = {
     "gpt": (gpu_models.GPT, GPT, 16),
     "mixed": (gpu_models.Mixed, dict(GPT, dynamic=False), 16),
     "mixed_dynamic": (gpu_models.Mixed, dict(GPT, dynamic=True), 16),
-    "geometric": (gpu_models.Geometric, GPT, 8),
+    "geometric": (gpu_models.Geometric, GPT, 16),  # 48 GiB compiled; eager needs --batch 8
     "ngpt": (gpu_models.NGPT, GPT, 16),
     "llama": (gpu_models.Llama, dict(HELM, width=384, hidden=1536), 4),
     "helm_d": (gpu_helm.HelmD, HELM, 4),
