@@ -219,8 +219,6 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
 #pragma unroll
       for (int k = 0; k < V; k++) reference[k] = phase.first() ? 0.0f : reference[k];
       kp_warp_set(behind(1 + warp), p, reference);
-      const float zero[V] = {};
-      store_given(p, zero);
     }
     if (!reached) return;
     __syncthreads();
@@ -394,7 +392,8 @@ template <int P> static size_t memory_bytes(const kp_seam &s) {
 template <int P, bool FULL, bool GROUPED>
 static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
-  const kp_seam_gradients g = kp_seam_gradients_of(call, s);
+  kp_seam_gradients g = kp_seam_gradients_of(call, s);
+  if (s.tangent_program < 0) g.to_stream = false; /* the tangent map is kp_seam_with_tangent's */
   const auto kernel = curved_backward_kernel<P, FULL, GROUPED>;
   const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
@@ -418,7 +417,10 @@ template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
-  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
+  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
+  const bool reached = s.own || arguments->stream_reference; /* then there is no given reference's gradient */
+  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s) ||
+      (reached && call->output[2] != NULL))
     return false;
   return (s.C == 3 * KP_WARP_CHANNELS ? memory_bytes<3>(s) : memory_bytes<4>(s)) <=
          kp_cuda_of(call)->shared_bytes;
