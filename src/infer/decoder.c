@@ -94,7 +94,7 @@ static kp_status join_inputs(const kp_decoder *d, pass *p, kp_error *error) {
 /* Every activation of a pass over few rows has a place of its own, which lets a backend run operators
  * together that would otherwise overwrite what others of them read. */
 static void spread_out(const kp_graph *graph, int64_t rows) {
-  enum { FEW_ROWS = 16 };
+  enum { FEW_ROWS = 64 };
   for (int i = 0; i < graph->tensor_count && rows <= FEW_ROWS; i++)
     if (graph->tensors[i]->role == KP_ROLE_ACTIVATION) kp_graph_keep(graph->tensors[i]);
 }

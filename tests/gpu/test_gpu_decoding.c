@@ -9,7 +9,7 @@
 #include "gpu/gpu.h"
 #include "infer/generate.h"
 
-enum { CONTEXT = 24, MOST_BATCH = 16 };
+enum { CONTEXT = 24, MOST_BATCH = 64 };
 
 static const char shape[] = "model: {vocabulary: 500, layers: 2, heads: 4, width: 64, context: 24}\n";
 
@@ -141,10 +141,10 @@ static const char *const models[] = {
 enum { MODELS = sizeof models / sizeof *models };
 
 static void test_decoding_is_that_of_ref(void **state) {
-  static const int64_t batches[] = {1, 3, 9};
+  static const int64_t batches[] = {1, 3, 9, 40};
   (void)state;
   for (int i = 0; i < MODELS; i++)
-    for (int b = 0; b < 3; b++) check_model(models[i], batches[b], 5, CONTEXT + 3);
+    for (int b = 0; b < 4; b++) check_model(models[i], batches[b], 5, CONTEXT + 3);
 }
 
 static void test_the_first_token_alone(void **state) {
@@ -158,6 +158,7 @@ static void test_a_wide_model(void **state) {
   (void)state;
   check_model(words, 1, 3, 8);
   check_model(words, 8, 3, 6);
+  check_model(words, 64, 2, 4);
 }
 
 /* ---- tokens ---- */

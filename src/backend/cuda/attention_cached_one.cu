@@ -133,8 +133,8 @@ template <typename Left>
 __device__ static void join_all(const one_token &a, const Left *warps, Left *blocks, kp_half *o) {
   groups::cluster_group cluster = groups::this_cluster();
   const int count = a.together * a.size, splits = (int)gridDim.x;
-  if (splits > 1) cluster.barrier_wait(); /* all blocks have begun */
   __syncthreads();
+  if (splits > 1) cluster.barrier_wait(); /* all blocks have begun */
   for (int i = threadIdx.x; i < count; i += THREADS) {
     const int r = i / a.size, d = i - r * a.size;
     const float3 all = join(warps, WARPS, r, d);

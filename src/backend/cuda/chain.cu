@@ -55,11 +55,11 @@ static bool reads(const calls_left &c, int i, int input, int j, int output) {
   return c.calls[i].node->input[input] == c.calls[j].node->output[output];
 }
 
-/* A map of few rows. */
-static bool is_few(const calls_left &c, int i) {
+/* A map that has a kernel here. */
+static bool is_map(const calls_left &c, int i) {
   if (!c.is(i, KP_OP_LINEAR)) return false;
   const kp_few_rows map = kp_few_rows_of(&c.calls[i]);
-  return map.rows > 0 && map.columns > 0 && kp_few_rows_fit(&map);
+  return map.rows > 0 && map.columns > 0 && (kp_few_rows_fit(&map) || kp_some_rows_fit(&c.calls[i], &map));
 }
 
 /* A norm of rows that a warp holds, behind a flat sum or none. */
@@ -121,7 +121,7 @@ static bool find_normed(const calls_left &c, int at, group *g) {
   const int map = at + (is_copy(c, at + 1) ? 2 : 1);
   places used;
   *g = {};
-  if (!is_few(c, map) || !reads(c, map, 0, map - 1, map == at + 1 ? 1 : 0)) return false;
+  if (!is_map(c, map) || !reads(c, map, 0, map - 1, map == at + 1 ? 1 : 0)) return false;
   if (map == at + 2 && !reads(c, at + 1, 0, at, 1)) return false;
   g->few.norm = norm_of(seam);
   if (seam->output[0] == NULL)
@@ -141,7 +141,7 @@ static bool find_summed(const calls_left &c, group *first, group *second) {
   const kp_call *map = &c.calls[0], *seam = map + 1;
   places used;
   *first = {};
-  if (!is_few(c, 0) || !is_norm(c, 1, KP_SEAM_FLAT) || !reads(c, 1, 1, 0, 0)) return false;
+  if (!is_map(c, 0) || !is_norm(c, 1, KP_SEAM_FLAT) || !reads(c, 1, 1, 0, 0)) return false;
   if (!find_normed(c, 1, second)) return false;
   first->few.map = kp_few_rows_of(map);
   first->few.end.stream = (const kp_half *)seam->input[0];
@@ -155,7 +155,7 @@ static bool find_summed(const calls_left &c, group *first, group *second) {
 static bool find_map(const calls_left &c, group *g) {
   places used;
   *g = {};
-  if (!is_few(c, 0)) return false;
+  if (!is_map(c, 0)) return false;
   used.add_input(&c.calls[0], 0);
   if (c.calls[0].node->inputs > 3) used.add_input(&c.calls[0], 3);
   return add_map(c, 0, used, g);
@@ -165,6 +165,7 @@ static bool find_map(const calls_left &c, group *g) {
 
 static kp_status run(const kp_call *call, group *g, bool early, kp_error *error) {
   g->few.early = early;
+  if (g->few.map.rows > KP_FEW_ROWS) return kp_linear_some(call, &g->few, error);
   return kp_linear_few_half(call, &g->few, error);
 }
 

@@ -97,6 +97,7 @@ static kp_status write_small(kp_cuda *cuda, void *to, const void *host, size_t b
 
 static kp_status write(kp_device *device, void *to, const void *host, size_t bytes, kp_error *error) {
   kp_cuda *cuda = (kp_cuda *)device;
+  cuda->next = NULL;
   if (bytes <= STAGE_BYTES) return write_small(cuda, to, host, bytes, error);
   KP_TRY(kp_cuda_check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
                        "a copy to the GPU", error));
@@ -123,6 +124,7 @@ static __global__ void narrow_kernel(kp_half *to, const float *from, size_t coun
 
 static kp_status narrow(kp_device *device, void *bf16, const void *f32, size_t count, kp_error *error) {
   kp_cuda *cuda = (kp_cuda *)device;
+  cuda->next = NULL;
   if (count == 0) return KP_OK;
   narrow_kernel<<<kp_blocks((int64_t)count, 256, 8 * cuda->processors), 256, 0, cuda->stream>>>(
       (kp_half *)bf16, (const float *)f32, count);
@@ -174,6 +176,7 @@ static kp_status set_step(kp_device *device, unsigned long long seed, unsigned l
   kp_cuda *cuda = (kp_cuda *)device;
   const unsigned long long counters[2] = {seed, step};
   kp_stages *stages = stages_of(cuda);
+  cuda->next = NULL;
   if (stages->counters[0] == seed && stages->counters[1] == step) return KP_OK;
   memcpy(stages->counters, counters, sizeof counters);
   return write_small(cuda, &cuda->step->seed, counters, sizeof counters, error);

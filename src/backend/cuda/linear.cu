@@ -3,7 +3,7 @@
  * Rows are padded with zeros on both sides of a product, and rows of zeros stand behind a matrix and behind
  * its gradient: depths and widths may include the padding.  In bfloat16 they do, because cuBLASLt is several
  * times slower where a size is no multiple of 8. */
-#include "backend/cuda/linear.cuh"
+#include "backend/cuda/linear_few.cuh"
 #include "backend/cuda/products.h"
 
 /* ---- laying terms into the output ---- */
@@ -151,6 +151,11 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
   kp_few_rows f = kp_few_rows_of(call);
   if (f.rows == 0 || f.columns == 0) return KP_OK;
   if (kp_few_rows_fit(&f)) return kp_linear_few(call, &f, error);
+  if (kp_some_rows_fit(call, &f)) {
+    kp_few_linear some = {};
+    some.map = f;
+    return kp_linear_some(call, &some, error);
+  }
   const int64_t K = node->input[1]->shape[1];
   const kp_narrow narrow = {(void *)f.x, f.w, f.y, f.rows, f.columns, f.x_pitch, f.w_pitch, f.y_pitch};
   if (kp_is_half(call) && f.terms.groups == 0 && f.terms.bias.at == NULL && kp_narrow_fits(&narrow))

@@ -30,7 +30,8 @@ struct kp_few_rows {
 
 kp_few_rows kp_few_rows_of(const kp_call *linear);
 
-/* Whether rows start at multiples of 16 bytes. */
+/* Whether rows start at multiples of 16 bytes, and are few too. */
+bool kp_rows_are_whole(const kp_few_rows *few);
 bool kp_few_rows_fit(const kp_few_rows *few);
 kp_status kp_linear_few(const kp_call *call, const kp_few_rows *few, kp_error *error);
 

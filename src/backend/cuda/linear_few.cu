@@ -5,8 +5,12 @@
 enum { WARPS = 8 };
 
 bool kp_few_rows_fit(const kp_few_rows *f) {
-  return f->rows <= KP_FEW_ROWS && f->depth % 8 == 0 && f->x_pitch % 8 == 0 && f->w_pitch % 8 == 0 &&
-         (uintptr_t)f->x % 16 == 0 && (uintptr_t)f->w % 16 == 0;
+  return f->rows <= KP_FEW_ROWS && kp_rows_are_whole(f);
+}
+
+bool kp_rows_are_whole(const kp_few_rows *f) {
+  return f->depth % 8 == 0 && f->x_pitch % 8 == 0 && f->w_pitch % 8 == 0 && (uintptr_t)f->x % 16 == 0 &&
+         (uintptr_t)f->w % 16 == 0;
 }
 
 /* Writes an element of y or of its padding. */

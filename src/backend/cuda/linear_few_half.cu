@@ -7,21 +7,12 @@
  *
  * A block computes 16 or 8 columns of y and its warps share the depth, so that a warp needs few steps; the
  * matrix of the first HELD of them is under way before the kernel in front has ended. */
-#include "backend/cuda/activation.cuh"
 #include "backend/cuda/early.cuh"
 #include "backend/cuda/linear_few.cuh"
 
 enum { TILE = 16, STEP = 64, LEAST_WARPS = 4, MOST_WARPS = 16, MOST_HELD = 4 };
 enum { MOST_ROW_BYTES = 64 << 10 };
 enum { ROW_GAP = 32, NORM_PACKS = KP_FEW_CHANNELS / 256 }; /* the gap keeps two rows out of the same banks */
-
-__device__ static inline void multiply_16(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                          uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-               "{%0,%1,%2,%3};\n"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 /* A warp's sums: those of even and of odd halves of a step, which do not wait for one another. */
 struct few_sums {
@@ -32,7 +23,7 @@ struct few_sums {
 template <bool HIGH> struct few_step {
   uint4 low[2], high[HIGH ? 2 : 1];
 
-  __device__ void load(const kp_half *w, int64_t apart, int64_t k, int64_t depth, bool is_low, bool is_high) {
+  __device__ void load(const kp_half *w, int64_t apart, int k, int64_t depth, bool is_low, bool is_high) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const bool inside = k + 32 * i < depth;
@@ -46,8 +37,8 @@ template <bool HIGH> struct few_step {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const uint4 a = low[i], b = HIGH ? high[HIGH ? i : 0] : none;
-      multiply_16(sums.even, a.x, b.x, a.y, b.y, x[i].x, x[i].y);
-      multiply_16(sums.odd, a.z, b.z, a.w, b.w, x[i].z, x[i].w);
+      kp_multiply_16(sums.even, a.x, b.x, a.y, b.y, x[i].x, x[i].y);
+      kp_multiply_16(sums.odd, a.z, b.z, a.w, b.w, x[i].z, x[i].w);
     }
   }
 };
@@ -111,23 +102,6 @@ __device__ static void normalise_row(const kp_few_norm &n, const few_gains *gain
   }
 }
 
-/* ---- what follows ---- */
-
-__device__ static float activate(kp_activation_kind kind, float x) {
-  float value = 0;
-  kp_by_activation(kind, [&](auto constant) { value = kp_activate<decltype(constant)::value>(x).value; });
-  return value;
-}
-
-/* An element of y, and what is made of it; zero in the padding. */
-__device__ static void finish(const kp_few_linear &few, int64_t at, bool inside, float sum, float stream) {
-  const kp_few_end &end = few.end;
-  const kp_half y = __float2bfloat16_rn(inside ? sum : 0.0f);
-  ((kp_half *)few.map.y)[at] = y;
-  if (end.activated != NULL) end.activated[at] = __float2bfloat16_rn(activate(end.kind, kp_to_float(y)));
-  if (end.residual != NULL) end.residual[at] = __float2bfloat16_rn(stream + kp_to_float(y));
-}
-
 /* ---- the kernel ---- */
 
 /* The map's input to shared memory: one wait for all of it. */
@@ -141,7 +115,7 @@ __device__ static void copy_rows(const kp_few_rows &f, kp_half *to) {
 }
 
 /* The thread's 16 bytes of x at column k, and 32 columns on. */
-__device__ static inline void read_x(const kp_few_rows &f, const kp_half *x, int64_t k, bool present,
+__device__ static inline void read_x(const kp_few_rows &f, const kp_half *x, int k, bool present,
                                      uint4 (&to)[2]) {
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -150,34 +124,87 @@ __device__ static inline void read_x(const kp_few_rows &f, const kp_half *x, int
   }
 }
 
+/* The element of y that a thread writes of a block's columns, and what is added to it. */
+struct few_element {
+  int row, column, at;
+  bool writes, inside;
+  float term, stream;
+
+  /* Of the columns from `first` on; biases are parameters. */
+  template <int OUTPUTS> __device__ void place(const kp_few_rows &f, int first) {
+    row = threadIdx.x / OUTPUTS;
+    column = first + threadIdx.x % OUTPUTS;
+    at = row * (int)f.y_pitch + column;
+    writes = row < f.rows && column < f.y_pitch;
+    inside = column < f.columns;
+    term = writes && inside && f.terms.bias.at != NULL ? f.terms.bias[column] : 0.0f;
+  }
+
+  __device__ void read_stream(const kp_few_end &end) {
+    stream = writes && end.residual != NULL ? kp_to_float(end.stream[at]) : 0.0f;
+  }
+};
+
+/* What a warp and its lanes take of a matrix: rows of 16 outputs, the warp's steps of the depth. */
+template <bool HIGH, int HELD> struct few_matrix {
+  static constexpr int OUTPUTS = HIGH ? TILE : TILE / 2;
+  const kp_few_rows &f;
+  few_step<HIGH> held[HELD];
+  const kp_half *w;
+  bool is_low, is_high;
+
+  __device__ void load(int i, int k) { held[i].load(w, 8 * f.w_pitch, k, f.depth, is_low, is_high); }
+
+  /* The first steps of the columns from `first` on. */
+  __device__ void begin(int first) {
+    const int row = threadIdx.x % 32 / 4, part = threadIdx.x % 4 * 8;
+    const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    w = (const kp_half *)f.w + (int64_t)(first + row) * f.w_pitch;
+    is_low = first + row < f.columns, is_high = first + row + 8 < f.columns;
+#pragma unroll
+    for (int i = 0; i < HELD; i++) load(i, (warp + i * warps) * STEP + part);
+  }
+
+  /* The products of all steps with the rows at x, this lane's. */
+  __device__ few_sums multiply(const kp_half *x, bool present) {
+    const int part = threadIdx.x % 4 * 8, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    few_sums sum;
+    uint4 some[HELD][2];
+#pragma unroll
+    for (int i = 0; i < HELD; i++) read_x(f, x, (warp + i * warps) * STEP + part, present, some[i]);
+#pragma unroll
+    for (int i = 0; i < HELD; i++) held[i].multiply(sum, some[i]);
+    for (int k = (warp + HELD * warps) * STEP + part; k - part < f.depth; k += warps * STEP) {
+      load(0, k);
+      read_x(f, x, k, present, some[0]);
+      held[0].multiply(sum, some[0]);
+    }
+    return sum;
+  }
+};
+
+/* Where a warp has one step only, blocks go from tile to tile of columns, if there are many, with the next
+ * one's matrix on its way. */
 template <bool NORM, bool HIGH, int HELD>
-static __global__ void __launch_bounds__(32 * MOST_WARPS)
+static __global__ void __launch_bounds__(32 * MOST_WARPS, HIGH &&HELD > 2 ? 1 : 2)
     few_kernel(const __grid_constant__ kp_few_linear few) {
   constexpr int OUTPUTS = HIGH ? TILE : TILE / 2;
-  __shared__ float sums[MOST_WARPS][OUTPUTS][KP_FEW_ROWS];
+  __shared__ float sums[2][MOST_WARPS][OUTPUTS][KP_FEW_ROWS];
   __shared__ few_gains gains;                     /* with a norm */
   extern __shared__ __align__(16) kp_half rows[]; /* (N, pitch + ROW_GAP), where they fit */
   const kp_few_rows &f = few.map;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const int row = lane / 4, part = lane % 4 * 8;
-  const int64_t first = (int64_t)blockIdx.x * OUTPUTS, apart = 8 * f.w_pitch;
-  const bool is_low = first + row < f.columns, is_high = first + row + 8 < f.columns;
-  const kp_half *w = (const kp_half *)f.w + (first + row) * f.w_pitch;
-  few_step<HIGH> held[HELD];
-#pragma unroll
-  for (int i = 0; i < HELD; i++)
-    held[i].load(w, apart, (warp + i * warps) * STEP + part, f.depth, is_low, is_high);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32, row = lane / 4;
+  const int stride = (int)gridDim.x * OUTPUTS;
+  int first = (int)blockIdx.x * OUTPUTS;
+  few_matrix<HIGH, HELD> matrix = {f};
+  few_element own;
+  matrix.begin(first);
   kp_let_next_begin();
-  /* The element of y that the thread will write. */
-  const int own_row = threadIdx.x / OUTPUTS;
-  const int64_t own = first + threadIdx.x % OUTPUTS, at = own_row * f.y_pitch + own;
-  const bool writes = own_row < f.rows && own < f.y_pitch, inside = own < f.columns;
-  float term = 0, stream = 0;
-  if (writes && inside && f.terms.bias.at != NULL) term = f.terms.bias[own];
+  own.template place<OUTPUTS>(f, first);
   if (NORM) load_gains(few.norm, &gains, (int)f.x_pitch);
   if (NORM) __syncthreads();
   kp_wait_for_previous();
-  if (writes && few.end.residual != NULL) stream = kp_to_float(few.end.stream[at]);
+  own.read_stream(few.end);
   if (NORM)
     for (int r = warp; r < f.rows; r += warps)
       normalise_row(few.norm, &gains, f.x_pitch, r, rows + r * (f.x_pitch + ROW_GAP));
@@ -186,35 +213,33 @@ static __global__ void __launch_bounds__(32 * MOST_WARPS)
   __syncthreads();
   const kp_half *x = (const kp_half *)f.x + row * f.x_pitch;
   if (NORM || few.staged) x = rows + row * (f.x_pitch + ROW_GAP);
-  const bool present = row < f.rows;
-  few_sums sum;
-  uint4 some[HELD][2];
+  for (int turn = 0; first < f.y_pitch; turn ^= 1) {
+    const few_sums sum = matrix.multiply(x, row < f.rows);
+    const few_element element = own;
+    const int column = own.column - first;
+    first += stride;
+    if (HELD == 1) matrix.begin(first);
+    if (HELD == 1 && first < f.y_pitch) own.template place<OUTPUTS>(f, first), own.read_stream(few.end);
+    const int n = lane % 4 * 2;
 #pragma unroll
-  for (int i = 0; i < HELD; i++) read_x(f, x, (warp + i * warps) * STEP + part, present, some[i]);
+    for (int i = 0; i < 2; i++) {
+      sums[turn][warp][row][n + i] = sum.even[i] + sum.odd[i];
+      if (HIGH) sums[turn][warp][row + (HIGH ? 8 : 0)][n + i] = sum.even[2 + i] + sum.odd[2 + i];
+    }
+    __syncthreads();
+    if (!element.writes && HELD > 1) break;
+    if (!element.writes) continue;
+    float total = 0;
 #pragma unroll
-  for (int i = 0; i < HELD; i++) held[i].multiply(sum, some[i]);
-  for (int64_t k = (int64_t)(warp + HELD * warps) * STEP + part; k - part < f.depth; k += warps * STEP) {
-    held[0].load(w, apart, k, f.depth, is_low, is_high);
-    read_x(f, x, k, present, some[0]);
-    held[0].multiply(sum, some[0]);
+    for (int s = 0; s < MOST_WARPS; s++)
+      if (s < warps) total += sums[turn][s][column][element.row];
+    if (f.terms.groups == 0)
+      total += element.term;
+    else if (element.inside)
+      total += kp_linear_term(f.terms, element.row, element.column);
+    kp_few_finish(few, element.at, element.inside, total, element.stream);
+    if (HELD > 1) break;
   }
-  const int n = lane % 4 * 2;
-#pragma unroll
-  for (int i = 0; i < 2; i++) {
-    sums[warp][row][n + i] = sum.even[i] + sum.odd[i];
-    if (HIGH) sums[warp][row + (HIGH ? 8 : 0)][n + i] = sum.even[2 + i] + sum.odd[2 + i];
-  }
-  __syncthreads();
-  if (!writes) return;
-  float total = 0;
-#pragma unroll
-  for (int s = 0; s < MOST_WARPS; s++)
-    if (s < warps) total += sums[s][own - first][own_row];
-  if (f.terms.groups == 0)
-    total += term;
-  else if (inside)
-    total += kp_linear_term(f.terms, own_row, own);
-  finish(few, at, inside, total, stream);
 }
 
 /* ---- launching ---- */
@@ -226,7 +251,8 @@ static kp_status launch(const kp_call *call, const kp_few_linear *given, int war
   const size_t bytes = (size_t)(f.rows * (f.x_pitch + ROW_GAP)) * sizeof(kp_half);
   few.staged = bytes <= MOST_ROW_BYTES;
   kp_early_launch l = {};
-  l.grid = dim3((unsigned)kp_blocks(f.y_pitch, HIGH ? TILE : TILE / 2));
+  const int tiles = kp_blocks(f.y_pitch, HIGH ? TILE : TILE / 2), most = 2 * kp_cuda_of(call)->processors;
+  l.grid = dim3((unsigned)(HELD == 1 && tiles > 2 * most ? most : tiles));
   l.block = dim3(32 * (unsigned)warps);
   l.shared = few.staged ? bytes : 0;
   l.early = few.early;
