@@ -33,9 +33,11 @@ typedef struct kp_scale_arguments {
 
 /* LINEAR: (x (N, K), W (M, K) [, b (M) [, time (N, G), time weight (M, G)]]) -> x Wᵀ + b + time · time
  * weightᵀ (N, M); b may be NULL.  With the last two x is a point of the hyperboloid, or G of them side by
- * side. LINEAR_BACKWARD_INPUT: (gy (N, M), W (M, K)) -> gx (N, K) LINEAR_BACKWARD_WEIGHT: (gy (N, M), x (N,
- * K)) -> adds: gW (M, K) [, gb (M)]; either may be NULL LINEAR_BACKWARD_TIME: (gy (N, M), time, time weight)
- * -> (g time (N, G), adds: g time weight (M, G), adds: gb (M)); any may be NULL */
+ * side.
+ * LINEAR_BACKWARD_INPUT: (gy (N, M), W (M, K) [, direct (N, K)]) -> gx (N, K) = direct + gy W; direct, what
+ * has arrived at x before, may be NULL LINEAR_BACKWARD_WEIGHT: (gy (N, M), x (N, K)) -> adds: gW (M, K) [, gb
+ * (M)]; either may be NULL LINEAR_BACKWARD_TIME: (gy (N, M), time, time weight) -> (g time (N, G), adds: g
+ * time weight (M, G), adds: gb (M)); any may be NULL */
 
 /* ACTIVATION: (x) -> f(x).  ACTIVATION_BACKWARD: (x, gy) -> gy f'(x). */
 typedef enum kp_activation_kind {

@@ -32,7 +32,19 @@ void kp_gradient_give(kp_graph *graph, kp_tensor *tensor, kp_tensor *gradient) {
     kp_graph_node(graph, KP_OPERATION_ADD, NULL, 0, 2, (kp_tensor *[]){target, gradient}, 1, &target);
     return;
   }
-  tensor->gradient = tensor->gradient == NULL ? gradient : emit_add(graph, tensor->gradient, gradient);
+  if (tensor->gradient == NULL) {
+    tensor->gradient = gradient;
+    return;
+  }
+  tensor->gradient = emit_add(graph, tensor->gradient, gradient);
+  tensor->accumulator = tensor->gradient;
+}
+
+kp_tensor *kp_gradient_take(kp_tensor *tensor) {
+  kp_tensor *gradient = tensor->gradient;
+  if (tensor->role != KP_ROLE_ACTIVATION || gradient == NULL || gradient->type != tensor->type) return NULL;
+  tensor->gradient = NULL;
+  return gradient;
 }
 
 kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
@@ -47,6 +59,11 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
     }
     return tensor->gradient;
   }
+  kp_tensor *before = tensor->gradient;
+  if (before != NULL && before == tensor->accumulator && before->type == KP_TYPE_STATISTIC) {
+    tensor->gradient = NULL; /* until kp_gradient_accumulated */
+    return before;
+  }
   kp_tensor *zeroed =
       kp_graph_activation(graph, tensor->name, KP_TYPE_STATISTIC, tensor->dimensions, tensor->shape);
   kp_graph_node(graph, KP_OPERATION_ZERO, NULL, 0, 0, NULL, 1, &zeroed);
@@ -54,7 +71,9 @@ kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor) {
 }
 
 void kp_gradient_accumulated(kp_graph *graph, kp_tensor *tensor, kp_tensor *accumulator) {
-  if (accumulator != NULL && tensor->role != KP_ROLE_PARAMETER) kp_gradient_give(graph, tensor, accumulator);
+  if (accumulator == NULL || tensor->role == KP_ROLE_PARAMETER) return;
+  if (tensor->gradient == NULL) tensor->accumulator = accumulator;
+  kp_gradient_give(graph, tensor, accumulator);
 }
 
 kp_tensor *kp_saved(kp_graph *graph, kp_tensor *tensor) {

@@ -43,6 +43,7 @@ typedef struct kp_backend {
   kp_device *device;              /* whose memory this is; NULL: the host's */
   const struct kp_picking_driver *picking;     /* the device's own (backend/picking.h); NULL on the host */
   const struct kp_optimizer_driver *optimizer; /* the device's own (optim/driver.h); NULL on the host */
+  const struct kp_load_driver *load;           /* the device's own (core/load.h); NULL on the host */
 } kp_backend;
 
 /* The number of threads to use for a request: 0 asks for all processors that this process may use. */

@@ -49,14 +49,15 @@ typedef struct kp_tensor {
   int dimensions;
   int64_t shape[KP_MAX_DIMENSIONS];
   const char *name;
-  kp_node *producer;            /* NULL unless an activation */
-  int parameter;                /* index in the parameter table, for parameters and gradients */
-  const double *values;         /* for constants: element count values */
-  bool needs_gradient;          /* a gradient flows to it when the graph is differentiated */
-  bool recompute;               /* not kept for the backward pass: produced again when it is needed */
-  bool keep;                    /* stays readable until the end of a run */
-  struct kp_tensor *gradient;   /* after kp_graph_backward: d loss / d this, or NULL */
-  struct kp_tensor *recomputed; /* its second copy in the backward pass */
+  kp_node *producer;             /* NULL unless an activation */
+  int parameter;                 /* index in the parameter table, for parameters and gradients */
+  const double *values;          /* for constants: element count values */
+  bool needs_gradient;           /* a gradient flows to it when the graph is differentiated */
+  bool recompute;                /* not kept for the backward pass: produced again when it is needed */
+  bool keep;                     /* stays readable until the end of a run */
+  struct kp_tensor *gradient;    /* after kp_graph_backward: d loss / d this, or NULL */
+  struct kp_tensor *recomputed;  /* its second copy in the backward pass */
+  struct kp_tensor *accumulator; /* a gradient that is of this tensor alone: operators may add to it */
 } kp_tensor;
 
 /* One row of the operator table as the graph sees it (see backend/operators.def). */
@@ -140,8 +141,12 @@ kp_status kp_graph_backward(kp_graph *graph, kp_tensor *output, kp_tensor *seed,
 kp_tensor *kp_gradient(const kp_tensor *tensor);
 /* Hands `gradient` to `tensor`; several contributions are added. */
 void kp_gradient_give(kp_graph *graph, kp_tensor *tensor, kp_tensor *gradient);
+/* The gradient that has arrived at an activation, for an operator that adds its own to it as it writes; then
+ * none has arrived.  NULL where there is none of the activation's own type. */
+kp_tensor *kp_gradient_take(kp_tensor *tensor);
 /* A tensor for an accumulating operator to add d/d`tensor` to: the parameter's
- * own gradient, or a zeroed activation that kp_gradient_give must then be given. */
+ * own gradient, what has been accumulated before, or a zeroed activation.  No two calls for one node give the
+ * same activation. */
 kp_tensor *kp_gradient_accumulator(kp_graph *graph, kp_tensor *tensor);
 /* Call after the accumulating node is in place. */
 void kp_gradient_accumulated(kp_graph *graph, kp_tensor *tensor, kp_tensor *accumulator);

@@ -119,8 +119,8 @@ void kp_backward_linear(kp_graph *graph, kp_node *node) {
   }
   if (!x->needs_gradient) return;
   kp_tensor *gx = kp_graph_activation(graph, "g linear", x->type, x->dimensions, x->shape);
-  kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_INPUT, NULL, 0, 2, (kp_tensor *[]){g, kp_saved(graph, weight)},
-                1, &gx);
+  kp_tensor *input[] = {g, kp_saved(graph, weight), kp_gradient_take(x)};
+  kp_graph_node(graph, KP_OP_LINEAR_BACKWARD_INPUT, NULL, 0, 3, input, 1, &gx);
   kp_gradient_give(graph, x, gx);
 }
 
@@ -144,11 +144,11 @@ kp_status kp_ref_linear(const kp_call *call, kp_error *error) {
 
 kp_status kp_ref_linear_backward_input(const kp_call *call, kp_error *error) {
   (void)error;
-  const double *g = call->input[0], *weight = call->input[1];
+  const double *g = call->input[0], *weight = call->input[1], *direct = call->input[2];
   double *gx = call->output[0];
   const int64_t N = kp_tensor_rows(call->node->input[0]);
   const int64_t M = call->node->input[1]->shape[0], K = call->node->input[1]->shape[1];
-  memset(gx, 0, (size_t)(N * K) * sizeof *gx);
+  for (int64_t i = 0; i < N * K; i++) gx[i] = direct == NULL ? 0 : direct[i];
   for (int64_t n = 0; n < N; n++)
     for (int64_t m = 0; m < M; m++)
       for (int64_t k = 0; k < K; k++) gx[n * K + k] += g[n * M + m] * weight[m * K + k];

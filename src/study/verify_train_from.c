@@ -79,7 +79,7 @@ static kp_status prepare(trial *t, kp_error *error) {
       .kind = KP_SCHEDULE_HELM, .steps = (int64_t)steps, .warmup = (int64_t)warmup, .minimum = 0.1};
   KP_TRY(read_lists(t, error));
   KP_TRY(kp_subject_create(&t->source, t->c->backend, &t->subject, error));
-  kp_expert_load_init(&t->load, &t->subject.options, t->subject.network);
+  KP_TRY(kp_expert_load_init(&t->load, &t->subject.options, t->subject.network, t->c->backend, error));
   const kp_optimizer_options options = {.adamw = {.learning_rate = t->learning_rate,
                                                   .beta1 = 0.9,
                                                   .beta2 = 0.999,
@@ -107,9 +107,8 @@ static kp_status step(trial *t, int64_t k, kp_error *error) {
   kp_case_check(t->c, fabs(outcome.norm - t->norms[k]) / t->norms[k], tolerance, "gradient norm of step %lld",
                 name);
   kp_case_check(t->c, fabs(t->learning_rate * factor - t->rates[k]), 1e-12, "rate of step %lld", name);
-  kp_expert_load_add(&t->load, s->executor);
-  kp_expert_load_balance(&t->load, s->parameters);
-  return KP_OK;
+  KP_TRY(kp_expert_load_add(&t->load, s->executor, error));
+  return kp_expert_load_balance(&t->load, s->parameters, error);
 }
 
 /* ---- the parameters at the end ---- */

@@ -66,7 +66,7 @@ static kp_status build(kp_engine *engine, const kp_model_options *options, const
   kp_parameters_retract(engine->parameters, threads);
   KP_TRY(kp_executor_create(engine->network->graph, backend, engine->parameters, executor, &engine->executor,
                             error));
-  kp_expert_load_init(&engine->load, options, engine->network);
+  KP_TRY(kp_expert_load_init(&engine->load, options, engine->network, backend, error));
   if (!kp_network_evaluates_apart(engine->network, options)) return KP_OK;
   return build_evaluation(engine, options, shape, executor, backend, error);
 }
@@ -146,19 +146,16 @@ kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double 
   kp_executor_write(engine->executor, network->seed, &scale);
   kp_executor_set_step(engine->executor, micro_step);
   KP_TRY(kp_executor_run(engine->executor, 0, network->graph->node_count, error));
-  kp_expert_load_add(&engine->load, engine->executor);
-  return KP_OK;
+  return kp_expert_load_add(&engine->load, engine->executor, error);
 }
 
 const void *kp_engine_loss(const kp_engine *engine) {
   return kp_executor_memory(engine->executor, engine->network->loss);
 }
 
-void kp_engine_end_step(kp_engine *engine, bool taken) {
-  if (taken)
-    kp_expert_load_balance(&engine->load, engine->parameters);
-  else
-    kp_expert_load_forget(&engine->load);
+kp_status kp_engine_end_step(kp_engine *engine, bool taken, kp_error *error) {
+  return taken ? kp_expert_load_balance(&engine->load, engine->parameters, error)
+               : kp_expert_load_forget(&engine->load, error);
 }
 
 kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error) {

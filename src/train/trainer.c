@@ -359,8 +359,7 @@ static kp_status train_step(trainer *t, kp_progress *p, kp_error *error) {
   t->steps_now++;
   p->step = t->state.step;
   if (is_due(t)) KP_TRY(look(t, p, error));
-  kp_engine_end_step(t->engine, t->state.skipped_in_a_row == 0);
-  return KP_OK;
+  return kp_engine_end_step(t->engine, t->state.skipped_in_a_row == 0, error);
 }
 
 /* ---- evaluation, checkpoints, progress ---- */

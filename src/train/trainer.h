@@ -74,7 +74,7 @@ kp_status kp_engine_accumulate(kp_engine *engine, const kp_batch *batch, double 
 const void *kp_engine_loss(const kp_engine *engine);
 /* Call after the optimizer's step, or with `taken` false when it was left out: moves what follows the load of
  * the experts. */
-void kp_engine_end_step(kp_engine *engine, bool taken);
+kp_status kp_engine_end_step(kp_engine *engine, bool taken, kp_error *error);
 /* The forward pass alone, without dropout. */
 kp_status kp_engine_evaluate(kp_engine *engine, const kp_batch *batch, double *loss, kp_error *error);
 

@@ -247,9 +247,12 @@ static void add_tiles(operator_cases *cases) {
   c = shape_case(whole, 1);
   c.score = KP_SCORE_DISTANCE;
   add(cases, c, 0.5);
-  c = shape_case(wide, 1 | 2);
+  c = shape_case(whole, 2);
   c.score = KP_SCORE_DISTANCE_SQUARED;
   add(cases, c, -0.6);
+  c = shape_case(wide, 1 | 2);
+  c.score = KP_SCORE_LORENTZ, c.values = KP_VALUES_LORENTZ;
+  add(cases, c, -0.7);
 }
 
 void operator_cases_attention(operator_cases *cases) {

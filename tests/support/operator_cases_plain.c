@@ -119,6 +119,17 @@ static void build_linear_twice(bench *b, const operator_case *c) {
   bench_output(b, kp_linear(b->graph, once, weight, NULL));
 }
 
+/* Two maps of a sum's term: three gradients meet at it, one of them that of others as well. */
+static void build_linear_of_term(bench *b, const operator_case *c) {
+  const int64_t shape[] = {c->columns, c->columns};
+  kp_tensor *first = bench_operand(b, "first", 0, 0.5, 2, shape);
+  kp_tensor *second = bench_operand(b, "second", 0, 0.5, 2, shape);
+  kp_tensor *x = kp_scale(b->graph, rows_operand(b, c, "x"), 1.5);
+  kp_tensor *sum =
+      kp_add(b->graph, kp_linear(b->graph, x, first, NULL), kp_linear(b->graph, x, second, NULL));
+  bench_output(b, kp_add(b->graph, sum, x));
+}
+
 enum { IGNORED = -1 };
 
 static void build_cross_entropy(bench *b, const operator_case *c) {
@@ -134,11 +145,11 @@ static void build_cross_entropy(bench *b, const operator_case *c) {
 }
 
 static void add_matrices(operator_cases *cases) {
-  static const int64_t linears[][4] = {
-      {1, 1, 1, 1}, {2, 3, 5, 7}, {1, 13, 17, 9}, {3, 11, 65, 40}, {2, 31, 33, 129}};
+  static const int64_t linears[][4] = {{1, 1, 1, 1},    {2, 3, 5, 7},     {1, 13, 17, 9},
+                                       {3, 11, 65, 40}, {2, 31, 33, 129}, {2, 37, 35, 5}};
   static const int64_t vocabularies[][4] = {{1, 1, 2, 1}, {2, 5, 7, 5}, {2, 7, 50, 33}};
   static const int64_t losses[][3] = {{1, 1, 1}, {2, 3, 5}, {3, 5, 67}, {1, 7, 2500}};
-  for (int s = 0; s < 5; s++)
+  for (int s = 0; s < 6; s++)
     for (int bias = 0; bias < 2; bias++) {
       operator_case c = {.operation = KP_OP_LINEAR,
                          .build = build_linear,
@@ -159,6 +170,15 @@ static void add_matrices(operator_cases *cases) {
                                      .columns = 5,
                                      .deviation = 1},
                      "one matrix twice");
+  for (int64_t columns = 5; columns < 80; columns += 36)
+    operator_cases_add(cases,
+                       (operator_case){.operation = KP_OP_LINEAR,
+                                       .build = build_linear_of_term,
+                                       .batch = 2,
+                                       .length = 11,
+                                       .columns = columns,
+                                       .deviation = 1},
+                       "two maps of a term, %lld", (long long)columns);
   for (int s = 0; s < 3; s++)
     for (int positions = 0; positions < 2; positions++) {
       operator_case c = {.operation = KP_OP_EMBEDDING,

@@ -57,8 +57,9 @@ static void build_seam(bench *b, const operator_case *c) {
 /* What turns from case to case, so that every value meets every combination over the table. */
 static void turn(operator_case *c, int number, bool upstream) {
   static const double upstream_kappas[] = {-0.02, -0.3, -0.9};
-  static const int64_t shapes[][3] = {{3, 6, 1}, {4, 6, 2}, {1, 5, 1}, {5, 33, 3}, {3, 130, 1}}; /* T, C, G */
-  const int64_t *shape = shapes[(number + number / CASE_KAPPAS) % 5];
+  static const int64_t shapes[][3] = {{3, 6, 1},  {4, 6, 2},   {1, 5, 1},  {5, 33, 3},
+                                      {9, 48, 3}, {3, 130, 1}, {11, 40, 5}}; /* T, C, G */
+  const int64_t *shape = shapes[(number + number / CASE_KAPPAS) % 7];
   c->batch = 2;
   c->length = shape[0], c->columns = shape[1], c->groups = shape[2];
   c->curvatures = (case_curvatures)(number / 2 % CASE_K_COUNT);

@@ -53,7 +53,7 @@ static double train_with(const char *const *sets, size_t count, const kp_optimiz
     if (outcome.skipped > 0)
       fail_msg("loss %g, gradient norm %g at step %d with %s, rates %g and %g", outcome.loss, outcome.norm,
                (int)step, sets[0], how->adamw.learning_rate, how->muon.learning_rate);
-    kp_engine_end_step(engine, true);
+    check_ok(kp_engine_end_step(engine, true, &error), &error);
   }
   kp_stepper_destroy(stepper);
   kp_engine_destroy(engine);

@@ -228,7 +228,7 @@ __device__ static void consume(const kp_hopper_problem &p, forward_shared<D> &sh
   int step = 0;
   for (int turn = 0;; turn++) {
     kp_barrier_wait(&shared.q_full[turn % 2], turn / 2 % 2);
-    const int index = shared.tile[turn % 2];
+    const int index = kp_uniform(shared.tile[turn % 2]);
     if (index >= tiles) return;
     const kp_hopper_tile tile = kp_hopper_tile_of(p, index, blocks, p.heads, true);
     const kp_hopper_head head = kp_hopper_head_of(p, tile.h);
@@ -321,7 +321,7 @@ __global__ static void __launch_bounds__(FORWARD_THREADS, 1)
   forward_shared<D> &shared = *(forward_shared<D> *)memory;
   if (threadIdx.x == 0) create_barriers(shared);
   __syncthreads();
-  const int group = threadIdx.x / 128;
+  const int group = kp_uniform(threadIdx.x / 128);
   if (group == FORWARD_CONSUMERS) {
     kp_registers_lower<40>();
     if (threadIdx.x % 128 < 32) produce<D>(p, shared, taken, &q_map, &k_map, &v_map);

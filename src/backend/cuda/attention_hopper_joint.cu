@@ -71,11 +71,13 @@ __device__ static inline int64_t sum_at(const kp_hopper_problem &p, int b, int h
   return ((int64_t)b * p.heads + h) * p.row_blocks + block;
 }
 
-/* A role's next tile: false behind the last one. */
+/* A role's next tile: false behind the last one.  WARPS: whole ones call it. */
+template <bool WARPS>
 __device__ static inline bool next_tile(const kp_hopper_problem &p, joint_shared &shared, int turn,
                                         kp_hopper_tile *tile) {
   kp_barrier_wait(&shared.own_full[turn % 2], turn / 2 % 2);
-  const int index = shared.tile[turn % 2];
+  int index = shared.tile[turn % 2];
+  if (WARPS) index = kp_uniform(index);
   if (index >= tiles_of(p)) return false;
   *tile = tile_of(p, index);
   return true;
@@ -154,51 +156,91 @@ __device__ static inline void store_keys(const kp_hopper_problem &p, const joint
   }
 }
 
+/* Where a walk has got to: `head` is that of queries. */
+struct walk_place {
+  int step, head, block;
+};
+
+__device__ static inline void go_on(const kp_hopper_span &walk, walk_place *at) {
+  at->step++;
+  if (--at->block >= walk.first) return;
+  at->block = walk.end - 1;
+  at->head++;
+}
+
+/* Goes on to a step whose pairs are not all hidden; false behind the last one. */
+__device__ static inline bool to_visible(const kp_hopper_problem &p, joint_shared &shared,
+                                         const kp_hopper_span &walk, int first_own, int last_head,
+                                         walk_place *at) {
+  for (; at->head <= last_head; go_on(walk, at)) {
+    const int stage = at->step % STAGES;
+    kp_barrier_wait(&shared.full[stage], at->step / STAGES % 2);
+    if (!p.causal || at->block * QUERIES + QUERIES - 1 >= first_own) return true;
+    if (threadIdx.x % 32 == 0) kp_barrier_arrive(&shared.empty[stage]);
+    const uint32_t none[16] = {};
+    hand_slopes(shared, none, at->step);
+  }
+  return false;
+}
+
+/* Raw products and the weights' gradients of a stage: a group of the matrix unit's. */
+__device__ static inline void start_scores(float (&s)[32], float (&d)[32], joint_shared &shared, int place,
+                                           int group, int stage) {
+  kp_wgmma_begin();
+  kp_tile_product<CHANNELS, KEYS, QUERIES>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
+  kp_tile_product<CHANNELS, KEYS, QUERIES>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
+  kp_wgmma_commit();
+}
+
 /* A tile for one of the warpgroups; returns the steps that are behind it. */
 __device__ static inline int consume(const kp_hopper_problem &p, joint_shared &shared,
                                      const joint_results &to, const kp_hopper_tile &tile, int turn,
                                      int step) {
-  const int place = turn % 2, group = threadIdx.x / 128, lane = threadIdx.x % 32;
+  const int place = turn % 2, group = kp_uniform(threadIdx.x / 128), lane = threadIdx.x % 32;
   const int heads = p.heads / p.kv_heads, first_own = tile.block * KEYS + group * 64;
+  const int last_head = (tile.h + 1) * heads - 1;
   const kp_hopper_span walk = walk_of(p, tile);
   kp_slope_rows rows = {};
   rows.position[0] = first_own + threadIdx.x % 128 / 32 * 16 + lane / 4;
   rows.position[1] = rows.position[0] + 8;
-  float s[32], d[32], k_sum[32], v_sum[32];
+  float s[32], d[32], k_sum[32] = {}, v_sum[32] = {};
   uint32_t weights[16], slopes[16];
-  int held = -1; /* the stage that products under way read */
-  for (int h = tile.h * heads; h < (tile.h + 1) * heads; h++) {
-    const kp_hopper_head head = kp_hopper_head_of(p, h);
+  walk_place at = {step, tile.h * heads, walk.end - 1};
+  int held = -1, current = at.head; /* the stage that sums under way read; whose head */
+  kp_hopper_head head = kp_hopper_head_of(p, current);
+  bool more = to_visible(p, shared, walk, first_own, last_head, &at);
+  start_scores(s, d, shared, place, group, at.step % STAGES); /* in vain without a step */
+  kp_wgmma_wait<0>();
+  kp_settle(s);
+  kp_settle(d);
+  while (more) {
+    const int own = at.step, stage = own % STAGES, other = at.block * QUERIES;
+    if (at.head != current) head = kp_hopper_head_of(p, at.head);
+    current = at.head;
     const kp_slope_head scores = {head.negated ? -head.factor : head.factor, head.slope, 0};
-    for (int block = walk.end - 1; block >= walk.first; block--, step++) {
-      const int stage = step % STAGES, other = block * QUERIES;
-      kp_barrier_wait(&shared.full[stage], step / STAGES % 2);
-      if (p.causal && other + QUERIES - 1 < first_own) { /* all hidden */
-        if (lane == 0) kp_barrier_arrive(&shared.empty[stage]);
-        const uint32_t none[16] = {};
-        hand_slopes(shared, none, step);
-        continue;
-      }
-      kp_wgmma_begin();
-      kp_tile_product<CHANNELS, KEYS, QUERIES>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
-      kp_tile_product<CHANNELS, KEYS, QUERIES>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
-      kp_wgmma_commit();
-      kp_wgmma_wait<0>();
-      kp_settle(s);
-      kp_settle(d);
-      if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
-      const bool masked = p.causal && first_own + 63 > other;
-      const uint32_t pairs = masked ? kp_hidden<true>(p, rows, other, false, shared.numbers[stage]) : 0;
-      kp_tile_slopes<KP_SCORE_DOT, false, true>(s, d, rows, scores, 0, masked, pairs, false,
-                                                shared.numbers[stage], weights, slopes);
-      __syncwarp();
-      kp_wgmma_begin();
-      kp_tile_accumulate<CHANNELS, QUERIES>(v_sum, weights, shared.other[stage][1], held < 0);
-      kp_tile_accumulate<CHANNELS, QUERIES>(k_sum, slopes, shared.other[stage][0], held < 0);
-      kp_wgmma_commit();
-      held = stage;
-      hand_slopes(shared, slopes, step);
-    }
+    const bool masked = p.causal && first_own + 63 > other;
+    const uint32_t hidden = masked ? kp_hidden<true>(p, rows, other, false, shared.numbers[stage]) : 0;
+    kp_tile_slopes<KP_SCORE_DOT, false, true>(s, d, rows, scores, 0, masked, hidden, shared.numbers[stage]);
+    kp_wgmma_wait<0>();
+    kp_settle(k_sum);
+    kp_settle(v_sum);
+    if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
+    held = stage;
+    kp_pack_tile(s, weights);
+    kp_pack_tile(d, slopes);
+    go_on(walk, &at);
+    more = to_visible(p, shared, walk, first_own, last_head, &at);
+    __syncwarp();
+    /* Behind the last tile its own products are made once more. */
+    start_scores(s, d, shared, place, group, more ? at.step % STAGES : stage);
+    kp_wgmma_begin();
+    kp_tile_accumulate<CHANNELS, QUERIES>(v_sum, weights, shared.other[stage][1], false);
+    kp_tile_accumulate<CHANNELS, QUERIES>(k_sum, slopes, shared.other[stage][0], false);
+    kp_wgmma_commit();
+    hand_slopes(shared, slopes, own);
+    kp_wgmma_wait<1>();
+    kp_settle(s);
+    kp_settle(d);
   }
   kp_wgmma_wait<0>();
   kp_settle(k_sum);
@@ -208,7 +250,7 @@ __device__ static inline int consume(const kp_hopper_problem &p, joint_shared &s
     if (held >= 0) kp_barrier_arrive(&shared.empty[held]);
   }
   store_keys(p, to, tile, rows.position, k_sum, v_sum);
-  return step;
+  return at.step;
 }
 
 /* ---- gradients of queries ---- */
@@ -220,11 +262,12 @@ __device__ static inline void wait_added(const int *added, int tiles) {
 
 /* S'ᵀ K of a step. */
 __device__ static inline void multiply(float (&d)[32], const kp_half *slopes, const kp_half *keys) {
+  const uint64_t of_slopes = kp_describe(slopes, 0), of_keys = kp_describe(keys, 0);
   kp_wgmma_begin();
 #pragma unroll
   for (int i = 0; i < KEYS / 16; i++)
-    kp_wgmma<true, true>(d, kp_describe(slopes + i * 16 * QUERIES, 0),
-                         kp_describe(keys + i * 16 * CHANNELS, 0), i > 0);
+    kp_wgmma<true, true>(d, kp_describe_from(of_slopes, i * 16 * 128),
+                         kp_describe_from(of_keys, i * 16 * 128), i > 0);
   kp_wgmma_commit();
   kp_wgmma_wait<0>();
   kp_settle(d);
@@ -273,7 +316,7 @@ __device__ static void multiply_tiles(const kp_hopper_problem &p, joint_shared &
   const int lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
   kp_hopper_tile tile;
   int step = 0, part = 0;
-  for (int turn = 0; next_tile(p, shared, turn, &tile); turn++) {
+  for (int turn = 0; next_tile<true>(p, shared, turn, &tile); turn++) {
     const kp_hopper_span walk = walk_of(p, tile);
     for (int h = tile.h * group; h < (tile.h + 1) * group; h++)
       for (int block = walk.end - 1; block >= walk.first; block--, step++) {
@@ -311,7 +354,7 @@ __device__ static void add_parts(const kp_hopper_problem &p, joint_shared &share
   const int group = p.heads / p.kv_heads;
   kp_hopper_tile tile;
   int part = 0;
-  for (int turn = 0; next_tile(p, shared, turn, &tile); turn++) {
+  for (int turn = 0; next_tile<false>(p, shared, turn, &tile); turn++) {
     kp_barrier_arrive(&shared.own_empty[turn % 2]);
     const kp_hopper_span walk = walk_of(p, tile);
     for (int h = tile.h * group; h < (tile.h + 1) * group; h++)
@@ -367,7 +410,7 @@ __global__ static void __launch_bounds__(JOINT_THREADS, 1)
     kp_registers_raise<192>();
     kp_hopper_tile tile;
     int step = 0;
-    for (int turn = 0; next_tile(p, shared, turn, &tile); turn++)
+    for (int turn = 0; next_tile<true>(p, shared, turn, &tile); turn++)
       step = consume(p, shared, to, tile, turn, step);
   }
 #endif
@@ -388,7 +431,8 @@ size_t kp_hopper_joint_size(const kp_attention_arguments *a) {
 }
 
 void kp_hopper_joint_place(kp_hopper_backward_plan *plan, void *memory, kp_hopper_rows *rows) {
-  const kp_hopper_problem &p = plan->p;
+  kp_hopper_problem &p = plan->p;
+  p.k_rows = NULL; /* nobody reads keys' numbers */
   plan->sums = (float *)memory;
   plan->added = (int *)(plan->sums + (int64_t)p.batch * p.heads * p.row_blocks * PART);
   rows->added = plan->added;

@@ -12,6 +12,12 @@
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/* A number that is the same in all lanes of the warp, so that the compiler knows it: what describes tiles to
+ * the matrix unit then stays in uniform registers. */
+__device__ static inline int kp_uniform(int x) {
+  return __shfl_sync(0xffffffffu, x, 0);
+}
+
 __device__ static inline uint32_t kp_shared_address(const void *at) {
   return (uint32_t)__cvta_generic_to_shared(at);
 }
@@ -180,6 +186,11 @@ __device__ static inline float kp_smaller(float x, float y) {
 __device__ static inline uint64_t kp_describe(const void *at, int panel, int group = 1024) {
   const uint64_t address = kp_shared_address(at);
   return (address & 0x3ffff) >> 4 | (uint64_t)(panel >> 4) << 16 | (uint64_t)(group >> 4) << 32 | 1ull << 62;
+}
+
+/* The same tile from so many bytes on. */
+__device__ static inline uint64_t kp_describe_from(uint64_t tile, int bytes) {
+  return (tile & 0xffffffff00000000ull) | ((uint32_t)tile + (uint32_t)(bytes / 16));
 }
 
 __device__ static inline void kp_wgmma_begin() {

@@ -25,15 +25,36 @@ __device__ static float pack_dot(const kp_pack<kp_half> &a, const kp_pack<kp_hal
   return sum;
 }
 
-/* A head's eight channels of a lane; zero behind its last one and behind the sequence. */
+/* The first `count` of eight numbers at a multiple of 2 bytes, then zeros: by the words that they lie in.
+ * Rows are whole words. */
+__device__ static kp_pack<kp_half> narrow_pack(const kp_half *at, int count) {
+  const bool odd = (uintptr_t)at & 2;
+  const uint32_t *words = (const uint32_t *)(at - odd);
+  uint32_t word[5];
+#pragma unroll
+  for (int i = 0; i < 5; i++) word[i] = 2 * i - odd < count ? words[i] : 0;
+  union {
+    kp_pack<kp_half> pack;
+    uint32_t word[4];
+  } result;
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint32_t pair = odd ? __funnelshift_r(word[i], word[i + 1], 16) : word[i];
+    result.word[i] = 2 * i + 1 < count ? pair : 2 * i < count ? pair & 0xffffu : 0;
+  }
+  return result.pack;
+}
+
+/* A head's eight channels of a lane; zero behind its last one and behind the sequence.  No branches, so that
+ * all loads of a thread are under way together. */
+template <bool COPIED>
 __device__ static kp_pack<kp_half> lane_pack(const kp_hopper_matrix &m, int64_t row, int h, int lane,
                                              bool inside) {
+  const bool present = inside && m.at != NULL;
+  if (COPIED) return narrow_pack(kp_hopper_at(m, row, h) + 8 * lane, present ? m.size - 8 * lane : 0);
   kp_pack<kp_half> pack;
-  const int left = inside && m.at != NULL ? m.size - 8 * lane : 0;
-  if (left >= 8 && m.size % 8 == 0) return kp_load(kp_hopper_at(m, row, h) + 8 * lane);
-#pragma unroll
-  for (int i = 0; i < 8; i++)
-    pack.value[i] = i < left ? kp_hopper_at(m, row, h)[8 * lane + i] : kp_from_float<kp_half>(0);
+  if (present) return kp_load(kp_hopper_at(m, row, h) + 8 * lane);
+  for (int i = 0; i < 8; i++) pack.value[i] = kp_from_float<kp_half>(0);
   return pack;
 }
 
@@ -42,6 +63,19 @@ template <int D>
 __device__ static void copy_pack(kp_half *copy, int64_t row, int heads, int h, int lane,
                                  const kp_pack<kp_half> &pack) {
   if (copy != NULL) kp_store(copy + (row * heads + h) * D + 8 * lane, pack);
+}
+
+/* One row of q, k, v and g; a group's first query head copies its keys and values. */
+template <int D>
+__device__ static void copy_row(const kp_hopper_problem &p, const kp_hopper_rows &rows, int64_t row, int h,
+                                int lane, const kp_pack<kp_half> &q, const kp_pack<kp_half> &k,
+                                const kp_pack<kp_half> &v, const kp_pack<kp_half> &g) {
+  const int group = p.heads / p.kv_heads;
+  copy_pack<D>(rows.q_copy, row, p.heads, h, lane, q);
+  copy_pack<D>(rows.g_copy, row, p.heads, h, lane, g);
+  if (h % group != 0) return;
+  copy_pack<D>(rows.k_copy, row, p.kv_heads, h / group, lane, k);
+  copy_pack<D>(rows.v_copy, row, p.kv_heads, h / group, lane, v);
 }
 
 /* Everything that a distance needs of a row of squared length `square`: the formulas of geodesic_score.h for
@@ -116,7 +150,7 @@ struct row_sums {
 };
 
 /* All loads of a thread start before the first sum. */
-template <int D, bool BACKWARD>
+template <int D, bool BACKWARD, bool COPIED>
 __device__ static void sum_rows(const kp_hopper_problem &p, const kp_hopper_rows &rows,
                                 const kp_hopper_head &head, int block, int b, int h, row_sums &sums) {
   constexpr int LANES = D / 8, STEP = ROWS_THREADS / LANES, TURNS = KP_ROW_BLOCK / STEP;
@@ -127,24 +161,17 @@ __device__ static void sum_rows(const kp_hopper_problem &p, const kp_hopper_rows
     const int t = block * KP_ROW_BLOCK + first + turn * STEP;
     const bool inside = t < p.length;
     const int64_t row = (int64_t)b * p.length + t;
-    q[turn] = lane_pack(rows.q, row, h, lane, inside);
-    k[turn] = lane_pack(rows.k, row, kv, lane, inside);
-    v[turn] = lane_pack(rows.v, row, kv, lane, inside);
-    if (BACKWARD) o[turn] = lane_pack(rows.o, row, h, lane, inside);
-    if (BACKWARD) g[turn] = lane_pack(rows.g, row, h, lane, inside);
+    q[turn] = lane_pack<COPIED>(rows.q, row, h, lane, inside);
+    k[turn] = lane_pack<COPIED>(rows.k, row, kv, lane, inside);
+    v[turn] = lane_pack<COPIED>(rows.v, row, kv, lane, inside);
+    if (BACKWARD) o[turn] = lane_pack<COPIED>(rows.o, row, h, lane, inside);
+    if (BACKWARD) g[turn] = lane_pack<COPIED>(rows.g, row, h, lane, inside);
   }
 #pragma unroll
   for (int turn = 0; turn < TURNS; turn++) {
     const int i = first + turn * STEP, t = block * KP_ROW_BLOCK + i;
     const int64_t row = (int64_t)b * p.length + t, number = row * p.heads + h;
-    if (t < p.length) {
-      copy_pack<D>(rows.q_copy, row, p.heads, h, lane, q[turn]);
-      if (BACKWARD) copy_pack<D>(rows.g_copy, row, p.heads, h, lane, g[turn]);
-    }
-    if (t < p.length && h % (p.heads / p.kv_heads) == 0) {
-      copy_pack<D>(rows.k_copy, row, p.kv_heads, kv, lane, k[turn]);
-      copy_pack<D>(rows.v_copy, row, p.kv_heads, kv, lane, v[turn]);
-    }
+    if (COPIED && t < p.length) copy_row<D>(p, rows, row, h, lane, q[turn], k[turn], v[turn], g[turn]);
     const float qq = group_sum<LANES>(pack_dot(q[turn], q[turn]));
     const float kk = group_sum<LANES>(pack_dot(k[turn], k[turn]));
     const float vv = group_sum<LANES>(pack_dot(v[turn], v[turn]));
@@ -177,7 +204,7 @@ __device__ static void write_range(const kp_hopper_problem &p, int b, int block)
 }
 
 /* One block of 64 rows of one head: D/8 lanes a row, then a thread a row and side. */
-template <int D, bool BACKWARD>
+template <int D, bool BACKWARD, bool COPIED>
 __global__ static void __launch_bounds__(ROWS_THREADS)
     rows_kernel(const kp_hopper_problem p, const kp_hopper_rows rows) {
   __shared__ row_sums sums;
@@ -187,7 +214,7 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
   if (BACKWARD && block + h + b == 0 && threadIdx.x < 2) rows.counts[threadIdx.x] = 0;
   if (BACKWARD && rows.added != NULL && threadIdx.x == 0)
     rows.added[((int64_t)b * p.heads + h) * p.row_blocks + block] = 0;
-  sum_rows<D, BACKWARD>(p, rows, head, block, b, h, sums);
+  sum_rows<D, BACKWARD, COPIED>(p, rows, head, block, b, h, sums);
   __syncthreads();
   const int i = threadIdx.x % KP_ROW_BLOCK, side = threadIdx.x / KP_ROW_BLOCK, t = block * KP_ROW_BLOCK + i;
   const bool inside = t < p.length;
@@ -196,7 +223,7 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
     for (int j = 0; j < KP_ROW_BLOCK; j++) sum += sums.kappa[j];
     rows.kappa_parts[((int64_t)b * p.heads + h) * p.row_blocks + block] = sum;
   }
-  if (side >= 2) return;
+  if (side >= 2 || (side == 1 && p.k_rows == NULL)) return;
   float numbers[KP_ROW_ALL] = {};
   if (inside) side_numbers(p, head, side == 0 ? sums.q[i] : sums.k[i], numbers);
   if (inside && p.documents != NULL)
@@ -215,20 +242,21 @@ __global__ static void __launch_bounds__(ROWS_THREADS)
   for (int n = 0; n < (BACKWARD ? KP_ROW_ALL : KP_ROW_COPIED); n++) to[n * KP_ROW_BLOCK] = numbers[n];
 }
 
-template <int D>
+template <int D, bool COPIED>
 static void rows_run(const kp_hopper_problem &p, const kp_hopper_rows &rows, cudaStream_t stream) {
   const dim3 grid(p.row_blocks, p.heads, p.batch);
   if (rows.logsumexp != NULL)
-    rows_kernel<D, true><<<grid, ROWS_THREADS, 0, stream>>>(p, rows);
+    rows_kernel<D, true, COPIED><<<grid, ROWS_THREADS, 0, stream>>>(p, rows);
   else
-    rows_kernel<D, false><<<grid, ROWS_THREADS, 0, stream>>>(p, rows);
+    rows_kernel<D, false, COPIED><<<grid, ROWS_THREADS, 0, stream>>>(p, rows);
 }
 
 void kp_hopper_rows_run(const kp_hopper_problem &p, const kp_hopper_rows &rows, cudaStream_t stream) {
+  const bool copied = rows.q_copy != NULL;
   if (p.size == 64)
-    rows_run<64>(p, rows, stream);
+    copied ? rows_run<64, true>(p, rows, stream) : rows_run<64, false>(p, rows, stream);
   else
-    rows_run<128>(p, rows, stream);
+    copied ? rows_run<128, true>(p, rows, stream) : rows_run<128, false>(p, rows, stream);
 }
 
 /* ---- host ---- */

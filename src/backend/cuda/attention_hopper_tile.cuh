@@ -45,11 +45,12 @@ __device__ static inline float kp_quad_max(float x) {
 template <int D, int A_ROWS, int N>
 __device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *a, int a_row,
                                               const kp_half *b) {
+  const uint64_t of_a = kp_describe(a + a_row * 64, 0), of_b = kp_describe(b, 0);
 #pragma unroll
   for (int step = 0; step < D / 16; step++) {
-    const int panel = step / 4, within = step % 4 * 16;
-    kp_wgmma<false>(d, kp_describe(a + (panel * A_ROWS + a_row) * 64 + within, 0),
-                    kp_describe(b + panel * N * 64 + within, 0), step != 0);
+    const int panel = step / 4, within = step % 4 * 32;
+    kp_wgmma<false>(d, kp_describe_from(of_a, panel * A_ROWS * 128 + within),
+                    kp_describe_from(of_b, panel * N * 128 + within), step != 0);
   }
 }
 
@@ -57,10 +58,11 @@ __device__ static inline void kp_tile_product(float (&d)[N / 2], const kp_half *
 template <int D, int N>
 __device__ static inline void kp_tile_accumulate(float (&d)[D / 2], const uint32_t (&a)[N / 4],
                                                  const kp_half *b, bool first) {
+  const uint64_t of_b = kp_describe(b, N * 128);
 #pragma unroll
   for (int step = 0; step < N / 16; step++) {
     const uint32_t words[4] = {a[4 * step], a[4 * step + 1], a[4 * step + 2], a[4 * step + 3]};
-    kp_wgmma<true>(d, words, kp_describe(b + step * 16 * 64, N * 128), step != 0 || !first);
+    kp_wgmma<true>(d, words, kp_describe_from(of_b, step * 16 * 128), step != 0 || !first);
   }
 }
 

@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(1024)
 /* Adds the sums of the first `columns` columns to where the segments say. */
 static inline kp_status kp_add_columns(const kp_call *call, const kp_column_sums *sums, int64_t columns,
                                        kp_error *error) {
-  const int width = columns < 32 ? (int)columns : 32;
+  const int width = columns < 8 ? (int)columns : 8; /* 32 bytes: many blocks wait side by side */
   bool wanted = false;
   for (int i = 0; i < KP_COLUMN_SEGMENTS; i++) wanted = wanted || sums->segment[i].to != NULL;
   if (!wanted || columns == 0) return KP_OK;

@@ -87,12 +87,15 @@ struct kp_loss_rows {
 };
 
 /* The target of row n, or -1 where it is ignored; one out of range is reported and read as 0. */
-__device__ static inline int64_t kp_target_of(const kp_loss_rows &r, int64_t n, bool report) {
-  const int32_t target = r.targets[r.first + n];
+__device__ static inline int64_t kp_target_of(const kp_loss_rows &r, int32_t target, int64_t n, bool report) {
   if (target == r.ignore) return -1;
   if (target >= 0 && target < r.columns) return target;
   if (report) kp_report(r.step, KP_FAULT_TARGET, r.node, r.first + n, target, r.columns);
   return 0;
+}
+
+__device__ static inline int64_t kp_target_of(const kp_loss_rows &r, int64_t n, bool report) {
+  return kp_target_of(r, r.targets[r.first + n], n, report);
 }
 
 /* What one of THREADS threads sees of row n: whole packs, four at a time so that their loads overlap, then

@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/expert_load.h"
 #include "backend/cuda/optimizer.h"
 #include "backend/cuda/table.h"
 }
@@ -344,6 +345,7 @@ extern "C" kp_status kp_backend_cuda_open(int index, kp_cuda_precision precision
   b->base.device = &b->cuda.base;
   b->base.picking = &kp_cuda_picking_driver;
   b->base.optimizer = &kp_cuda_optimizer_driver;
+  b->base.load = &kp_cuda_load_driver;
   *backend = &b->base;
   return KP_OK;
 }

@@ -35,19 +35,19 @@ static __global__ void __launch_bounds__(KP_TILE_THREADS)
 }
 
 /* The steps of the fold: afterwards `a` is the last one before it is scaled; returns the factor. */
-template <typename T, int W, typename R>
+template <typename T, int W, int I, typename R>
 __device__ static double fold(const kp_combination &m, const kp_token &t, double c, kp_group_sums *sum,
-                              R (&a)[COMBINE_ITEMS][W]) {
+                              R (&a)[I][W]) {
   double time = sqrt(c), factor = 0;
   for (int i = 0; i < m.k; i++) {
     double square[1], both[2];
 #pragma unroll
-    for (int item = 0; item < COMBINE_ITEMS; item++)
+    for (int item = 0; item < I; item++)
 #pragma unroll
       for (int e = 0; e < W; e++) a[item][e] *= (R)factor;
     add_points<T, W>(m, t, i, m.k, a, square);
     both[0] = square[0];
-    both[1] = dot_of<R>(a, a);
+    both[1] = dot_of<R, W>(a, a);
     (*sum)(both);
     time += (double)__shfl_sync(0xffffffffu, t.weight, i) * sqrt(both[0] + c);
     factor = m.scale * norm_factor(m, c, time * time - both[1]);
@@ -57,7 +57,7 @@ __device__ static double fold(const kp_combination &m, const kp_token &t, double
 }
 
 /* The time is that of the space as it is stored. */
-template <typename T, int W, bool FOLD>
+template <typename T, int W, bool FOLD, int I>
 static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 3 : 1)
     combine_points(const __grid_constant__ kp_combination m, T *out, float *time) {
   using R = typename kp_wide<T>::type;
@@ -67,7 +67,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 3 : 1
   kp_point_sums<R> of_points = {part[(threadIdx.y * blockDim.x + threadIdx.x) / 32], warps, 0};
   const kp_token t = token_of(m, (int64_t)blockIdx.x * blockDim.y + threadIdx.y);
   const double c = curvature_of(m);
-  R a[COMBINE_ITEMS][W] = {};
+  R a[I][W] = {};
   double square = 0, factor;
   if constexpr (FOLD) {
     factor = fold<T, W>(m, t, c, &sum, a);
@@ -77,7 +77,7 @@ static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 3 : 1
     factor = norm_factor(m, c, a0 * a0 - norm);
   }
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++) {
+  for (int item = 0; item < I; item++) {
     kp_chunk<W> result;
     R part = 0;
 #pragma unroll
@@ -105,10 +105,13 @@ template <typename T, int W> static void launch(const kp_call *call, kp_combinat
   }
   const dim3 block = kp_combine_block(m.chunks);
   const int blocks = kp_blocks(m.N, block.y);
-  if (kind == KP_COMBINE_FOLD)
-    combine_points<T, W, true><<<blocks, block, 0, stream>>>(m, out, time);
-  else
-    combine_points<T, W, false><<<blocks, block, 0, stream>>>(m, out, time);
+  kp_by_items(m.chunks, block, [&](auto items) {
+    constexpr int I = decltype(items)::value;
+    if (kind == KP_COMBINE_FOLD)
+      combine_points<T, W, true, I><<<blocks, block, 0, stream>>>(m, out, time);
+    else
+      combine_points<T, W, false, I><<<blocks, block, 0, stream>>>(m, out, time);
+  });
 }
 
 extern "C" kp_status kp_cuda_expert_combine(const kp_call *call, kp_error *error) {

@@ -9,7 +9,7 @@
 
 #include "backend/cuda/chunks.cuh"
 
-/* Chunks of a thread; most threads of a group; most points of a token, one lane each. */
+/* Most chunks of a thread; most threads of a group; most points of a token, one lane each. */
 enum { COMBINE_ITEMS = 4, COMBINE_THREADS = 256, COMBINE_POINTS = 16 };
 
 /* What sums of a few elements of T are kept in. */
@@ -176,11 +176,11 @@ __device__ static inline double norm_factor(const kp_combination &m, double c, d
   return sqrt(c / (size > m.floor ? size : m.floor));
 }
 
-/* a += w y for points first … first + M-1 as far as there are so many; `square` gets the thread's parts of
- * their |y|². */
-template <typename T, int W, int M, typename R>
+/* In what follows a thread has I chunks.  a += w y for points first … first + M-1 as far as there are so
+ * many; `square` gets the thread's parts of their |y|². */
+template <typename T, int W, int M, int I, typename R>
 __device__ static inline void add_points(const kp_combination &m, const kp_token &t, int first, int points,
-                                         R (&a)[COMBINE_ITEMS][W], double (&square)[M]) {
+                                         R (&a)[I][W], double (&square)[M]) {
   kp_combined_point<T> p[M];
 #pragma unroll
   for (int b = 0; b < M; b++) {
@@ -189,7 +189,7 @@ __device__ static inline void add_points(const kp_combination &m, const kp_token
     square[b] = 0;
   }
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++)
+  for (int item = 0; item < I; item++)
 #pragma unroll
     for (int b = 0; b < M; b++) {
       const kp_chunk<W> y = read_constant<W>(m, t.there && first + b < points, p[b].at, item);
@@ -205,11 +205,11 @@ __device__ static inline void add_points(const kp_combination &m, const kp_token
 }
 
 /* The thread's part of <a, b>, summed by chunks in R. */
-template <typename R, int W, typename A, typename B>
-__device__ static inline double dot_of(const A (&a)[COMBINE_ITEMS][W], const B (&b)[COMBINE_ITEMS][W]) {
+template <typename R, int W, int I, typename A, typename B>
+__device__ static inline double dot_of(const A (&a)[I][W], const B (&b)[I][W]) {
   double dot = 0;
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++) {
+  for (int item = 0; item < I; item++) {
     R part = 0;
 #pragma unroll
     for (int i = 0; i < W; i++) part += (R)a[item][i] * (R)b[item][i];
@@ -219,10 +219,10 @@ __device__ static inline double dot_of(const A (&a)[COMBINE_ITEMS][W], const B (
 }
 
 /* a = Σ w y of all points, M at a time; returns its time and |a|², and lane i the lift of point i. */
-template <typename T, int W, int M, typename R>
+template <typename T, int W, int M, int I, typename R>
 __device__ static inline double sum_points(const kp_combination &m, const kp_token &t, double c,
-                                           kp_point_sums<R> *of_points, kp_group_sums *sum,
-                                           R (&a)[COMBINE_ITEMS][W], double *norm, double *lift) {
+                                           kp_point_sums<R> *of_points, kp_group_sums *sum, R (&a)[I][W],
+                                           double *norm, double *lift) {
   const int points = m.shared_count + m.k;
   for (int i = 0; i < points; i += M) {
     double square[M];
@@ -231,7 +231,7 @@ __device__ static inline double sum_points(const kp_combination &m, const kp_tok
     for (int b = 0; b < M; b++)
       if (i + b < points) of_points->put(i + b, square[b]);
   }
-  *norm = (*sum)(dot_of<R>(a, a));
+  *norm = (*sum)(dot_of<R, W>(a, a));
   *lift = sqrt(of_points->take(points) + c);
   return kp_warp_sum((double)lane_weight(m, t) * *lift);
 }
@@ -241,6 +241,14 @@ static inline dim3 kp_combine_block(int64_t chunks) {
   int x = 32;
   while (x < COMBINE_THREADS && (int64_t)x * COMBINE_ITEMS < chunks) x *= 2;
   return dim3((unsigned)x, (unsigned)(COMBINE_THREADS / x));
+}
+
+/* Calls launch(an integral constant): the chunks that a thread of such a block has. */
+template <typename F> static inline void kp_by_items(int64_t chunks, dim3 block, F launch) {
+  if (chunks <= 2 * (int64_t)block.x)
+    launch(std::integral_constant<int, 2>());
+  else
+    launch(std::integral_constant<int, COMBINE_ITEMS>());
 }
 
 /* The first shared tensor among the inputs is number `first_shared`; `wide` rows are made of whole chunks. */

@@ -21,17 +21,17 @@ struct kp_combination_gradient {
 };
 
 /* The gradient of a token's sum, that of its time, and what has come together for the curvature. */
-template <int W> struct kp_sum_gradient {
-  float g[COMBINE_ITEMS][W];
+template <int I, int W> struct kp_sum_gradient {
+  float g[I][W];
   double time, curvature;
 };
 
 /* Points first … first + M-1: their gradients from those of the sum, where `along` is the time's over the
  * lift; `dot` gets the thread's parts of <g, y>. */
-template <typename T, int W, int M>
+template <typename T, int W, int M, int I>
 __device__ static inline void
 points_backward(const kp_combination &m, const kp_combination_gradient &b, const kp_token &t, int first,
-                int points, const float (&along)[M], const kp_sum_gradient<W> &s, double (&dot)[M]) {
+                int points, const float (&along)[M], const kp_sum_gradient<I, W> &s, double (&dot)[M]) {
   using R = typename kp_wide<T>::type;
   kp_combined_point<T> p[M];
 #pragma unroll
@@ -40,7 +40,7 @@ points_backward(const kp_combination &m, const kp_combination_gradient &b, const
     dot[i] = 0;
   }
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++) {
+  for (int item = 0; item < I; item++) {
     kp_chunk<W> y[M];
 #pragma unroll
     for (int i = 0; i < M; i++) y[i] = read_constant<W>(m, t.there && first + i < points, p[i].at, item);
@@ -69,10 +69,10 @@ __device__ static inline void write_weight(const kp_combination &m, const kp_com
 }
 
 /* All points of a weighted sum, the lift of point i in lane i. */
-template <typename T, int W>
+template <typename T, int W, int I>
 __device__ static void
 sum_backward(const kp_combination &m, const kp_combination_gradient &b, const kp_token &t, double lift,
-             kp_point_sums<typename kp_wide<T>::type> *of_points, kp_sum_gradient<W> *s) {
+             kp_point_sums<typename kp_wide<T>::type> *of_points, kp_sum_gradient<I, W> *s) {
   const int points = m.shared_count + m.k, lane = threadIdx.x % 32;
   const double slope = s->time / lift;
   for (int first = 0; first < points; first += COMBINE_BATCH) {
@@ -93,41 +93,40 @@ sum_backward(const kp_combination &m, const kp_combination_gradient &b, const kp
 
 /* Through out = factor · a, factor = S √c/N(a): the gradient of out becomes a's, and that of the time, which
  * was the lifted point's, becomes a0's.  norm = |a|². */
-template <typename R, int W>
-__device__ static void scaled_backward(const kp_combination &m, double c, double S,
-                                       const float (&a)[COMBINE_ITEMS][W], double a0, double norm,
-                                       kp_group_sums *sum, kp_sum_gradient<W> *s) {
+template <typename R, int W, int I>
+__device__ static void scaled_backward(const kp_combination &m, double c, double S, const float (&a)[I][W],
+                                       double a0, double norm, kp_group_sums *sum, kp_sum_gradient<I, W> *s) {
   const double q = a0 * a0 - norm, factor = S * norm_factor(m, c, q);
   const double time = sqrt(factor * factor * norm + c), along = s->time * factor / time;
-  const double gfactor = (*sum)(dot_of<R>(s->g, a)) + along * norm;
+  const double gfactor = (*sum)(dot_of<R, W>(s->g, a)) + along * norm;
   const double gq = fabs(q) > m.floor ? -gfactor * factor / (2 * q) : 0;
   const float keep = (float)factor, turn = (float)(factor * along - 2 * gq);
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++)
+  for (int item = 0; item < I; item++)
 #pragma unroll
     for (int e = 0; e < W; e++) s->g[item][e] = fmaf(turn, a[item][e], keep * s->g[item][e]);
   s->curvature += s->time / (2 * time) + gfactor * factor / (2 * c);
   s->time = 2 * a0 * gq;
 }
 
-template <typename R, int W>
-__device__ static inline void narrow(const R (&a)[COMBINE_ITEMS][W], float (&to)[COMBINE_ITEMS][W]) {
+template <typename R, int W, int I>
+__device__ static inline void narrow(const R (&a)[I][W], float (&to)[I][W]) {
 #pragma unroll
-  for (int item = 0; item < COMBINE_ITEMS; item++)
+  for (int item = 0; item < I; item++)
 #pragma unroll
     for (int e = 0; e < W; e++) to[item][e] = (float)a[item][e];
 }
 
-template <typename T, int W>
+template <typename T, int W, int I>
 __device__ static void centroid_backward(const kp_combination &m, const kp_combination_gradient &b,
                                          const kp_token &t, double c,
                                          kp_point_sums<typename kp_wide<T>::type> *of_points,
-                                         kp_group_sums *sum, kp_sum_gradient<W> *s) {
+                                         kp_group_sums *sum, kp_sum_gradient<I, W> *s) {
   using R = typename kp_wide<T>::type;
-  float a[COMBINE_ITEMS][W];
+  float a[I][W];
   double a0, norm, lift;
   {
-    R wide[COMBINE_ITEMS][W] = {};
+    R wide[I][W] = {};
     a0 = sum_points<T, W, COMBINE_BATCH>(m, t, c, of_points, sum, wide, &norm, &lift);
     narrow(wide, a);
   }
@@ -136,25 +135,25 @@ __device__ static void centroid_backward(const kp_combination &m, const kp_combi
 }
 
 /* Each thread reads from `steps` what it wrote itself. */
-template <typename T, int W>
+template <typename T, int W, int I>
 __device__ static void fold_backward(const kp_combination &m, const kp_combination_gradient &b,
                                      const kp_token &t, double c, float *steps, kp_group_sums *sum,
-                                     kp_sum_gradient<W> *s) {
+                                     kp_sum_gradient<I, W> *s) {
   using R = typename kp_wide<T>::type;
   double a0 = 0, norm = 0, lift = 1; /* lane i keeps those of step i */
   const int lane = threadIdx.x % 32;
   {
-    R wide[COMBINE_ITEMS][W] = {};
+    R wide[I][W] = {};
     double time = sqrt(c), factor = 0;
     for (int i = 0; i < m.k; i++) {
       double square[1], both[2];
 #pragma unroll
-      for (int item = 0; item < COMBINE_ITEMS; item++)
+      for (int item = 0; item < I; item++)
 #pragma unroll
         for (int e = 0; e < W; e++) wide[item][e] *= (R)factor;
       add_points<T, W>(m, t, i, m.k, wide, square);
       both[0] = square[0];
-      both[1] = dot_of<R>(wide, wide);
+      both[1] = dot_of<R, W>(wide, wide);
       (*sum)(both);
       const double own = sqrt(both[0] + c);
       time += (double)__shfl_sync(0xffffffffu, t.weight, i) * own;
@@ -162,7 +161,7 @@ __device__ static void fold_backward(const kp_combination &m, const kp_combinati
       factor = m.scale * norm_factor(m, c, time * time - both[1]);
       time = sqrt(factor * factor * both[1] + c);
 #pragma unroll
-      for (int item = 0; item < COMBINE_ITEMS; item++) {
+      for (int item = 0; item < I; item++) {
         kp_chunk<W> step;
 #pragma unroll
         for (int e = 0; e < W; e++) step.value[e] = (float)wide[item][e];
@@ -171,9 +170,9 @@ __device__ static void fold_backward(const kp_combination &m, const kp_combinati
     }
   }
   for (int i = m.k - 1; i >= 0; i--) {
-    float a[COMBINE_ITEMS][W];
+    float a[I][W];
 #pragma unroll
-    for (int item = 0; item < COMBINE_ITEMS; item++) {
+    for (int item = 0; item < I; item++) {
       const kp_chunk<W> step = read_item<W>(m, t.there, steps + i * m.pitch, item);
 #pragma unroll
       for (int e = 0; e < W; e++) a[item][e] = step.value[e];
@@ -191,7 +190,7 @@ __device__ static void fold_backward(const kp_combination &m, const kp_combinati
   s->curvature += s->time / (2 * sqrt(c));
 }
 
-template <typename T, int W, kp_combine_kind KIND>
+template <typename T, int W, kp_combine_kind KIND, int I>
 static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1)
     combine_backward(const __grid_constant__ kp_combination m,
                      const __grid_constant__ kp_combination_gradient b) {
@@ -205,10 +204,10 @@ static __global__ void __launch_bounds__(COMBINE_THREADS, sizeof(T) == 2 ? 2 : 1
                 step = (int64_t)gridDim.x * blockDim.y;
   for (int64_t first = (int64_t)blockIdx.x * blockDim.y; first < m.N; first += step) {
     const kp_token t = token_of(m, first + threadIdx.y);
-    kp_sum_gradient<W> s = {};
+    kp_sum_gradient<I, W> s = {};
     if (b.g_time != NULL && t.there) s.time = (double)b.g_time[t.n];
 #pragma unroll
-    for (int item = 0; item < COMBINE_ITEMS; item++) {
+    for (int item = 0; item < I; item++) {
       const kp_chunk<W> g = read_item<W>(m, t.there && b.g != NULL, (const T *)b.g + t.n * m.pitch, item);
 #pragma unroll
       for (int e = 0; e < W; e++) s.g[item][e] = g.value[e];
@@ -253,12 +252,15 @@ static void launch(const kp_call *call, kp_combination m, const kp_combination_g
   m.chunks = m.pitch / W;
   const dim3 block = kp_combine_block(m.chunks);
   const int blocks = kp_blocks(m.N, block.y);
-  if (kind == KP_COMBINE_FOLD)
-    combine_backward<T, W, KP_COMBINE_FOLD><<<fold_blocks(m.N, block), block, 0, stream>>>(m, b);
-  else if (kind == KP_COMBINE_CENTROID)
-    combine_backward<T, W, KP_COMBINE_CENTROID><<<blocks, block, 0, stream>>>(m, b);
-  else
-    combine_backward<T, W, KP_COMBINE_FLAT><<<blocks, block, 0, stream>>>(m, b);
+  kp_by_items(m.chunks, block, [&](auto items) {
+    constexpr int I = decltype(items)::value;
+    if (kind == KP_COMBINE_FOLD)
+      combine_backward<T, W, KP_COMBINE_FOLD, I><<<fold_blocks(m.N, block), block, 0, stream>>>(m, b);
+    else if (kind == KP_COMBINE_CENTROID)
+      combine_backward<T, W, KP_COMBINE_CENTROID, I><<<blocks, block, 0, stream>>>(m, b);
+    else
+      combine_backward<T, W, KP_COMBINE_FLAT, I><<<blocks, block, 0, stream>>>(m, b);
+  });
 }
 
 extern "C" kp_status kp_cuda_expert_combine_backward(const kp_call *call, kp_error *error) {

@@ -5,7 +5,7 @@
 #include "backend/cuda/grouped_linear.cuh"
 #include "backend/cuda/linear.cuh"
 
-enum { WARPS = 8, MOST_SLICES = 64, SLICES_OF_ALL = 256, NARROWEST = 32 };
+enum { WARPS = 8, MOST_SLICES = 128, SLICES_OF_ALL = 384, NARROWEST = 32 };
 
 static int slices_of(int64_t experts) {
   const int64_t each = SLICES_OF_ALL / (experts < 1 ? 1 : experts);
@@ -59,8 +59,8 @@ __device__ static inline void add_rows(const kp_grouped_sums &s, int64_t row, in
     const int64_t at = row + i;
     g[i] = kp_read_columns<T, V>(gy + at * s.pitch, inside && at < end);
     if (SCALED) u[i] = kp_read_columns<T, V>(y + at * s.y_pitch, inside && at < end);
-    if (timed && at < end) time[i] = s.time[at];
   }
+  if (timed) kp_take_numbers<ROWS>(s.time, row, 1, end - row, time);
 #pragma unroll
   for (int i = 0; i < ROWS; i++)
 #pragma unroll
@@ -73,8 +73,9 @@ __device__ static inline void add_rows(const kp_grouped_sums &s, int64_t row, in
 }
 
 template <typename T, int V, bool SCALED>
-static __global__ void __launch_bounds__(KP_STRIP_THREADS) slice_kernel(kp_grouped_sums s, partial_sums p) {
-  constexpr int ROWS = SCALED ? 4 : 8;
+static __global__ void __launch_bounds__(KP_STRIP_THREADS, KP_STRIP_BLOCKS)
+    slice_kernel(kp_grouped_sums s, partial_sums p) {
+  constexpr int ROWS = SCALED ? 2 : 4;
   __shared__ __align__(16) float shared[KP_STRIP_THREADS * V];
   const int expert = blockIdx.z, slice = blockIdx.y;
   const kp_expert_rows rows = kp_rows_of_expert(s.offsets, expert, s.rows);
@@ -200,8 +201,7 @@ __device__ static inline float dots_of(const kp_grouped_time &t, int expert, int
     float weight[V];
 #pragma unroll
     for (int i = 0; i < KP_EIGHT; i++) g[i] = kp_read_columns<T, V>(gy + i * t.pitch + m, row + i < end);
-#pragma unroll
-    for (int j = 0; j < V; j++) weight[j] = m + j < t.M ? t.time_weight[weights + m + j] : 0;
+    kp_take_numbers<V>(t.time_weight, weights + m, 1, t.M - m, weight);
 #pragma unroll
     for (int i = 0; i < KP_EIGHT; i++)
 #pragma unroll

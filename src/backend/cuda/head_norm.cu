@@ -8,6 +8,8 @@
  * The numbers of all pairs of all rows are computed once, in a kernel of their own: N D floats, which are
  * read again by every head, but come from near by. */
 #define KP_GEOMETRY_FLOAT 1
+#include <type_traits>
+
 #include "backend/cuda/columns.cuh"
 #include "backend/cuda/rotary.cuh"
 #include "backend/cuda/row_chunks.cuh"
@@ -118,7 +120,9 @@ template <int W> struct kp_head_place {
  * are on their way at once anyway; with HELD 0 they are read for every pass. */
 template <typename T, int W, int HELD> struct kp_head_chunks {
   static constexpr int COUNT = HELD > 0 ? HELD : 1;
-  kp_row_chunk<T, W> now[COUNT], next[COUNT];
+  /* As words, so that a load that may be left out is nothing but a load, which nobody waits for. */
+  using raw = std::conditional_t<W * sizeof(T) == sizeof(uint4), uint4, kp_row_chunk<T, W>>;
+  raw now[COUNT], next[COUNT];
   const T *at; /* of the row that comes next; with HELD 0 of this row */
   int64_t advance_by;
   int lane, lanes, count;
@@ -132,13 +136,12 @@ template <typename T, int W, int HELD> struct kp_head_chunks {
     if constexpr (HELD == 1) fetch(next, place.row < p.rows);
     if constexpr (HELD == 0) at -= advance_by;
   }
-  __device__ kp_row_chunk<T, W> read(int j, bool there) const {
-    kp_row_chunk<T, W> zeros;
-#pragma unroll
-    for (int e = 0; e < W; e++) zeros.value[e] = T(0.0f);
-    return there && wanted && j * lanes + lane < count ? kp_load_chunk<T, W>(at + j * lanes * W) : zeros;
+  __device__ raw read(int j, bool there) const {
+    raw chunk = {};
+    if (there && wanted && j * lanes + lane < count) chunk = *(const raw *)(at + j * lanes * W);
+    return chunk;
   }
-  __device__ void fetch(kp_row_chunk<T, W> (&to)[COUNT], bool there) {
+  __device__ void fetch(raw (&to)[COUNT], bool there) {
 #pragma unroll
     for (int j = 0; j < HELD; j++) to[j] = read(j, there);
     at += advance_by;
@@ -153,7 +156,8 @@ template <typename T, int W, int HELD> struct kp_head_chunks {
     }
   }
   __device__ void get(int j, float (&value)[W]) const {
-    const kp_row_chunk<T, W> chunk = HELD > 0 ? now[HELD > 0 ? j : 0] : read(j, true);
+    const raw words = HELD > 0 ? now[HELD > 0 ? j : 0] : read(j, true);
+    const kp_row_chunk<T, W> &chunk = (const kp_row_chunk<T, W> &)words;
 #pragma unroll
     for (int e = 0; e < W; e++) value[e] = kp_to_float(chunk.value[e]);
   }
@@ -175,19 +179,30 @@ __device__ static void pair_numbers_of(const kp_head_plan &p, int64_t n, int fir
   }
 }
 
-/* Turns the W channels from `first` on of a thread's head in row n, or turns them back. */
-template <int W>
-__device__ static void turn_chunk(const kp_head_plan &p, const kp_head_place<W> &at, int64_t n, int first,
-                                  bool back, float (&value)[W]) {
-  if constexpr (W > 1) {
-    if (p.turns == NULL || !at.unit || first >= p.D || n >= p.rows) return;
-    float2 pair[W / 2];
-    pair_numbers_of<W>(p, n, first, pair);
-#pragma unroll
-    for (int i = 0; i < W / 2; i++)
-      kp_turn_pair(kp_turn_of(p.upstream, back, pair[i]), &value[2 * i], &value[2 * i + 1]);
+/* How a thread's chunk of a head is turned in one row. */
+template <int W> struct kp_head_turn {
+  float2 pair[W > 1 ? W / 2 : 1];
+  bool on;
+
+  __device__ void fetch(const kp_head_plan &p, const kp_head_place<W> &at, int64_t n, int first) {
+    on = W > 1 && p.turns != NULL && at.unit && first < p.D && n < p.rows;
+    if constexpr (W > 1)
+      if (on) pair_numbers_of<W>(p, n, first, pair);
   }
-}
+  /* Turns the chunk, or turns it back. */
+  __device__ void apply(const kp_head_plan &p, bool back, float (&value)[W]) const {
+    if (!on) return;
+    if (p.upstream) {
+#pragma unroll
+      for (int e = 0; e + 1 < W; e += 2)
+        kp_turn_pair(kp_turn_of(true, back, pair[e / 2]), &value[e], &value[e + 1]);
+    } else {
+#pragma unroll
+      for (int e = 0; e + 1 < W; e += 2)
+        kp_turn_pair(kp_turn_of(false, back, pair[e / 2]), &value[e], &value[e + 1]);
+    }
+  }
+};
 
 /* A thread's gains, times the factor of all; ones where a group is copied. */
 template <int W, int HELD> struct kp_head_gains {
@@ -213,11 +228,14 @@ template <int W, int HELD> struct kp_head_gains {
   }
 };
 
-__device__ static float team_sum(float x, int lanes) {
+/* Sums of M numbers over a team. */
+template <int M> __device__ static void team_sums(float (&x)[M], int lanes) {
 #pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2)
-    if (offset < lanes) x += __shfl_xor_sync(0xffffffffu, x, offset);
-  return x;
+  for (int offset = 16; offset > 0; offset /= 2) {
+    if (offset >= lanes) continue;
+#pragma unroll
+    for (int i = 0; i < M; i++) x[i] += __shfl_xor_sync(0xffffffffu, x[i], offset);
+  }
 }
 
 /* Bytes: x read and written, 2 · N · width · size, without what is copied when it is in place: bound by
@@ -231,26 +249,30 @@ __global__ void __launch_bounds__(MOST_THREADS)
   kp_head_chunks<T, W, HELD> xs(p, at, x, true);
   T *to = out + at.row * p.pitch + (int64_t)at.first * W;
   for (int64_t n = at.row; n < p.rows + at.line; n += at.stride, to += at.stride * p.pitch) {
-    float square = 0;
+    float value[W], square[1] = {0};
+    kp_head_turn<W> turn;
+    const auto take = [&](int j) {
+      xs.get(j, value);
+      turn.fetch(p, at, n, (j * p.lanes + at.lane) * W);
+      turn.apply(p, false, value);
+    };
     xs.advance(n < p.rows, n + at.stride < p.rows);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
-      float value[W];
-      xs.get(j, value);
-      turn_chunk<W>(p, at, n, (j * p.lanes + at.lane) * W, false, value);
+      take(j);
 #pragma unroll
-      for (int e = 0; e < W; e++) square += value[e] * value[e];
+      for (int e = 0; e < W; e++) square[0] += value[e] * value[e];
     }
-    square = team_sum(square, p.lanes);
-    const float inverse = at.unit ? kp_sphere_inverse_length(square) : 1;
+    team_sums(square, p.lanes);
+    const float inverse = at.unit ? kp_sphere_inverse_length(square[0]) : 1;
     if (!at.there || n >= p.rows) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
-      float value[W], gain[W];
+      float gain[W];
       if (chunk >= at.count) continue;
-      xs.get(j, value), gains.get(p, at, j, gain);
-      turn_chunk<W>(p, at, n, chunk * W, false, value);
+      if (HELD != 1) take(j); /* a single chunk still is there */
+      gains.get(p, at, j, gain);
 #pragma unroll
       for (int e = 0; e < W; e++) value[e] *= inverse * gain[e];
       kp_put_chunk<T, W>(to, chunk * W, at.C, value);
@@ -325,27 +347,29 @@ __global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
   T *to = gx + at.row * p.pitch + (int64_t)at.first * W;
   for (int64_t n = at.row; n < p.rows + at.line; n += at.stride, to += at.stride * p.pitch) {
     const bool there = n < p.rows, more = n + at.stride < p.rows;
-    float square = 0, along = 0;
+    float value[W], slope[W], gain[W], sum[2] = {0, 0}; /* |x|², <x, n̄> */
+    kp_head_turn<W> turn;
+    const auto take = [&](int j) {
+      xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
+      turn.fetch(p, at, n, (j * p.lanes + at.lane) * W);
+      turn.apply(p, false, value);
+    };
     xs.advance(there, more), gs.advance(there, more);
 #pragma unroll
     for (int j = 0; j < steps; j++) {
-      float value[W], slope[W], gain[W];
-      xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
-      turn_chunk<W>(p, at, n, (j * p.lanes + at.lane) * W, false, value);
+      take(j);
 #pragma unroll
-      for (int e = 0; e < W; e++) square += value[e] * value[e], along += value[e] * (gain[e] * slope[e]);
+      for (int e = 0; e < W; e++) sum[0] += value[e] * value[e], sum[1] += value[e] * (gain[e] * slope[e]);
     }
-    square = team_sum(square, p.lanes), along = team_sum(along, p.lanes);
-    const float inverse = at.unit ? kp_sphere_inverse_length(square) : 1;
-    const float common = inverse * (inverse * (inverse * along)); /* zero where x is not read */
+    team_sums(sum, p.lanes);
+    const float inverse = at.unit ? kp_sphere_inverse_length(sum[0]) : 1;
+    const float common = inverse * (inverse * (inverse * sum[1])); /* zero where x is not read */
     if (!at.there || !there) continue;
 #pragma unroll
     for (int j = 0; j < steps; j++) {
       const int chunk = j * p.lanes + at.lane;
-      float value[W], slope[W], gain[W];
       if (chunk >= at.count) continue;
-      xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
-      turn_chunk<W>(p, at, n, chunk * W, false, value);
+      if (HELD != 1) take(j); /* a single chunk still is there */
 #pragma unroll
       for (int e = 0; e < W; e++) {
         const float bar_here = inverse * slope[e];
@@ -353,7 +377,7 @@ __global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
         gain[e] = value[e] * bar_here;
       }
       bar.add(p, j, chunk, gain);
-      turn_chunk<W>(p, at, n, chunk * W, true, slope);
+      turn.apply(p, true, slope);
       kp_put_chunk<T, W>(to, chunk * W, at.C, slope);
     }
   }

@@ -13,38 +13,38 @@ struct laying {
   int64_t rows, columns, pitch;
 };
 
-enum { LAID_ROWS = 32 };
-
 /* y = b + time · time weightᵀ, zero in the padding: N M sizeof(T) bytes written.  A thread writes V columns
- * of LAID_ROWS rows and reads their weights once. */
-template <typename T, int V> static __global__ void lay_kernel(T *y, laying l) {
-  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
-  const int64_t first = (int64_t)blockIdx.y * LAID_ROWS;
-  const int64_t last = first + LAID_ROWS < l.rows ? first + LAID_ROWS : l.rows;
+ * of eight rows. */
+template <typename T, int V>
+static __global__ void __launch_bounds__(KP_STRIP_THREADS) lay_kernel(T *y, laying l) {
   const kp_linear_terms &t = l.terms;
-  if (column >= l.pitch) return;
-  float bias[V], weight[V];
-  for (int i = 0; i < V; i++) {
-    const bool inside = column + i < l.columns;
-    bias[i] = inside && t.bias.at != NULL ? t.bias[column + i] : 0;
-    weight[i] = inside ? t.time_weight[(column + i) * t.weight_pitch] : 0;
+  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+  const int64_t first = ((int64_t)blockIdx.y * blockDim.y + threadIdx.y) * KP_EIGHT;
+  if (column >= l.pitch || first >= l.rows) return;
+  float bias[V] = {}, sum[KP_EIGHT][V];
+  if (t.bias.at != NULL) kp_take_numbers<V>(t.bias, column, 1, l.columns - column, bias);
+  for (int r = 0; r < KP_EIGHT; r++)
+    for (int i = 0; i < V; i++) sum[r][i] = bias[i];
+  for (int64_t g = 0; g < t.groups; g++) {
+    float time[KP_EIGHT], weight[V];
+    kp_take_numbers<KP_EIGHT>(t.time, first * t.time_pitch + g, t.time_pitch, l.rows - first, time);
+    kp_take_numbers<V>(t.time_weight, column * t.weight_pitch + g, t.weight_pitch, l.columns - column,
+                       weight);
+    for (int r = 0; r < KP_EIGHT; r++)
+      for (int i = 0; i < V; i++) sum[r][i] += time[r] * weight[i];
   }
-  for (int64_t row = first; row < last; row++) {
-    const float time = t.time[row * t.time_pitch];
-    float sum[V];
-    for (int i = 0; i < V; i++) sum[i] = bias[i] + time * weight[i];
-    for (int64_t g = 1; g < t.groups; g++)
-      for (int i = 0; i < V; i++)
-        if (column + i < l.columns)
-          sum[i] += t.time[row * t.time_pitch + g] * t.time_weight[(column + i) * t.weight_pitch + g];
-    for (int i = 0; i < V; i++) y[row * l.pitch + column + i] = kp_from_float<T>(sum[i]);
+  for (int r = 0; r < KP_EIGHT && first + r < l.rows; r++) {
+    kp_columns<T, V> row;
+    for (int i = 0; i < V; i++) row.value[i] = kp_from_float<T>(sum[r][i]);
+    *(kp_columns<T, V> *)(y + (first + r) * l.pitch + column) = row;
   }
 }
 
 template <typename T, int V> static void lay(const kp_call *call, const laying *l) {
-  const int threads = 128;
-  const dim3 grid((unsigned)kp_blocks(l->pitch, threads * V), (unsigned)kp_blocks(l->rows, LAID_ROWS));
-  lay_kernel<T, V><<<grid, threads, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
+  const kp_row_cut cut = kp_cut_row(l->pitch, V);
+  const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
+  const dim3 grid((unsigned)cut.tiles, (unsigned)kp_blocks(l->rows, block.y * KP_EIGHT));
+  lay_kernel<T, V><<<grid, block, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
 }
 
 static void lay_terms(const kp_call *call, const kp_few_rows *f) {
@@ -157,6 +157,9 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
     return kp_linear_some(call, &some, error);
   }
   const int64_t K = node->input[1]->shape[1];
+  const kp_narrow narrow = {(void *)f.x, f.w, f.y, f.rows, f.columns, f.x_pitch, f.w_pitch, f.y_pitch};
+  if (kp_is_half(call) && f.terms.groups == 0 && f.terms.bias.at == NULL && kp_narrow_fits(&narrow))
+    return kp_narrow_forward(call, &narrow, error);
   if (kp_is_half(call) && kp_points_fit(&f, K)) {
     KP_TRY(kp_join_points(call, &f, K, call->scratch, error));
     return multiply(call, &f, f.y_pitch, error);
@@ -168,9 +171,30 @@ extern "C" kp_status kp_cuda_linear(const kp_call *call, kp_error *error) {
 
 /* ---- gradients ---- */
 
+static bool adds_to_direct(const kp_call *call) {
+  return call->node->inputs > 2 && call->input[2] != NULL;
+}
+
+/* What has arrived before is what the product adds to; it mostly stands there already. */
+static kp_status lay_direct(const kp_call *call, kp_error *error) {
+  const kp_tensor *out = call->node->output[0];
+  const size_t size = kp_tensor_is_half(call, out) ? sizeof(kp_half) : sizeof(float);
+  if (!adds_to_direct(call) || call->input[2] == call->output[0]) return KP_OK;
+  return kp_cuda_check(cudaMemcpyAsync(call->output[0], call->input[2], (size_t)kp_padded_count(out) * size,
+                                       cudaMemcpyDeviceToDevice, kp_cuda_of(call)->stream),
+                       "linear_backward_input", error);
+}
+
 extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t K = node->input[1]->shape[1], rows = kp_tensor_rows(node->input[0]);
+  const kp_narrow narrow = {call->output[0],          call->input[1],
+                            call->input[0],           rows,
+                            node->input[1]->shape[0], kp_pitch(node->output[0]),
+                            kp_pitch(node->input[1]), kp_pitch(node->input[0]),
+                            adds_to_direct(call)};
+  KP_TRY(lay_direct(call, error));
+  if (kp_is_half(call) && kp_narrow_fits(&narrow)) return kp_narrow_input(call, &narrow, error);
   kp_product p = {};
   p.m = rows;
   p.k = outputs_of(call, node->input[1], node->input[1]->shape[0], kp_pitch(node->input[0]));
@@ -180,6 +204,7 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
   p.type = type_of(call, node->input[0]);
   p.result = type_of(call, node->output[0]);
   p.alpha = 1;
+  p.beta = narrow.adds ? 1 : 0;
   if (p.n != p.ldc) clear_padding(call, p.c, rows, K, p.ldc);
   KP_TRY(kp_launched(call, error));
   return kp_multiply(kp_cuda_of(call), &p, error);
@@ -187,27 +212,38 @@ extern "C" kp_status kp_cuda_linear_backward_input(const kp_call *call, kp_error
 
 extern "C" size_t kp_cuda_scratch_linear_backward_weight(const kp_node *node, int threads) {
   (void)threads;
-  if (node->outputs < 2 || node->output[1] == NULL) return 0;
-  return kp_linear_sums_scratch(kp_tensor_rows(node->input[0]), kp_tensor_columns(node->input[0]), 0);
+  const int64_t rows = kp_tensor_rows(node->input[0]), M = kp_tensor_columns(node->input[0]);
+  const size_t sums = node->outputs < 2 || node->output[1] == NULL ? 0 : kp_linear_sums_scratch(rows, M, 0);
+  const size_t narrow = M <= KP_MOST_NARROW ? kp_narrow_scratch(rows, M, kp_pitch(node->input[1])) : 0;
+  return sums > narrow ? sums : narrow;
+}
+
+/* gW += gyᵀ x */
+static kp_status add_weight(const kp_call *call, int64_t rows, int64_t M, kp_error *error) {
+  const kp_node *node = call->node;
+  const int64_t pitch = kp_pitch(node->input[1]);
+  const kp_narrow narrow = {call->input[1], call->output[0],           call->input[0],          rows, M,
+                            pitch,          kp_pitch(node->output[0]), kp_pitch(node->input[0])};
+  if (kp_is_half(call) && kp_narrow_fits(&narrow))
+    return kp_narrow_weight(call, &narrow, kp_output_numbers(call, 0), call->scratch, error);
+  kp_product p = {};
+  p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
+  p.k = rows;
+  p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
+  p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
+  p.n = depth_of(kp_tensor_columns(node->input[1]), p.ldb, p.ldc);
+  p.a_transposed = true;
+  p.type = type_of(call, node->input[0]);
+  p.result = type_of(call, node->output[0]);
+  p.alpha = p.beta = 1;
+  return kp_multiply(kp_cuda_of(call), &p, error);
 }
 
 extern "C" kp_status kp_cuda_linear_backward_weight(const kp_call *call, kp_error *error) {
   const kp_node *node = call->node;
   const int64_t rows = kp_tensor_rows(node->input[0]), M = kp_tensor_columns(node->input[0]);
   if (rows == 0) return KP_OK;
-  if (call->output[0] != NULL) {
-    kp_product p = {};
-    p.m = outputs_of(call, node->output[0], M, kp_pitch(node->input[0]));
-    p.k = rows;
-    p.a = call->input[0], p.b = call->input[1], p.c = call->output[0];
-    p.lda = kp_pitch(node->input[0]), p.ldb = kp_pitch(node->input[1]), p.ldc = kp_pitch(node->output[0]);
-    p.n = depth_of(kp_tensor_columns(node->input[1]), p.ldb, p.ldc);
-    p.a_transposed = true;
-    p.type = type_of(call, node->input[0]);
-    p.result = type_of(call, node->output[0]);
-    p.alpha = p.beta = 1;
-    KP_TRY(kp_multiply(kp_cuda_of(call), &p, error));
-  }
+  if (call->output[0] != NULL) KP_TRY(add_weight(call, rows, M, error));
   if (node->outputs < 2 || call->output[1] == NULL) return KP_OK;
   kp_linear_sums sums = {};
   sums.gy = call->input[0];

@@ -58,10 +58,30 @@ __device__ static inline kp_columns<T, V> kp_read_columns(const T *at, bool insi
   return read;
 }
 
+/* Maps to at most KP_MOST_NARROW outputs in bfloat16, without bias and times (linear_narrow.cu). */
+enum { KP_MOST_NARROW = 8 };
+
+struct kp_narrow {
+  void *x; /* (N, K), or its gradient */
+  const void *w;
+  void *y; /* (N, M), or its gradient */
+  int64_t rows, M, x_pitch, w_pitch, y_pitch;
+  bool adds = false; /* the gradient of x to what stands there */
+};
+
+bool kp_narrow_fits(const kp_narrow *narrow);
+kp_status kp_narrow_forward(const kp_call *call, const kp_narrow *narrow, kp_error *error);
+kp_status kp_narrow_input(const kp_call *call, const kp_narrow *narrow, kp_error *error);
+/* gW += gyᵀ x, whose rows are as long as those of x. */
+size_t kp_narrow_scratch(int64_t rows, int64_t M, int64_t x_pitch);
+kp_status kp_narrow_weight(const kp_call *call, const kp_narrow *narrow, kp_results to, void *scratch,
+                           kp_error *error);
+
 /* ---- sums over rows ---- */
 
-/* A block has lines of threads that hold V columns of a row each, of eight rows at a time. */
-enum { KP_STRIP_THREADS = 512, KP_EIGHT = 8 };
+/* A block has lines of threads that hold V columns of a row each.  Three blocks share a processor: some
+ * compute while others wait for memory. */
+enum { KP_STRIP_THREADS = 256, KP_STRIP_BLOCKS = 3, KP_EIGHT = 8, KP_FOUR = 4 };
 
 /* Adds eight numbers of all lanes; lane 4 r gets the sum of number r.  Half of the numbers leave a lane at
  * each of the first steps. */
@@ -77,6 +97,20 @@ __device__ static inline float kp_sum_eight(const float (&number)[KP_EIGHT]) {
     two[i] = (lane & 8 ? four[2 + i] : four[i]) +
              __shfl_xor_sync(0xffffffffu, lane & 8 ? four[i] : four[2 + i], 8);
   float one = (lane & 4 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 4 ? two[0] : two[1], 4);
+  one += __shfl_xor_sync(0xffffffffu, one, 2);
+  return one + __shfl_xor_sync(0xffffffffu, one, 1);
+}
+
+/* The same of four: lane 8 r gets the sum of number r. */
+__device__ static inline float kp_sum_four(const float (&number)[KP_FOUR]) {
+  const int lane = threadIdx.x % 32;
+  float two[2];
+#pragma unroll
+  for (int i = 0; i < 2; i++)
+    two[i] = (lane & 16 ? number[2 + i] : number[i]) +
+             __shfl_xor_sync(0xffffffffu, lane & 16 ? number[i] : number[2 + i], 16);
+  float one = (lane & 8 ? two[1] : two[0]) + __shfl_xor_sync(0xffffffffu, lane & 8 ? two[0] : two[1], 8);
+  one += __shfl_xor_sync(0xffffffffu, one, 4);
   one += __shfl_xor_sync(0xffffffffu, one, 2);
   return one + __shfl_xor_sync(0xffffffffu, one, 1);
 }
@@ -105,6 +139,22 @@ __device__ static inline void kp_leave_sums(const float (&sum)[V], float *to, in
     float total = 0;
     for (int line = 0; line < blockDim.y; line++) total += shared[line * width + c];
     to[first + c] = total;
+  }
+}
+
+/* COUNT numbers from `first` on, `step` apart, zeros behind the first `count`.  One question for their type,
+ * so that all are on their way at once. */
+template <int COUNT>
+__device__ static inline void kp_take_numbers(const kp_numbers &numbers, int64_t first, int64_t step,
+                                              int64_t count, float (&to)[COUNT]) {
+  if (numbers.half) {
+    const kp_half *from = (const kp_half *)numbers.at + first;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) to[i] = i < count ? __bfloat162float(from[i * step]) : 0;
+  } else {
+    const float *from = (const float *)numbers.at + first;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) to[i] = i < count ? from[i * step] : 0;
   }
 }
 

@@ -1,20 +1,28 @@
 /* A row of logits is spread over the shared memory of a cluster of eight blocks: 101 KB of it at V = 50304,
  * 257 KB at V = 128256.  Every block has the same columns of all of its cluster's rows, so that what belongs
  * to the columns, and the sums over rows, stay in registers; and every thread has the same few packs, which
- * it copies to shared memory, reads and overwrites alone.  Blocks meet once a row, for the logsumexp, and the
- * next row's exponentials are summed up while they wait for each other.
+ * it copies to shared memory, reads and overwrites alone.  Once a row the warps tell all blocks of the
+ * cluster what they know of its logsumexp; meanwhile the next row's exponentials are summed up.
  *
  * 2 bytes read and 2 written a logit bound it: 0.8 ms for 16384 rows of 50304 at 4.2 TB/s.  Beside that stand
- * some ten instructions a logit, fifteen with a time or a scale, 40 to 60 % of what can be issued meanwhile.
+ * some thirteen instructions a logit, twenty with a time or a scale.
  *
  * A logit is factor · raw, where `raw` is the product with its time or its scale and the factor is positive:
  * largest numbers are looked for among raw ones. */
 #include "backend/cuda/linear_cross_entropy_cluster.cuh"
 
-enum { CLUSTER = 8, PACKS = 4, STAGES = 3, SIZE = 8 /* of a pack */, MOST_THREADS = 512 };
-enum { PARTS = CLUSTER * MOST_THREADS / 32 };
+#include "backend/cuda/cluster.cuh"
+
+enum { CLUSTER = 8, STAGES = 3, SIZE = 8 /* of a pack */, MOST_PACKS = 2048 /* of a block */ };
 
 enum cluster_head { PLAIN, TIMED, SCALED };
+
+/* Packs of a thread: few where it holds two numbers for each of their columns. */
+template <cluster_head HEAD> struct cluster_shape {
+  static constexpr int PACKS = HEAD == PLAIN ? 8 : 4, THREADS = MOST_PACKS / PACKS;
+  static constexpr int PARTS = CLUSTER * THREADS / 32; /* of a row, one a warp */
+  static constexpr int BLOCKS = HEAD == PLAIN ? 3 : 1; /* of a processor, at the most threads */
+};
 
 struct cluster_job {
   kp_half *products;
@@ -27,34 +35,7 @@ struct cluster_job {
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-static constexpr float LOG2_E = 1.44269504f;
-
-/* ---- between blocks ---- */
-
-__device__ static inline int rank_in_cluster() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-/* All threads of the cluster; what they wrote to shared memory before they arrive is seen after the wait. */
-__device__ static inline void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
-}
-
-__device__ static inline void cluster_wait() {
-  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-}
-
-/* Writes to what `at` is in block `rank`. */
-__device__ static inline void store_there(float2 *at, int rank, float2 value) {
-  uint32_t there;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(there)
-               : "r"((uint32_t)__cvta_generic_to_shared(at)), "r"(rank));
-  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(there), "f"(value.x), "f"(value.y)
-               : "memory");
-}
+static constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 
 /* ---- numbers ---- */
 
@@ -64,10 +45,24 @@ __device__ static inline float exp2_of(float x) {
   return y;
 }
 
+__device__ static inline float log2_of(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /* The larger number; what is not a number shows in the sum of exponentials. */
 __device__ static inline float warp_largest(float x) {
   for (int offset = 16; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
   return x;
+}
+
+__device__ static inline float low_of(uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+
+__device__ static inline float high_of(uint32_t pair) {
+  return __uint_as_float(pair & 0xffff0000u);
 }
 
 /* A pair of bfloat16 is two halves of a word: each becomes a float by a shift or a mask. */
@@ -75,19 +70,25 @@ __device__ static inline void widen(const uint4 &pack, float (&z)[SIZE]) {
   const uint32_t word[4] = {pack.x, pack.y, pack.z, pack.w};
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    z[2 * i] = __uint_as_float(word[i] << 16);
-    z[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+    z[2 * i] = low_of(word[i]);
+    z[2 * i + 1] = high_of(word[i]);
   }
 }
 
+__device__ static inline uint32_t pair_of(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *(const uint32_t *)&pair;
+}
+
 __device__ static inline uint4 narrow(const float (&g)[SIZE]) {
-  uint32_t word[4];
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(g[2 * i], g[2 * i + 1]);
-    word[i] = *(const uint32_t *)&pair;
-  }
-  return make_uint4(word[0], word[1], word[2], word[3]);
+  return make_uint4(pair_of(g[0], g[1]), pair_of(g[2], g[3]), pair_of(g[4], g[5]), pair_of(g[6], g[7]));
+}
+
+/* By halves, without widening. */
+__device__ static inline uint32_t larger_pair(uint32_t a, uint32_t b) {
+  uint32_t larger;
+  asm("max.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
 }
 
 template <cluster_head HEAD> __device__ static inline float raw_of(float z, float term, float time) {
@@ -105,96 +106,120 @@ struct row_in_hand {
 };
 
 template <cluster_head HEAD> struct cluster_thread {
-  static constexpr int TERMS = HEAD == PLAIN ? 1 : PACKS * SIZE;
+  static constexpr int PACKS = cluster_shape<HEAD>::PACKS, TERMS = HEAD == PLAIN ? 1 : PACKS * SIZE;
   const cluster_job &job;
-  uint4 *ring;    /* this thread's first pack of the first stage */
-  int packs;      /* of this block, from this thread's first on */
-  int64_t column; /* of this thread's first pack */
-  int step;       /* columns from one of its packs to the next */
-  int steps;      /* rows of this cluster */
-  int64_t cluster, clusters;
+  int packs;               /* of this block, from this thread's first on */
+  int column;              /* of this thread's first pack */
+  int step;                /* columns from one of its packs to the next */
+  int row, clusters, left; /* the row in hand, the distance of rows, and how many there are from it on */
+  kp_half *here, *coming; /* this thread's first pack in the row in hand, and in the next one to be fetched */
+  uint32_t ring, stage_bytes; /* its place in the first stage; from one stage to the next */
+  float unit;                 /* of raw numbers in exponents of 2 */
   float term[TERMS], sum[TERMS];
 
-  __device__ cluster_thread(const cluster_job &its_job, uint4 *shared, int rank)
-      : job(its_job), ring(shared + threadIdx.x), step((int)blockDim.x * SIZE), cluster(blockIdx.x / CLUSTER),
-        clusters(gridDim.x / CLUSTER) {
-    const int64_t first = (int64_t)rank * job.slice, all = job.r.pitch / SIZE - first;
-    packs = (int)(all < job.slice ? all : job.slice) - (int)threadIdx.x;
-    column = (first + threadIdx.x) * SIZE;
-    steps = (int)((job.r.rows - cluster + clusters - 1) / clusters);
+  __device__ cluster_thread(const cluster_job &its_job, const uint4 *shared, int rank)
+      : job(its_job), step((int)blockDim.x * SIZE), row(blockIdx.x / CLUSTER), clusters(gridDim.x / CLUSTER),
+        ring(kp_shared_at(shared + threadIdx.x)), stage_bytes((uint32_t)(job.slice * sizeof(uint4))),
+        unit(job.factor * LOG2_E) {
+    const int first = rank * job.slice, all = (int)(job.r.pitch / SIZE) - first;
+    packs = (all < job.slice ? all : job.slice) - (int)threadIdx.x;
+    column = (first + (int)threadIdx.x) * SIZE;
+    left = ((int)job.r.rows - row + clusters - 1) / clusters;
+    here = coming = job.products + row * job.r.pitch + column;
     if constexpr (HEAD != PLAIN)
 #pragma unroll
       for (int i = 0; i < TERMS; i++) {
-        const int64_t v = column + i / SIZE * step + i % SIZE;
+        const int v = column + i / SIZE * step + i % SIZE;
         term[i] = v < job.r.columns ? job.term[v] : HEAD == SCALED ? 1.0f : 0.0f;
         sum[i] = 0;
       }
   }
 
-  __device__ int64_t row(int i) const {
-    return cluster + i * clusters;
-  }
   __device__ bool has(int k) const {
     return k * (int)blockDim.x < packs;
   }
-  __device__ uint4 *slot(int stage, int k) const {
-    return ring + stage * job.slice + k * blockDim.x;
+  __device__ uint32_t slot(int stage, int k) const {
+    return ring + stage * stage_bytes + k * blockDim.x * (uint32_t)sizeof(uint4);
   }
   __device__ float term_of(int i) const {
     return HEAD == PLAIN ? 0 : term[HEAD == PLAIN ? 0 : i];
   }
 
-  __device__ row_in_hand look(int i) const {
+  /* What is known of the row that is `ahead` of the one in hand. */
+  __device__ row_in_hand look(int ahead) const {
     row_in_hand it = {0, 0};
-    if (i >= steps) return it;
-    if (HEAD == TIMED) it.time = job.time[job.r.first + row(i)];
-    it.target = job.r.targets[job.r.first + row(i)];
+    if (ahead >= left) return it;
+    const int64_t n = job.r.first + row + ahead * clusters;
+    if (HEAD == TIMED) it.time = job.time[n];
+    it.target = job.r.targets[n];
     return it;
   }
 
-  /* Starts the copy of row i, if there is one. */
-  __device__ void fetch(int i, int stage) const {
-    if (i < steps) {
-      const kp_half *from = job.products + row(i) * job.r.pitch + column;
+  /* Starts the copy of the next row, if there is one: that which is `ahead` of the one in hand. */
+  __device__ void fetch(int ahead, int stage) {
+    if (ahead < left) {
 #pragma unroll
       for (int k = 0; k < PACKS; k++)
         if (has(k))
-          asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                           (uint32_t)__cvta_generic_to_shared(slot(stage, k))),
-                       "l"(from + k * step)
+          asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(slot(stage, k)),
+                       "l"(coming + k * step)
                        : "memory");
     }
+    coming += clusters * job.r.pitch;
     asm volatile("cp.async.commit_group;" ::: "memory");
   }
 
-  /* What stands behind the last column counts for nothing. */
+  __device__ void advance() {
+    row += clusters;
+    left--;
+    here += clusters * job.r.pitch;
+  }
+
+  /* What stands behind the last column counts for nothing: it becomes -∞. */
   __device__ void close_row(int stage) const {
     if (job.r.columns == job.r.pitch) return;
 #pragma unroll 1
     for (int k = 0; k < PACKS; k++) {
-      const int64_t v = column + k * step;
+      const int v = column + k * step;
       if (!has(k) || v + SIZE <= job.r.columns) continue;
-      for (int64_t j = job.r.columns - v; j < SIZE; j++)
-        ((kp_half *)slot(stage, k))[j] = __ushort_as_bfloat16(0xff80); /* -∞ */
+      for (int j = (int)job.r.columns - v; j < SIZE; j++)
+        asm volatile("st.shared.b16 [%0], %1;" ::"r"(slot(stage, k) + 2 * j), "h"((unsigned short)0xff80)
+                     : "memory");
+    }
+  }
+
+  /* This thread's largest raw number. */
+  __device__ float largest_of(const uint4 (&pack)[PACKS], float time) const {
+    if constexpr (HEAD == PLAIN) {
+      uint32_t pair = 0xff7fff7fu; /* the least numbers */
+#pragma unroll
+      for (int k = 0; k < PACKS; k++)
+        if (has(k))
+          pair = larger_pair(
+              pair, larger_pair(larger_pair(pack[k].x, pack[k].y), larger_pair(pack[k].z, pack[k].w)));
+      return fmaxf(low_of(pair), high_of(pair));
+    } else {
+      float largest = -FLT_MAX;
+#pragma unroll
+      for (int k = 0; k < PACKS; k++)
+        if (has(k)) {
+          float z[SIZE];
+          widen(pack[k], z);
+#pragma unroll
+          for (int j = 0; j < SIZE; j++)
+            largest = fmaxf(largest, raw_of<HEAD>(z[j], term_of(k * SIZE + j), time));
+        }
+      return largest;
     }
   }
 
   /* The warp's largest raw number, and its sum of exponentials. */
   __device__ float2 part_of(int stage, float time) const {
     uint4 pack[PACKS];
-    float largest = -FLT_MAX;
 #pragma unroll
     for (int k = 0; k < PACKS; k++)
-      if (has(k)) {
-        float z[SIZE];
-        pack[k] = *slot(stage, k);
-        widen(pack[k], z);
-#pragma unroll
-        for (int j = 0; j < SIZE; j++)
-          largest = fmaxf(largest, raw_of<HEAD>(z[j], term_of(k * SIZE + j), time));
-      }
-    largest = warp_largest(largest);
-    const float unit = job.factor * LOG2_E, from = largest * unit;
+      if (has(k)) pack[k] = kp_load_shared(slot(stage, k));
+    const float largest = warp_largest(largest_of(pack, time)), from = largest * unit;
     float total = 0;
 #pragma unroll
     for (int k = 0; k < PACKS; k++)
@@ -210,32 +235,33 @@ template <cluster_head HEAD> struct cluster_thread {
 
   /* Logsumexp of a row from the parts of all warps of the cluster. */
   __device__ float merge(const float2 *parts, int count) const {
-    constexpr int MOST = PARTS / 32;
+    constexpr int MOST = cluster_shape<HEAD>::PARTS / 32;
     const int lane = threadIdx.x % 32;
     float2 part[MOST];
     float largest = -FLT_MAX, total = 0;
 #pragma unroll
-    for (int q = 0; q < MOST; q++) {
-      part[q] = lane + 32 * q < count ? parts[lane + 32 * q] : make_float2(-FLT_MAX, 0);
-      largest = fmaxf(largest, part[q].x);
-    }
+    for (int q = 0; q < MOST; q++)
+      if (32 * q < count) {
+        part[q] = lane + 32 * q < count ? parts[lane + 32 * q] : make_float2(-FLT_MAX, 0);
+        largest = fmaxf(largest, part[q].x);
+      }
     largest = warp_largest(largest);
 #pragma unroll
-    for (int q = 0; q < MOST; q++) total += part[q].y * exp2_of((part[q].x - largest) * job.factor * LOG2_E);
-    return job.factor * largest + logf(kp_warp_sum(total));
+    for (int q = 0; q < MOST; q++)
+      if (32 * q < count) total += part[q].y * exp2_of((part[q].x - largest) * unit);
+    return job.factor * largest + LN_2 * log2_of(kp_warp_sum(total));
   }
 
-  /* The gradient of row i but for its target, in the place of the products; gives the part of that of its
-   * time.  `share` is that of the row, times the factor. */
-  __device__ float differentiate(int i, int stage, float time, float logsumexp, float share) {
-    const float unit = job.factor * LOG2_E, from = logsumexp * LOG2_E;
-    kp_half *to = job.products + row(i) * job.r.pitch + column;
+  /* The gradient of the row in hand but for its target, in the place of the products; gives this thread's
+   * part of that of its time.  `share` is that of a row, times the factor. */
+  __device__ float differentiate(int stage, float time, float logsumexp, float share) {
+    const float from = logsumexp * LOG2_E;
     float by_time = 0;
 #pragma unroll
     for (int k = 0; k < PACKS; k++)
       if (has(k)) {
         float z[SIZE], g[SIZE];
-        widen(*slot(stage, k), z);
+        widen(kp_load_shared(slot(stage, k)), z);
 #pragma unroll
         for (int j = 0; j < SIZE; j++) {
           const float own = term_of(k * SIZE + j);
@@ -249,38 +275,35 @@ template <cluster_head HEAD> struct cluster_thread {
             g[j] *= own;
           }
         }
-        *(uint4 *)(to + k * step) = narrow(g);
+        kp_store_global(here + k * step, narrow(g));
       }
     return by_time;
   }
 
   /* A row that is ignored. */
-  __device__ void clear(int i) const {
-    kp_half *to = job.products + row(i) * job.r.pitch + column;
+  __device__ void clear() const {
 #pragma unroll
     for (int k = 0; k < PACKS; k++)
-      if (has(k)) *(uint4 *)(to + k * step) = make_uint4(0, 0, 0, 0);
+      if (has(k)) kp_store_global(here + k * step, make_uint4(0, 0, 0, 0));
   }
 
   /* By the thread that has the target: the loss, and the target's own gradient. */
-  __device__ void settle(int i, int stage, int64_t target, float time, float logsumexp, float share,
-                         float *by_time) {
-    const int distance = (int)(target - column);
-    int k = -1, j = 0;
+  __device__ void settle(int stage, int target, float time, float logsumexp, float share, float *by_time) {
+    const int distance = target - column;
+    int k = -1;
 #pragma unroll
     for (int other = 0; other < PACKS; other++)
-      if (has(other) && (unsigned)(distance - other * step) < SIZE) {
-        k = other;
-        j = distance - other * step;
-      }
+      if (has(other) && (unsigned)(distance - other * step) < SIZE) k = other;
     if (k < 0) return;
-    const float z = __bfloat162float(((const kp_half *)slot(stage, k))[j]);
-    const float own = HEAD == PLAIN ? 0 : job.term[target];
+    uint32_t bits;
+    asm volatile("{.reg .b16 half; ld.shared.b16 half, [%1]; mov.b32 %0, {0, half};}"
+                 : "=r"(bits)
+                 : "r"(slot(stage, k) + 2 * (distance - k * step)));
+    const float z = __uint_as_float(bits), own = HEAD == PLAIN ? 0 : job.term[target];
     const float logit = job.factor * raw_of<HEAD>(z, own, time);
     const float p = exp2_of((logit - logsumexp) * LOG2_E);
-    job.r.loss[job.r.first + row(i)] = logsumexp - logit;
-    job.products[row(i) * job.r.pitch + target] =
-        __float2bfloat16_rn(share * (p - 1) * (HEAD == SCALED ? own : 1.0f));
+    job.r.loss[job.r.first + row] = logsumexp - logit;
+    here[distance] = __float2bfloat16_rn(share * (p - 1) * (HEAD == SCALED ? own : 1.0f));
     if constexpr (HEAD != PLAIN) {
 #pragma unroll
       for (int e = 0; e < TERMS; e++)
@@ -289,91 +312,104 @@ template <cluster_head HEAD> struct cluster_thread {
     }
   }
 
-  /* All of row i behind its logsumexp. */
-  __device__ void finish(int i, int stage, const row_in_hand &it, float logsumexp, float share, int part) {
-    const int64_t n = row(i), target = kp_target_of(job.r, n, part == 0 && threadIdx.x == 0);
+  /* All of the row in hand behind its logsumexp.  `part` is this warp's number in the cluster. */
+  __device__ void finish(int stage, const row_in_hand &it, float logsumexp, float share, int part) {
+    const bool speaks = part == 0 && threadIdx.x == 0;
+    const int target = (int)kp_target_of(job.r, it.target, row, speaks);
     float by_time = 0;
-    if (part == 0 && threadIdx.x == 0) job.r.logsumexp[job.r.first + n] = logsumexp;
+    if (speaks) job.r.logsumexp[job.r.first + row] = logsumexp;
     if (target < 0) {
-      clear(i);
-      if (part == 0 && threadIdx.x == 0) job.r.loss[job.r.first + n] = 0;
+      clear();
+      if (speaks) job.r.loss[job.r.first + row] = 0;
     } else {
-      by_time = differentiate(i, stage, it.time, logsumexp, share);
-      settle(i, stage, target, it.time, logsumexp, share, &by_time);
+      by_time = differentiate(stage, it.time, logsumexp, share);
+      settle(stage, target, it.time, logsumexp, share, &by_time);
     }
     if constexpr (HEAD == TIMED) {
       by_time = kp_warp_sum(by_time);
-      if (threadIdx.x % 32 == 0 && job.to.by_time != NULL) job.to.by_time[n * job.to.strips + part] = by_time;
+      if (threadIdx.x % 32 == 0 && job.to.by_time != NULL)
+        job.to.by_time[row * job.to.strips + part] = by_time;
     }
   }
 
-  __device__ void leave_sums() const {
+  /* The sums over all rows of `cluster`. */
+  __device__ void leave_sums(int cluster) const {
     float *const to = HEAD == TIMED ? job.to.by_weight : job.to.by_scale;
     if constexpr (HEAD != PLAIN)
 #pragma unroll
       for (int e = 0; e < TERMS; e++) {
-        const int64_t v = column + e / SIZE * step + e % SIZE;
+        const int v = column + e / SIZE * step + e % SIZE;
         if (to != NULL && has(e / SIZE) && v < job.r.columns) to[cluster * job.r.pitch + v] = sum[e];
       }
   }
 };
 
-template <int PENDING> __device__ static inline void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
-}
+/* What a block hears of a row, of this one and of the next: a pair a warp of the cluster. */
+template <cluster_head HEAD> struct heard {
+  float2 parts[2][cluster_shape<HEAD>::PARTS];
+  uint64_t barrier[2];
+};
 
 /* Leaves a warp's part of a row with all blocks of the cluster. */
-__device__ static inline void send(float2 *parts, int part, float2 value) {
+template <cluster_head HEAD>
+__device__ static inline void send(heard<HEAD> *to, int which, int part, float2 value) {
   const int lane = threadIdx.x % 32;
-  if (lane < CLUSTER) store_there(parts + part, lane, value);
+  if (lane < CLUSTER)
+    kp_send_there(kp_shared_at(&to->parts[which][part]), kp_shared_at(&to->barrier[which]), lane, value);
+  __syncwarp();
 }
 
-template <cluster_head HEAD> __device__ static inline void walk(cluster_thread<HEAD> &own, int rank) {
-  __shared__ float2 parts[2][PARTS]; /* of this row and of the next */
-  const int warps = blockDim.x / 32, part = rank * warps + threadIdx.x / 32;
+/* A block arms its barrier for a row when it has all of the row before last: nobody sends the one before
+ * every block has the other. */
+template <cluster_head HEAD>
+__device__ static inline void walk(cluster_thread<HEAD> &own, heard<HEAD> *all, int rank) {
+  const int warps = blockDim.x / 32, part = rank * warps + threadIdx.x / 32, count = CLUSTER * warps;
+  const int bytes = count * (int)sizeof(float2), steps = own.left;
   const float share = *own.job.to.share * own.job.factor;
   row_in_hand now = own.look(0), next = own.look(1);
   int stage = 0;
+  if (threadIdx.x == 0)
+    for (int which = 0; which < 2; which++) {
+      kp_create_barrier(kp_shared_at(&all->barrier[which]));
+      kp_arm_barrier(kp_shared_at(&all->barrier[which]), bytes);
+    }
   for (int s = 0; s < STAGES; s++) own.fetch(s, s);
-  cluster_arrive(); /* nobody writes into a block that has not begun */
-  cluster_wait();
-  wait_for_copies<STAGES - 1>();
+  kp_cluster_meet(); /* nobody sends to a block that has not begun */
+  kp_wait_for_copies<STAGES - 1>();
   own.close_row(0);
-  send(parts[0], part, own.part_of(0, now.time));
-  cluster_arrive();
-  for (int i = 0; i < own.steps; i++) {
-    const bool more = i + 1 < own.steps;
-    const int ahead = stage + 1 == STAGES ? 0 : stage + 1;
-    const row_in_hand after = own.look(i + 2);
+  send(all, 0, part, own.part_of(0, now.time));
+  for (int i = 0; i < steps; i++) {
+    const int ahead = stage + 1 == STAGES ? 0 : stage + 1, which = i % 2;
+    const row_in_hand after = own.look(2);
     float2 value = make_float2(0, 0);
-    wait_for_copies<STAGES - 2>();
-    if (more) {
+    kp_wait_for_copies<STAGES - 2>();
+    if (i + 1 < steps) {
       own.close_row(ahead);
       value = own.part_of(ahead, next.time);
     }
-    cluster_wait();
-    const float logsumexp = own.merge(parts[i % 2], CLUSTER * warps);
-    if (more) {
-      send(parts[(i + 1) % 2], part, value);
-      cluster_arrive();
-    }
-    own.finish(i, stage, now, logsumexp, share, part);
-    own.fetch(i + STAGES, stage);
+    kp_wait_for_phase(kp_shared_at(&all->barrier[which]), i / 2 % 2);
+    const float logsumexp = own.merge(all->parts[which], count);
+    if (i + 2 < steps && threadIdx.x == 0) kp_arm_barrier(kp_shared_at(&all->barrier[which]), bytes);
+    __syncwarp();
+    if (i + 1 < steps) send(all, 1 - which, part, value);
+    own.finish(stage, now, logsumexp, share, part);
+    own.fetch(STAGES, stage);
+    own.advance();
     stage = ahead, now = next, next = after;
   }
-  own.leave_sums();
+  own.leave_sums(blockIdx.x / CLUSTER);
 }
 #endif
 
-/* Two large blocks a processor where registers hold nothing of the columns; more small ones. */
 template <cluster_head HEAD>
-static __global__ void __launch_bounds__(MOST_THREADS, HEAD == PLAIN ? 2 : 1)
+static __global__ void __launch_bounds__(cluster_shape<HEAD>::THREADS, cluster_shape<HEAD>::BLOCKS)
     cluster_loss_kernel(const __grid_constant__ cluster_job job) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   extern __shared__ uint4 ring[];
-  const int rank = rank_in_cluster();
+  __shared__ heard<HEAD> all;
+  const int rank = kp_cluster_rank();
   cluster_thread<HEAD> own(job, ring, rank);
-  walk(own, rank);
+  walk(own, &all, rank);
 #endif
 }
 
@@ -386,7 +422,7 @@ static int64_t slice_of(int64_t pitch) {
 bool kp_cluster_loss_fits(const kp_call *call, const kp_loss_rows *rows, const kp_scaled_head *head) {
   enum { SMALL = 4096 };
   return kp_is_half(call) && kp_cuda_of(call)->major == 9 && rows->columns >= SMALL &&
-         slice_of(rows->pitch) <= PACKS * MOST_THREADS && (head->time.at == NULL || head->scale.at == NULL) &&
+         slice_of(rows->pitch) <= MOST_PACKS && (head->time.at == NULL || head->scale.at == NULL) &&
          head->factor > 0;
 }
 
@@ -397,7 +433,7 @@ static kp_status launch(const kp_call *call, const cluster_job &job, gradient_pa
   const int64_t even = (job.r.rows + LEAST_ROWS - 1) / LEAST_ROWS;
   const int64_t most = HEAD == PLAIN || to->groups > even ? even : to->groups;
   const size_t bytes = (size_t)(STAGES * job.slice) * sizeof(uint4);
-  const int threads = (job.slice + PACKS * 32 - 1) / (PACKS * 32) * 32;
+  const int unit = 32 * cluster_shape<HEAD>::PACKS, threads = (job.slice + unit - 1) / unit * 32;
   cudaLaunchAttribute attribute = {};
   cudaLaunchConfig_t config = {};
   int clusters = 0;

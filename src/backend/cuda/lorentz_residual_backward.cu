@@ -100,6 +100,9 @@ template <class K> struct kp_lorentz_rows {
                         const kp_lorentz_gradients &g, int64_t n) {
     x.fetch(team, k.x, n), u.fetch(team, k.u, n);
     gz.fetch(team, g.gz, n), gy.fetch(team, g.gy, n);
+    const int64_t next = n + team.stride;
+    x.expect(team, k.x, next), u.expect(team, k.u, next);
+    gz.expect(team, g.gz, next), gy.expect(team, g.gy, next);
   }
 };
 

@@ -10,7 +10,7 @@
 
 enum { NUMBERS = sizeof(kp_product_key) / sizeof(int64_t), WORDS = sizeof(cublasLtMatmulAlgo_t) / 8 };
 
-static const char heading[] = "kappa matrix products 2";
+static const char heading[] = "kappa matrix products 3";
 
 /* ---- in memory ---- */
 

@@ -15,8 +15,8 @@ struct curved_outputs {
 enum { V = KP_WARP_VECTOR, GRAM = KP_SEAM_GRAM };
 
 /* Places of a tile: 0 is the row in front of it, 1 + w the row of warp w. */
-template <int P, bool GROUPED> struct curved_forward {
-  using groups_type = kp_warp_groups<P, GROUPED>;
+template <int P, bool FULL, bool GROUPED> struct curved_forward {
+  using groups_type = kp_warp_groups<P, FULL, GROUPED>;
   const kp_seam &s;
   const curved_outputs &out;
   const groups_type groups;
@@ -26,6 +26,7 @@ template <int P, bool GROUPED> struct curved_forward {
   float *kappas;            /* (2, places, groups): of the update and of the tangent map */
   kp_warp_vector *finished; /* (places, P, 32): x' of the tile, for the rows behind */
   int64_t first, end;       /* of the tile; of the block's run */
+  int64_t at;               /* of the lane's first channel of the warp's row, or of the run's last row */
   int rows;                 /* of the tile */
   int tile;                 /* its number */
   bool halo;                /* x' of the row in front is computed here too */
@@ -62,12 +63,17 @@ template <int P, bool GROUPED> struct curved_forward {
     groups.gather(parts, sums_at(place), GRAM);
   }
 
+  /* The curvatures of a place, into shared memory: once for all tiles where all rows have the same. */
   __device__ void keep_kappas(int place) const {
+    if (tile > 0 && s.update_kappa.entries == 1 && s.tangent_kappa.entries == 1) return;
     const int64_t n = first + place - 1;
-    float *to = kappas + place * groups.count;
-    if (s.update == KP_SEAM_CURVED) kp_seam_keep_kappa(s.update_kappa, n, n < end, groups.count, to);
-    to += (KP_SEAM_TILE + 1) * groups.count;
-    if (s.tangent == KP_SEAM_CURVED) kp_seam_keep_kappa(s.tangent_kappa, n, n < end, groups.count, to);
+#pragma unroll 1
+    for (int group = lane; group < groups.count; group += 32) {
+      float *to = kappas + place * groups.count + group;
+      to[0] = s.update == KP_SEAM_CURVED && n < end ? s.update_kappa.at(n, group) : 0.0f;
+      to[(KP_SEAM_TILE + 1) * groups.count] =
+          s.tangent == KP_SEAM_CURVED && n < end ? s.tangent_kappa.at(n, group) : 0.0f;
+    }
   }
 
   /* A thread runs a program for a row and group: coefficients take the place of products. */
@@ -90,9 +96,12 @@ template <int P, bool GROUPED> struct curved_forward {
     return make_float2(at[0], at[1]);
   }
 
-  __device__ void fetch(int64_t n, bool there, kp_warp_vector x[P], kp_warp_vector u[P]) const {
-    kp_warp_fetch<P>(s.x, s, n, there, x);
-    kp_warp_fetch<P>(s.u, s, n, there && s.update != KP_SEAM_NONE, u);
+  __device__ void fetch(int64_t from, kp_warp_vector x[P], kp_warp_vector u[P]) const {
+    kp_warp_read<P, FULL>(s.x, s, from, x);
+    if (s.update != KP_SEAM_NONE)
+      kp_warp_read<P, FULL>(s.u, s, from, u);
+    else
+      kp_warp_clear<P>(u);
   }
 
   /* h = x' of a place. */
@@ -110,15 +119,13 @@ template <int P, bool GROUPED> struct curved_forward {
 
   /* x' of the tile's rows, stored, and shown to the rows behind where these refer to it. */
   __device__ void update(kp_warp_vector h[P]) {
-    const int64_t n = first + warp;
-    const bool there = warp < rows;
     kp_warp_vector x[P], u[P];
     if (halo && warp == KP_SEAM_TILE - 1 && s.update == KP_SEAM_CURVED) {
-      fetch(first - 1, true, x, u);
+      fetch(kp_warp_at(s, first - 1), x, u);
       keep_kappas(0);
       products<false>(x, u, 0);
     }
-    fetch(n, there, x, u);
+    fetch(at, x, u);
     keep_kappas(1 + warp);
     if (s.update == KP_SEAM_CURVED) {
       products<false>(x, u, 1 + warp);
@@ -130,22 +137,24 @@ template <int P, bool GROUPED> struct curved_forward {
     combine(1 + warp, x, u, h);
     if (halo && warp == 0) {
       kp_warp_vector before[P];
-      fetch(first - 1, true, x, u);
+      fetch(kp_warp_at(s, first - 1), x, u);
       combine(0, x, u, before);
 #pragma unroll
       for (int p = 0; p < P; p++) finished_at(0, p) = before[p];
     }
+    if (s.own) {
 #pragma unroll
-    for (int p = 0; p < P; p++) {
-      if (out.stream != NULL && there) kp_warp_store(out.stream, s, n, p, h[p]);
-      if (s.own) finished_at(1 + warp, p) = h[p];
+      for (int p = 0; p < P; p++) finished_at(1 + warp, p) = h[p];
     }
+    if (out.stream == NULL || warp >= rows) return;
+#pragma unroll
+    for (int p = 0; p < P; p++) kp_warp_write<FULL>(out.stream, s, at, p, h[p]);
   }
 
   /* The stream's own reference: x' of the row before. */
   __device__ void own_reference(kp_warp_vector r[P]) const {
     __syncthreads();
-    if (phase.first()) return kp_warp_carried<P>(s, first + warp, warp < rows, r);
+    if (phase.first()) return kp_warp_carried<P, FULL>(s.own_carry, s, first + (warp < rows ? warp : 0), r);
 #pragma unroll
     for (int p = 0; p < P; p++) r[p] = finished_at(warp, p);
   }
@@ -158,7 +167,6 @@ template <int P, bool GROUPED> struct curved_forward {
   }
 
   __device__ void normalise(const kp_warp_vector h[P], const kp_warp_vector r[P]) const {
-    const int64_t n = first + warp;
     float z[P][V];
 #pragma unroll
     for (int p = 0; p < P; p++) {
@@ -166,16 +174,16 @@ template <int P, bool GROUPED> struct curved_forward {
 #pragma unroll
       for (int k = 0; k < V; k++) z[p][k] = c.x * r[p][k] + c.y * (h[p][k] - r[p][k]);
     }
-    const float2 moment = kp_warp_moments<P>(s, z);
+    const float2 moment = kp_warp_moments<P, FULL>(s, z);
     if (warp >= rows) return;
-    if (lane == 0) out.statistics[n] = moment;
+    if (lane == 0) out.statistics[first + warp] = moment;
 #pragma unroll
     for (int p = 0; p < P; p++) {
       float w[V], b[V], y[V];
       kp_warp_get(weight, p, w), kp_warp_get(bias, p, b);
 #pragma unroll
       for (int k = 0; k < V; k++) y[k] = (z[p][k] - moment.x) * moment.y * w[k] + b[k];
-      kp_warp_store(out.y, s, n, p, kp_to_vector<kp_half, V>(y));
+      kp_warp_write<FULL>(out.y, s, at, p, kp_to_vector<kp_half, V>(y));
     }
   }
 
@@ -188,13 +196,15 @@ template <int P, bool GROUPED> struct curved_forward {
   /* Every place's sums are written and its coefficients read by one and the same warp. */
   __device__ void run_tile() {
     rows = end - first < KP_SEAM_TILE ? (int)(end - first) : KP_SEAM_TILE;
+    const int64_t n = warp < rows ? first + warp : end - 1;
     kp_warp_vector h[P], r[P];
+    at = kp_warp_at(s, n);
     update(h);
     ask_for_next();
     if (s.own)
       own_reference(r);
     else
-      kp_warp_given<P>(s, first + warp, phase.first(), warp < rows, r);
+      kp_warp_given<P, FULL>(s, n, at, phase.first() || warp >= rows, r);
     __syncwarp();
     if (s.tangent == KP_SEAM_CURVED) products<true>(r, h, 1 + warp);
     kp_warp_forget<P>(h), kp_warp_forget<P>(r);
@@ -222,14 +232,14 @@ __device__ static void store_events(int events, int *to) {
   if (threadIdx.x == 0) to[blockIdx.x] = count;
 }
 
-template <int P, bool GROUPED>
+template <int P, bool FULL, bool GROUPED>
 __global__ static void __launch_bounds__(KP_SEAM_THREADS, P < 4 ? 4 : 3)
     curved_forward_kernel(const kp_seam s, const curved_outputs out) {
   enum { COLUMNS = P * KP_WARP_CHANNELS };
   extern __shared__ __align__(16) float shared[]; /* weight, bias, finished rows, sums */
   kp_warp_spread<P>(s.weight, s.C, 1, shared), kp_warp_spread<P>(s.bias, s.C, 0, shared + COLUMNS);
   __syncthreads();
-  curved_forward<P, GROUPED> f(s, out, (int64_t)blockIdx.x * s.run);
+  curved_forward<P, FULL, GROUPED> f(s, out, (int64_t)blockIdx.x * s.run);
   f.weight = shared, f.bias = shared + COLUMNS;
   f.finished = (kp_warp_vector *)(shared + 2 * COLUMNS);
   f.sums = (float *)(f.finished + (KP_SEAM_TILE + 1) * P * 32);
@@ -238,9 +248,10 @@ __global__ static void __launch_bounds__(KP_SEAM_THREADS, P < 4 ? 4 : 3)
   store_events(f.events, out.events);
 }
 
-template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
+template <int P, bool FULL, bool GROUPED>
+static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
-  const auto kernel = curved_forward_kernel<P, GROUPED>;
+  const auto kernel = curved_forward_kernel<P, FULL, GROUPED>;
   const size_t bytes = 2 * (size_t)P * KP_WARP_CHANNELS * sizeof(float) +
                        (KP_SEAM_TILE + 1) * ((size_t)P * 32 * sizeof(kp_warp_vector) +
                                              (GRAM + 2) * (size_t)kp_warp_group_count(s) * sizeof(float));
@@ -257,9 +268,11 @@ template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_s
   return kp_launched(call, error);
 }
 
-/* Rows of up to 768 channels, and longer ones. */
+/* Rows of whole packs, and all others. */
 template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
-  return kp_warp_packs(s) <= 3 ? launch<3, GROUPED>(call, s, error) : launch<4, GROUPED>(call, s, error);
+  if (s.C == 3 * KP_WARP_CHANNELS) return launch<3, true, GROUPED>(call, s, error);
+  if (s.C == 4 * KP_WARP_CHANNELS) return launch<4, true, GROUPED>(call, s, error);
+  return launch<4, false, GROUPED>(call, s, error);
 }
 
 bool kp_seam_fits_warps_forward(const kp_call *call, const kp_seam &s) {

@@ -12,18 +12,18 @@
 
 enum { V = KP_WARP_VECTOR };
 
-/* Floats of shared memory for a row and group: inner products of the tangent map and of the update, whose
- * place the combinations take; the slopes of either program; the curvatures of either. */
+/* Floats of shared memory for a row and group: inner products of the tangent map, whose place the
+ * combinations take; those of the update; the slopes of either program; the curvatures of either.  An odd
+ * number of them, so that the lanes' groups are in different banks. */
 enum {
   OF_TANGENT_SUMS = 0,
-  OF_UPDATE_SUMS = KP_SEAM_TANGENT_SUMS,
   OF_COMBINATIONS = 0,
-  OF_TANGENT = KP_SEAM_COMBINATIONS,
+  OF_UPDATE_SUMS = KP_SEAM_COMBINATIONS,
+  OF_TANGENT = OF_UPDATE_SUMS + KP_SEAM_GRAM,
   OF_UPDATE = OF_TANGENT + KP_SEAM_SLOPES,
   OF_KAPPAS = OF_UPDATE + KP_SEAM_SLOPES,
-  OF_ALL = OF_KAPPAS + 2
+  OF_ALL = (OF_KAPPAS + 2) | 1
 };
-static_assert(OF_UPDATE_SUMS + KP_SEAM_GRAM <= OF_TANGENT, "sums and combinations share a place");
 
 /* Shared memory of a block in floats. */
 template <int P> struct curved_memory {
@@ -31,11 +31,12 @@ template <int P> struct curved_memory {
   static constexpr int WEIGHT = 0;
   static constexpr int GRADIENTS = WEIGHT + COLUMNS;                    /* (warps, 2): of weight and bias */
   static constexpr int BEHIND = GRADIENTS + 2 * KP_SEAM_TILE * COLUMNS; /* (1 + warps) */
-  static constexpr int SCALARS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS;
+  static constexpr int MOMENTS = BEHIND + (1 + KP_SEAM_TILE) * COLUMNS; /* (warps, 2): mean, scale */
+  static constexpr int SCALARS = MOMENTS + 2 * KP_SEAM_TILE;
 };
 
-template <int P, bool GROUPED> struct curved_backward {
-  using groups_type = kp_warp_groups<P, GROUPED>;
+template <int P, bool FULL, bool GROUPED> struct curved_backward {
+  using groups_type = kp_warp_groups<P, FULL, GROUPED>;
   using memory = curved_memory<P>;
   const kp_seam &s;
   const kp_seam_gradients &g;
@@ -47,7 +48,8 @@ template <int P, bool GROUPED> struct curved_backward {
   int64_t last;       /* row of the tile's first warp; further warps have rows before */
   int rows;           /* of the tile */
   int tile;           /* its number */
-  int64_t n;          /* the warp's row */
+  int64_t n;          /* the warp's row, or another of the run where the tile has none for it */
+  int64_t at;         /* of the lane's first channel of it */
   bool mine;          /* it is one of the block's own */
   kp_seam_phase phase;
 
@@ -70,12 +72,14 @@ template <int P, bool GROUPED> struct curved_backward {
 
   /* ---- norm and tangent ---- */
 
+  /* The curvatures of the warp's row: once for all tiles where all rows have the same. */
   __device__ void keep_kappas() const {
+    if (tile > 0 && s.update_kappa.entries == 1 && s.tangent_kappa.entries == 1) return;
 #pragma unroll 1
     for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
       float *to = own_scalars(group) + OF_KAPPAS;
-      to[0] = s.update == KP_SEAM_CURVED && warp < rows ? s.update_kappa.at(n, group) : 0.0f;
-      to[1] = s.tangent == KP_SEAM_CURVED && warp < rows ? s.tangent_kappa.at(n, group) : 0.0f;
+      to[0] = s.update == KP_SEAM_CURVED ? s.update_kappa.at(n, group) : 0.0f;
+      to[1] = s.tangent == KP_SEAM_CURVED ? s.tangent_kappa.at(n, group) : 0.0f;
     }
   }
 
@@ -114,63 +118,83 @@ template <int P, bool GROUPED> struct curved_backward {
   /* The programs of the tile's rows and groups: first the tangent maps, then, by other warps, the updates. */
   __device__ void programs() const {
     const int count = rows * groups.count, second = (count + 31) / 32 * 32;
+    const bool curved = s.tangent == KP_SEAM_CURVED;
 #pragma unroll 1
     for (int e = kp_seam_first_task(2 * tile); e < second + count; e += KP_SEAM_THREADS) {
       const bool update = e >= second;
       if (!update && e >= count) continue;
-      if ((update ? s.update : s.tangent) != KP_SEAM_CURVED) continue;
-      float *at = scalars(update ? e - second : e);
-      kp_seam_slopes(update ? s.update_program : s.tangent_program,
-                     at + (update ? OF_UPDATE_SUMS : OF_TANGENT_SUMS), at[OF_KAPPAS + (update ? 0 : 1)],
-                     at + (update ? OF_UPDATE : OF_TANGENT));
+      float *to = scalars(update ? e - second : e);
+      if (update && s.update == KP_SEAM_CURVED)
+        kp_seam_slopes(s.update_program, to + OF_UPDATE_SUMS, to[OF_KAPPAS], to + OF_UPDATE);
+      if (!update && curved)
+        kp_seam_slopes(s.tangent_program, to + OF_TANGENT_SUMS, to[OF_KAPPAS + 1], to + OF_TANGENT);
+      if (!update && !curved) to[OF_TANGENT] = 0, to[OF_TANGENT + 1] = 1;
+      if (!update && !GROUPED) combine(e, 0, means_part(e, 0));
     }
   }
 
-  /* Where the groups' combinations of the warp's row stand from here on: a lane makes those of a group. */
-  __device__ void combine(float2 moment) const {
+  __device__ float2 moment_of(int i) const {
+    return ((const float2 *)(shared + memory::MOMENTS))[i];
+  }
+
+  /* What a group of row i adds to the means of gw and of gw n. */
+  __device__ float2 means_part(int i, int group) const {
+    const float2 moment = moment_of(i);
+    const float *sum = scalars(i * groups.count + group) + OF_TANGENT_SUMS, *z = sum + OF_TANGENT;
+    return make_float2(sum[5], moment.y * (z[0] * sum[3] + z[1] * sum[4] - moment.x * sum[5]));
+  }
+
+  /* The combinations of row i and a group from the sums of all groups' parts of the means. */
+  __device__ void combine(int i, int group, float2 means) const {
+    const float2 moment = moment_of(i);
     const bool curved = s.tangent == KP_SEAM_CURVED;
-    float mean_g = 0, mean_gn = 0;
+    const int64_t row = last - i;
+    float *at_group = scalars(i * groups.count + group);
+    const float *slope = at_group + OF_TANGENT;
+    kp_seam_bars<float> bars = {};
+    bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
+    bars.mean_g = means.x, bars.mean_gn = means.y;
+#pragma unroll
+    for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at_group[OF_TANGENT_SUMS + q];
+    const kp_real z[2] = {slope[0], slope[1]};
+    kp_real bar[3], of[4] = {0, 0, 0, 0};
+    bars(z, bar);
+#pragma unroll
+    for (int j = 0; j < 4 && curved; j++)
+      of[j] = slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1];
+    if (g.tangent_bars != NULL && row < end) g.tangent_bars[row * groups.count + group] = of[3];
+    kp_seam_combine(bars, z[0], z[1], of, at_group + OF_COMBINATIONS);
+  }
+
+  /* Of the warp's row where it has more than one group: a lane makes the combinations of a group. */
+  __device__ void combine_groups() const {
+    float2 means = make_float2(0, 0);
 #pragma unroll 1
     for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
-      const float *sum = own_scalars(group) + OF_TANGENT_SUMS, *z = own_scalars(group) + OF_TANGENT;
-      const float first = curved ? z[0] : 0.0f, second = curved ? z[1] : 1.0f;
-      mean_g += sum[5], mean_gn += moment.y * (first * sum[3] + second * sum[4] - moment.x * sum[5]);
+      const float2 part = means_part(warp, group);
+      means.x += part.x, means.y += part.y;
     }
-    if (GROUPED) mean_g = kp_warp_sum(mean_g), mean_gn = kp_warp_sum(mean_gn);
+    means = make_float2(kp_warp_sum(means.x), kp_warp_sum(means.y));
 #pragma unroll 1
-    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
-      float *at = own_scalars(group);
-      const float *slope = at + OF_TANGENT;
-      kp_seam_bars<float> bars = {};
-      bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
-      bars.mean_g = mean_g, bars.mean_gn = mean_gn;
-#pragma unroll
-      for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at[OF_TANGENT_SUMS + q];
-      const kp_real z[2] = {curved ? slope[0] : 0.0f, curved ? slope[1] : 1.0f};
-      kp_real bar[3], of[4];
-      bars(z, bar);
-#pragma unroll
-      for (int j = 0; j < 4; j++)
-        of[j] = curved ? slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1] : 0.0f;
-      store_bar(g.tangent_bars, group, of[3]);
-      kp_seam_combine(bars, z[0], z[1], of, at + OF_COMBINATIONS);
-    }
+    for (int group = threadIdx.x % 32; group < groups.count; group += 32) combine(warp, group, means);
     __syncwarp();
   }
 
   /* ---- the gradient of x' ---- */
 
+  __device__ void read_combinations(int p, float f[KP_SEAM_COMBINATIONS]) const {
+    const float *from = own_scalars(groups.group(p)) + OF_COMBINATIONS;
+#pragma unroll
+    for (int j = 0; j < KP_SEAM_COMBINATIONS; j++) f[j] = from[j];
+  }
+
   /* What comes through the norm to pack p of x' and of the reference; adds to the gradients of weight and
    * bias where the row is the block's own. */
-  __device__ void through_norm(int p, const kp_warp_vector &h, const kp_warp_vector &r,
-                               const kp_warp_vector &gy, float stream[V], float reference[V]) const {
-    const float *c = own_scalars(groups.group(p)) + OF_COMBINATIONS;
+  __device__ void through_norm(int p, const float f[KP_SEAM_COMBINATIONS], const kp_warp_vector &h,
+                               const kp_warp_vector &r, const kp_warp_vector &gy, float stream[V],
+                               float reference[V]) const {
     float *gweight = shared + memory::GRADIENTS + 2 * warp * memory::COLUMNS,
           *gbias = gweight + memory::COLUMNS;
-    const int inside = s.C - kp_warp_channel(p);
-    float f[KP_SEAM_COMBINATIONS];
-#pragma unroll
-    for (int j = 0; j < KP_SEAM_COMBINATIONS; j++) f[j] = c[j];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float w[4], gw_sum[4], gb_sum[4];
@@ -186,29 +210,35 @@ template <int P, bool GROUPED> struct curved_backward {
       }
       if (mine) kp_warp_set_half(gweight, p, half, gw_sum), kp_warp_set_half(gbias, p, half, gb_sum);
     }
-    if (inside < V) {
+    const int inside = s.C - kp_warp_channel(p);
+    if (!FULL && inside < V) {
 #pragma unroll
       for (int k = 0; k < V; k++)
         if (k >= inside) stream[k] = reference[k] = 0;
     }
   }
 
-  __device__ kp_warp_vector fetch_branch(const void *from, int p) const {
-    return kp_load_vector<kp_half, V>(from, n * s.pitch + kp_warp_channel(p),
-                                      mine && s.update == KP_SEAM_CURVED && kp_warp_channel(p) < s.pitch);
+  __device__ kp_warp_vector pack(const void *from, int p) const {
+    return kp_load_vector<kp_half, V>(from, at + p * KP_WARP_CHANNELS, FULL || kp_warp_channel(p) < s.pitch);
   }
 
-  __device__ void store(void *to, int64_t row, int p, const float value[V]) const {
-    if (to != NULL && mine) kp_warp_store(to, s, row, p, kp_to_vector<kp_half, V>(value));
+  /* x and u of pack p, where the update reads them. */
+  __device__ void fetch_branches(int p, kp_warp_vector &x, kp_warp_vector &u) const {
+    x = u = kp_zero_vector<kp_half, V>();
+    if (s.update == KP_SEAM_CURVED) x = pack(s.x, p), u = pack(s.u, p);
+  }
+
+  __device__ void store(void *to, int64_t place, int p, const float value[V]) const {
+    if (to != NULL && mine) kp_warp_write<FULL>(to, s, place, p, kp_to_vector<kp_half, V>(value));
   }
 
   /* The row's gradient of the given reference, and zeros for a row that is no row's reference. */
   __device__ void store_given(int p, const float value[V]) const {
     if (g.gr == NULL) return;
-    if (g.same_row) return store(g.gr, n, p, value);
-    if (!phase.first()) store(g.gr, n - 1, p, value);
+    if (g.same_row) return store(g.gr, at, p, value);
+    if (!phase.first()) store(g.gr, at - s.pitch, p, value);
     const float zero[V] = {};
-    if (phase.last()) store(g.gr, n, p, zero);
+    if (phase.last()) store(g.gr, at, p, zero);
   }
 
   /* The gradient of x' without what comes from the row behind; what the row gives to the row before, or to
@@ -216,13 +246,16 @@ template <int P, bool GROUPED> struct curved_backward {
   __device__ void own_gradient(const kp_warp_vector h[P], const kp_warp_vector r[P],
                                const kp_warp_vector gy[P], const kp_warp_vector direct[P],
                                kp_warp_vector x[P], kp_warp_vector u[P], float sum[P][V]) const {
+    float f[KP_SEAM_COMBINATIONS];
+    read_combinations(0, f);
 #pragma unroll
     for (int p = 0; p < P; p++) {
       float reference[V];
-      through_norm(p, h[p], r[p], gy[p], sum[p], reference);
+      if (GROUPED && p > 0) read_combinations(p, f);
+      through_norm(p, f, h[p], r[p], gy[p], sum[p], reference);
 #pragma unroll
       for (int k = 0; k < V; k++) sum[p][k] += direct[p][k];
-      x[p] = fetch_branch(s.x, p), u[p] = fetch_branch(s.u, p);
+      fetch_branches(p, x[p], u[p]);
       if (!reached) {
         store_given(p, reference);
         continue;
@@ -294,14 +327,14 @@ template <int P, bool GROUPED> struct curved_backward {
         gx[k] = f[0] * sum[p][k] + f[1] * a + f[2] * b;
         gu[k] = f[3] * sum[p][k] + f[4] * a + f[5] * b;
       }
-      store(g.gu, n, p, gu);
+      store(g.gu, at, p, gu);
       if (g.to_stream) {
         float from[V];
         kp_warp_get(behind(warp), p, from);
 #pragma unroll
         for (int k = 0; k < V; k++) gx[k] += from[k];
       }
-      store(g.gx, n, p, gx);
+      store(g.gx, at, p, gx);
     }
   }
 
@@ -319,32 +352,38 @@ template <int P, bool GROUPED> struct curved_backward {
 
   __device__ void run_tile() {
     rows = last - begin + 1 < KP_SEAM_TILE ? (int)(last - begin + 1) : KP_SEAM_TILE;
-    n = last - warp;
+    n = warp < rows ? last - warp : begin;
+    at = kp_warp_at(s, n);
     mine = warp < rows && n < end;
     kp_warp_vector h[P], r[P], gy[P], direct[P], x[P], u[P];
     float sum[P][V];
-    kp_warp_fetch<P>(g.h, s, n, warp < rows, h);
-    kp_warp_fetch<P>(g.gy, s, n, warp < rows, gy);
+    kp_warp_read<P, FULL>(g.h, s, at, h);
+    kp_warp_read<P, FULL>(g.gy, s, at, gy);
+    const bool first = phase.first() || warp >= rows;
     if (!s.own)
-      kp_warp_given<P>(s, n, phase.first(), warp < rows, r);
-    else if (phase.first())
-      kp_warp_carried<P>(s, n, warp < rows, r);
+      kp_warp_given<P, FULL>(s, n, at, first, r);
+    else if (first)
+      kp_warp_carried<P, FULL>(s.own_carry, s, n, r);
     else
-      kp_warp_fetch<P>(g.h, s, n - 1, warp < rows, r);
-    const float2 moment = warp < rows ? *(const float2 *)(g.statistics + 2 * n) : make_float2(0, 0);
+      kp_warp_read<P, FULL>(g.h, s, at - s.pitch, r);
 #pragma unroll
-    for (int p = 0; p < P; p++) x[p] = fetch_branch(s.x, p), u[p] = fetch_branch(s.u, p);
+    for (int p = 0; p < P; p++) fetch_branches(p, x[p], u[p]);
     keep_kappas();
+    if (threadIdx.x % 32 == 0)
+      ((float2 *)(shared + memory::MOMENTS))[warp] = *(const float2 *)(g.statistics + 2 * n);
     tangent_products(h, r, gy);
     if (s.update == KP_SEAM_CURVED) update_products(x, u);
-    kp_warp_fetch<P>(g.direct, s, n, mine && g.direct != NULL, direct);
+    if (g.direct != NULL)
+      kp_warp_read<P, FULL>(g.direct, s, at, direct);
+    else
+      kp_warp_clear<P>(direct);
     ask_for_next();
     kp_warp_forget<P>(h), kp_warp_forget<P>(r), kp_warp_forget<P>(gy);
     __syncthreads();
     pass_on();
     programs();
     __syncthreads();
-    combine(moment);
+    if (GROUPED && warp < rows) combine_groups();
     own_gradient(h, r, gy, direct, x, u, sum);
     store_gradients(x, u, sum);
     last -= KP_SEAM_TILE, tile++;
@@ -367,18 +406,18 @@ template <int P> __device__ static void store_columns(const kp_seam &s, float *c
   }
 }
 
-template <int P, bool GROUPED>
+template <int P, bool FULL, bool GROUPED>
 __global__ static void __launch_bounds__(KP_SEAM_THREADS, P == 4 && GROUPED ? 1 : 2)
     curved_backward_kernel(const kp_seam s, const kp_seam_gradients g) {
   using memory = curved_memory<P>;
   extern __shared__ __align__(16) float shared[];
   kp_warp_spread<P>(s.weight, s.C, 1, shared + memory::WEIGHT);
-  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::SCALARS; i += KP_SEAM_THREADS) shared[i] = 0;
+  for (int i = memory::GRADIENTS + threadIdx.x; i < memory::MOMENTS; i += KP_SEAM_THREADS) shared[i] = 0;
   __syncthreads();
   const int64_t begin = (int64_t)blockIdx.x * s.run;
   const int64_t end = begin + s.run < s.rows ? begin + s.run : s.rows;
   const bool behind = (s.own || g.to_stream) && end < s.rows && end % s.T != 0;
-  curved_backward<P, GROUPED> b(s, g, shared, begin, end, behind ? end : end - 1);
+  curved_backward<P, FULL, GROUPED> b(s, g, shared, begin, end, behind ? end : end - 1);
   while (b.last >= begin) b.run_tile();
   store_columns<P>(s, g.columns, shared);
 }
@@ -388,10 +427,11 @@ template <int P> static size_t memory_bytes(const kp_seam &s) {
   return (curved_memory<P>::SCALARS + scalars) * sizeof(float);
 }
 
-template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
+template <int P, bool FULL, bool GROUPED>
+static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
   const kp_seam_gradients g = kp_seam_gradients_of(call, s);
-  const auto kernel = curved_backward_kernel<P, GROUPED>;
+  const auto kernel = curved_backward_kernel<P, FULL, GROUPED>;
   const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                        "residual_norm_backward", error));
@@ -406,15 +446,18 @@ template <int P, bool GROUPED> static kp_status launch(const kp_call *call, kp_s
   return kp_launched(call, error);
 }
 
-/* Rows of up to 768 channels, and longer ones. */
+/* Rows of whole packs, and all others. */
 template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_seam &s, kp_error *error) {
-  return kp_warp_packs(s) <= 3 ? launch<3, GROUPED>(call, s, error) : launch<4, GROUPED>(call, s, error);
+  if (s.C == 3 * KP_WARP_CHANNELS) return launch<3, true, GROUPED>(call, s, error);
+  if (s.C == 4 * KP_WARP_CHANNELS) return launch<4, true, GROUPED>(call, s, error);
+  return launch<4, false, GROUPED>(call, s, error);
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
   if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
     return false;
-  return (kp_warp_packs(s) <= 3 ? memory_bytes<3>(s) : memory_bytes<4>(s)) <= kp_cuda_of(call)->shared_bytes;
+  return (s.C == 3 * KP_WARP_CHANNELS ? memory_bytes<3>(s) : memory_bytes<4>(s)) <=
+         kp_cuda_of(call)->shared_bytes;
 }
 
 kp_status kp_seam_warps_backward(const kp_call *call, const kp_seam &seam, kp_error *error) {

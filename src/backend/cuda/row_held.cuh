@@ -2,7 +2,8 @@
  *
  * A team of threads, a warp or a block, takes every so-many-th row: thread t has its chunks t, t + TEAM, …,
  * at most STEPS of them, so that every loop over a row has a length that the compiler knows.  What hides the
- * latency of memory is that a thread asks for all its chunks before it uses one, and the number of teams.
+ * latency of memory is that a thread asks for all its chunks before it uses one, that the next row is brought
+ * to the L2 cache meanwhile, and the number of teams.
  *
  * What bounds these kernels beside memory is the number of instructions: a bfloat16 takes as many as a float
  * and half the bytes.  So chunks stay as they stand in memory until they are used, and vectors that all rows
@@ -110,6 +111,15 @@ template <class K> struct kp_held_row {
   }
   __device__ void get(int j, float (&value)[K::W]) const {
     kp_widen<K>(chunk[j], value);
+  }
+  /* Brings row n nearer, so that its fetch will wait for the L2 cache only. */
+  __device__ static void expect(const kp_row_team<K> &team, const void *tensor, int64_t n) {
+    constexpr int LINE = 128 / (K::W * sizeof(typename K::T)); /* chunks of a line of the cache */
+    if (tensor == NULL || n >= team.shape.rows || team.thread % LINE != 0) return;
+    const typename K::T *const at = (const typename K::T *)tensor + n * team.shape.pitch + team.thread * K::W;
+#pragma unroll
+    for (int j = 0; j < K::STEPS; j++)
+      if (team.has(j)) asm volatile("prefetch.global.L2 [%0];" ::"l"(at + j * (K::TEAM * K::W)));
   }
 };
 

@@ -32,14 +32,18 @@ static inline kp_curvature_bars<S> kp_curvature_bars_of(const kp_call *call, int
   return bars;
 }
 
-enum { KP_TOTAL_COLUMNS = 32, KP_TOTAL_PARTS = 32 };
+enum {
+  KP_TOTAL_COLUMNS = 32,
+  KP_TOTAL_PARTS = 32,
+  KP_TOTAL_THREADS = KP_TOTAL_COLUMNS * KP_TOTAL_PARTS,
+  KP_TOTAL_FEW = 32
+};
 
 /* A block sums 32 columns: 32 warps take every 32nd partial, then their sums are added in order. */
-__global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
-    kp_column_totals_kernel(const kp_seam_totals totals) {
+__device__ static inline void kp_column_totals(const kp_seam_totals &totals, int block_of_columns) {
   __shared__ float sums[KP_TOTAL_PARTS][KP_TOTAL_COLUMNS];
   const int lane = threadIdx.x % KP_TOTAL_COLUMNS, part = threadIdx.x / KP_TOTAL_COLUMNS;
-  const int column = blockIdx.x * KP_TOTAL_COLUMNS + lane;
+  const int column = block_of_columns * KP_TOTAL_COLUMNS + lane;
   float sum = 0;
   if (column < 2 * totals.C)
 #pragma unroll 8
@@ -55,9 +59,9 @@ __global__ static void __launch_bounds__(KP_TOTAL_COLUMNS *KP_TOTAL_PARTS)
 
 /* A block sums the rows of one entry and group; or, where an entry has few rows, a thread does. */
 template <typename S>
-__global__ static void __launch_bounds__(1024)
-    kp_curvature_totals_kernel(const kp_curvature_bars<S> bars, bool by_thread) {
-  const int64_t task = by_thread ? blockIdx.x * (int64_t)blockDim.x + threadIdx.x : blockIdx.x;
+__device__ static inline void kp_curvature_totals(const kp_curvature_bars<S> &bars, int block) {
+  const bool by_thread = bars.rows_per_entry <= KP_TOTAL_FEW;
+  const int64_t task = by_thread ? (int64_t)block * blockDim.x + threadIdx.x : block;
   if (task >= bars.entries * bars.groups) return;
   const int64_t entry = task / bars.groups, group = task % bars.groups;
   const S *from = bars.rows + entry * bars.rows_per_entry * bars.groups + group;
@@ -74,24 +78,42 @@ __global__ static void __launch_bounds__(1024)
   bars.gradient.add(entry * bars.pitch + group, (float)sum);
 }
 
+/* How many blocks each of the three parts of a launch has. */
+struct kp_total_blocks {
+  int columns, update, tangent;
+};
+
 template <typename S>
-static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bars<S> &bars) {
+__global__ static void __launch_bounds__(KP_TOTAL_THREADS)
+    kp_totals_kernel(const kp_seam_totals totals, const kp_curvature_bars<S> update,
+                     const kp_curvature_bars<S> tangent, const kp_total_blocks blocks) {
+  int block = blockIdx.x;
+  if (block < blocks.columns) return kp_column_totals(totals, block);
+  block -= blocks.columns;
+  if (block < blocks.update) return kp_curvature_totals(update, block);
+  kp_curvature_totals(tangent, block - blocks.update);
+}
+
+template <typename S> static inline int kp_curvature_blocks(const kp_curvature_bars<S> &bars) {
   const int64_t tasks = bars.entries * bars.groups;
-  if (bars.rows == NULL || tasks == 0) return;
-  const bool by_thread = bars.rows_per_entry <= 32;
-  const int threads = by_thread ? 256 : 1024, blocks = by_thread ? kp_blocks(tasks, 256) : (int)tasks;
-  kp_curvature_totals_kernel<S><<<blocks, threads, 0, stream>>>(bars, by_thread);
+  if (bars.rows == NULL || tasks == 0) return 0;
+  return bars.rows_per_entry <= KP_TOTAL_FEW ? kp_blocks(tasks, KP_TOTAL_THREADS) : (int)tasks;
 }
 
 template <typename S>
 static inline void kp_seam_add_totals(cudaStream_t stream, const kp_seam_totals &totals,
                                       const kp_curvature_bars<S> &update,
                                       const kp_curvature_bars<S> &tangent) {
-  if (totals.columns != NULL)
-    kp_column_totals_kernel<<<kp_blocks(2 * totals.C, KP_TOTAL_COLUMNS), KP_TOTAL_COLUMNS * KP_TOTAL_PARTS, 0,
-                              stream>>>(totals);
-  kp_add_curvatures(stream, update);
-  kp_add_curvatures(stream, tangent);
+  const kp_total_blocks blocks = {totals.columns == NULL ? 0
+                                                         : kp_blocks(2 * (int64_t)totals.C, KP_TOTAL_COLUMNS),
+                                  kp_curvature_blocks(update), kp_curvature_blocks(tangent)};
+  const int all = blocks.columns + blocks.update + blocks.tangent;
+  if (all > 0) kp_totals_kernel<S><<<all, KP_TOTAL_THREADS, 0, stream>>>(totals, update, tangent, blocks);
+}
+
+template <typename S>
+static inline void kp_add_curvatures(cudaStream_t stream, const kp_curvature_bars<S> &bars) {
+  kp_seam_add_totals<S>(stream, {}, bars, {});
 }
 
 /* The sum of the blocks' events. */

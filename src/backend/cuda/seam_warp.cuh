@@ -13,6 +13,29 @@ __device__ static inline int kp_warp_channel(int p) {
   return (p * 32 + (int)threadIdx.x % 32) * KP_WARP_VECTOR;
 }
 
+/* A row of P packs at element `at` of a lane's first channel.  FULL: there is no channel that a lane lacks.
+ */
+template <int P, bool FULL>
+__device__ static inline void kp_warp_read(const void *rows, const kp_seam &s, int64_t at,
+                                           kp_warp_vector to[P]) {
+#pragma unroll
+  for (int p = 0; p < P; p++)
+    to[p] = kp_load_vector<kp_half, KP_WARP_VECTOR>(rows, at + p * KP_WARP_CHANNELS,
+                                                    FULL || kp_warp_channel(p) < s.pitch);
+}
+
+template <bool FULL>
+__device__ static inline void kp_warp_write(void *rows, const kp_seam &s, int64_t at, int p,
+                                            const kp_warp_vector &value) {
+  if (FULL || kp_warp_channel(p) < s.pitch)
+    *(kp_warp_vector *)((kp_half *)rows + at + p * KP_WARP_CHANNELS) = value;
+}
+
+template <int P> __device__ static inline void kp_warp_clear(kp_warp_vector row[P]) {
+#pragma unroll
+  for (int p = 0; p < P; p++) row[p] = kp_zero_vector<kp_half, KP_WARP_VECTOR>();
+}
+
 template <int P>
 __device__ static inline void kp_warp_fetch(const void *rows, const kp_seam &s, int64_t n, bool there,
                                             kp_warp_vector to[P]) {
@@ -74,7 +97,7 @@ __device__ static inline void kp_warp_spread(const kp_numbers &from, int C, floa
 }
 
 /* Mean (of LayerNorm) and reciprocal deviation of a row. */
-template <int P>
+template <int P, bool FULL = false>
 __device__ static inline float2 kp_warp_moments(const kp_seam &s, const float z[P][KP_WARP_VECTOR]) {
   float mean = 0, squares = 0;
   if (s.layer) {
@@ -88,7 +111,7 @@ __device__ static inline float2 kp_warp_moments(const kp_seam &s, const float z[
   for (int p = 0; p < P; p++) {
     const int inside = s.C - kp_warp_channel(p);
     float of_pack = 0;
-    if (inside >= KP_WARP_VECTOR) {
+    if (FULL || inside >= KP_WARP_VECTOR) {
 #pragma unroll
       for (int k = 0; k < KP_WARP_VECTOR; k++) of_pack += (z[p][k] - mean) * (z[p][k] - mean);
     } else {

@@ -34,25 +34,24 @@ static inline kp_seam kp_seam_with_tangent(kp_seam s) {
   return s;
 }
 
-/* Groups of channels on a warp's lanes.  GROUPED: `lanes` lanes of a pack are a group; else the row is. */
-template <int P, bool GROUPED> struct kp_warp_groups {
+/* Groups of channels on a warp's lanes.  GROUPED: a power of two of a pack's lanes is a group; else the row
+ * is. FULL: no lane lacks a group. */
+template <int P, bool FULL, bool GROUPED> struct kp_warp_groups {
   static constexpr int SLOTS = GROUPED ? P : 1;
-  int count, lanes;
+  int count, lanes, shift;
   __device__ explicit kp_warp_groups(const kp_seam &s) {
     count = GROUPED ? s.update == KP_SEAM_CURVED ? s.update_kappa.groups : s.tangent_kappa.groups : 1;
     lanes = GROUPED ? s.C / count / KP_WARP_VECTOR : 32;
+    shift = 31 - __clz(lanes);
   }
   __device__ static constexpr int slot(int p) { return GROUPED ? p : 0; }
-  /* The group of a pack's channels; one that is there for lanes behind the last. */
-  __device__ int group(int p) const {
-    if (!GROUPED) return 0;
-    const int group = (p * 32 + (int)threadIdx.x % 32) / lanes;
-    return group < count ? group : 0;
-  }
+  /* Whether a pack's channels are in a group, and in which; the first for lanes behind the last. */
+  __device__ bool inside(int p) const { return FULL || !GROUPED || lane_group(p) < count; }
+  __device__ int group(int p) const { return GROUPED && inside(p) ? lane_group(p) : 0; }
+  __device__ int lane_group(int p) const { return (p * 32 + (int)threadIdx.x % 32) >> shift; }
   /* One lane of each group of a pack. */
   __device__ bool leads(int p) const {
-    const int lane = threadIdx.x % 32;
-    return GROUPED ? lane % lanes == 0 && (p * 32 + lane) / lanes < count : lane == 0 && p == 0;
+    return GROUPED ? (threadIdx.x & (lanes - 1)) == 0 && inside(p) : threadIdx.x % 32 == 0 && p == 0;
   }
   /* The sum over a group's lanes of a pack, for all of them. */
   __device__ float sum(float x) const {
@@ -66,12 +65,9 @@ template <int P, bool GROUPED> struct kp_warp_groups {
   /* Sums Q parts over each group of a row; those of a group go to Q places, groups are `stride` apart. */
   template <int Q> __device__ void gather(float (&parts)[SLOTS][Q], float *to, int stride) const {
 #pragma unroll
-    for (int slot = 0; slot < SLOTS; slot++) {
-      const int group = GROUPED ? (slot * 32 + (int)threadIdx.x % 32) / lanes : 0;
-      const bool there = group < count;
-      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, there ? Q : 0,
-                         to + (there ? group : 0) * stride);
-    }
+    for (int slot = 0; slot < SLOTS; slot++)
+      kp_segment_sums<Q>(parts[slot], (GROUPED ? lanes : 32) / 2, 0, inside(slot) ? Q : 0,
+                         to + group(slot) * stride);
   }
 };
 
@@ -85,22 +81,32 @@ struct kp_seam_phase {
   __device__ bool last() const { return value + 1 == T; }
 };
 
-/* The given reference of row n, which is the first of its sequence or not. */
-template <int P>
-__device__ static inline void kp_warp_given(const kp_seam &s, int64_t n, bool first, bool there,
-                                            kp_warp_vector to[P]) {
-  if (s.given == KP_SEAM_SAME_ROW)
-    kp_warp_fetch<P>(s.r, s, n, there, to);
-  else if (s.given != KP_SEAM_ORIGIN && first)
-    kp_warp_fetch<P>(s.carry, s, n / s.T, there && s.carry != NULL, to);
-  else
-    kp_warp_fetch<P>(s.r, s, n - 1, there && s.given != KP_SEAM_ORIGIN, to);
+/* Element of a lane's first channel of row n. */
+__device__ static inline int64_t kp_warp_at(const kp_seam &s, int64_t n) {
+  return n * s.pitch + (int)threadIdx.x % 32 * KP_WARP_VECTOR;
 }
 
-/* What is carried in front of row n, the first of a sequence, as its own reference. */
-template <int P>
-__device__ static inline void kp_warp_carried(const kp_seam &s, int64_t n, bool there, kp_warp_vector to[P]) {
-  kp_warp_fetch<P>(s.own_carry, s, n / s.T, there && s.own_carry != NULL, to);
+/* A row of what is carried in front of the sequence of row n: zeros where there is nothing. */
+template <int P, bool FULL>
+__device__ static inline void kp_warp_carried(const void *rows, const kp_seam &s, int64_t n,
+                                              kp_warp_vector to[P]) {
+  if (rows == NULL)
+    kp_warp_clear<P>(to);
+  else
+    kp_warp_read<P, FULL>(rows, s, kp_warp_at(s, n / s.T), to);
+}
+
+/* The given reference of row n, which is the first of its sequence or not; `at` as above. */
+template <int P, bool FULL>
+__device__ static inline void kp_warp_given(const kp_seam &s, int64_t n, int64_t at, bool first,
+                                            kp_warp_vector to[P]) {
+  const bool same = s.given == KP_SEAM_SAME_ROW;
+  if (s.given == KP_SEAM_ORIGIN)
+    kp_warp_clear<P>(to);
+  else if (first && !same)
+    kp_warp_carried<P, FULL>(s.carry, s, n, to);
+  else
+    kp_warp_read<P, FULL>(s.r, s, same ? at : at - s.pitch, to);
 }
 
 /* Makes the compiler hold a row as it is, and not as floats that it will want again. */
@@ -109,15 +115,6 @@ template <int P> __device__ static inline void kp_warp_forget(kp_warp_vector row
   for (int p = 0; p < P; p++)
 #pragma unroll
     for (int k = 0; k < KP_WARP_VECTOR / 2; k++) asm volatile("" : "+r"(row[p].pair[k]));
-}
-
-/* The curvatures of a row, from global memory into shared: the programs that wait for them are long enough.
- */
-__device__ static inline void kp_seam_keep_kappa(const kp_curvatures &kappa, int64_t n, bool there,
-                                                 int groups, float *to) {
-#pragma unroll 1
-  for (int group = threadIdx.x % 32; group < groups; group += 32)
-    to[group] = there ? kappa.at(n, group) : 0.0f;
 }
 
 /* The thread's first scalar task of a tile: another warp from block to block of a multiprocessor and from

@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(K::THREADS, K::TEAM == 32 ? (K::STEPS < 3 ? 6 
   h_row.fetch(team, k.h, team.row), u_row.fetch(team, k.u, team.row);
   const kp_shared_vector<K> rates(shape, shared, k.rate, [&](float x) { return fabsf(x * k.factor); });
   for (int64_t n = team.row; n < shape.rows; n += team.stride) {
+    h_row.expect(team, k.h, n + team.stride), u_row.expect(team, k.u, n + team.stride);
     const Step step(h_row, u_row, rates);
 #pragma unroll
     for (int j = 0; j < K::STEPS; j++) {

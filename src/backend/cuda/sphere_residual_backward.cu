@@ -18,6 +18,8 @@ template <class K> struct kp_sphere_rows {
   __device__ void fetch(const kp_row_team<K> &team, const kp_sphere_operands &k,
                         const kp_sphere_gradients &to, int64_t n) {
     h.fetch(team, k.h, n), u.fetch(team, k.u, n), g.fetch(team, to.g, n);
+    h.expect(team, k.h, n + team.stride), u.expect(team, k.u, n + team.stride);
+    g.expect(team, to.g, n + team.stride);
   }
 };
 

@@ -12,11 +12,19 @@
  * added up: the output is too small to be cut into good tiles. */
 enum { SMALL_WEIGHT = 32768 };
 
-/* What the output starts from: bias + time · time weightᵀ; either may be NULL. */
+/* What the output starts from: bias + time · time weightᵀ, either may be NULL, or numbers of its own shape,
+ * which may stand in it. */
 typedef struct start {
   const float *bias, *time, *time_weight; /* (M), (N, G), (M, G) */
   int64_t groups;
+  const float *whole; /* (N, M) */
 } start;
+
+static void lay_whole(const float *whole, float *y, int64_t columns, kp_tile tile) {
+  const size_t bytes = (size_t)(tile.columns.last - tile.columns.first) * sizeof *y;
+  for (int64_t n = tile.rows.first; n < tile.rows.last && y != whole; n++)
+    memcpy(y + n * columns + tile.columns.first, whole + n * columns + tile.columns.first, bytes);
+}
 
 static void lay_bias(const float *bias, float *y, int64_t columns, kp_tile tile) {
   const size_t bytes = (size_t)(tile.columns.last - tile.columns.first) * sizeof *y;
@@ -60,7 +68,9 @@ static void lay_times(const start *s, const kp_product *product, kp_tile tile) {
 }
 
 static void lay_start(const start *s, const kp_product *product, kp_tile tile) {
-  if (s->time != NULL && s->groups == 1)
+  if (s->whole != NULL)
+    lay_whole(s->whole, product->c, product->columns, tile);
+  else if (s->time != NULL && s->groups == 1)
     lay_time(s, product->c, product->columns, tile);
   else if (s->time != NULL)
     lay_times(s, product, tile);
@@ -130,13 +140,15 @@ kp_status KP_KERNEL(linear)(const kp_call *call, kp_error *error) {
 kp_status KP_KERNEL(linear_backward_input)(const kp_call *call, kp_error *error) {
   (void)error;
   const kp_node *node = call->node;
+  const start from = {.whole = node->inputs > 2 ? call->input[2] : NULL};
   const kp_product product = {.rows = kp_tensor_rows(node->input[0]),
                               .columns = kp_tensor_columns(node->output[0]),
                               .depth = kp_tensor_columns(node->input[0]),
                               .a = call->input[0],
                               .b = call->input[1],
-                              .c = call->output[0]};
-  multiply(&product, NULL, call->run->threads);
+                              .c = call->output[0],
+                              .add = from.whole != NULL};
+  multiply(&product, &from, call->run->threads);
   return KP_OK;
 }
 
