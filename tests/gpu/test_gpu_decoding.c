@@ -14,7 +14,7 @@ enum { CONTEXT = 24, MOST_BATCH = 64 };
 static const char shape[] = "model: {vocabulary: 500, layers: 2, heads: 4, width: 64, context: 24}\n";
 
 /* Errors are relative to the largest logit. */
-static const double FLOAT32 = 1e-4, BFLOAT16 = 0.1;
+static const double FLOAT32 = 1e-3, BFLOAT16 = 0.1;
 
 static const kp_backend *backend;
 static double tolerance;
@@ -135,8 +135,9 @@ static const char *const models[] = {
     "model.family=geometric",
     "model.family=ngpt",
     "model.family=helm_d",
-    "model.family=helm_mice",
-    "model.family=deepseek",
+    /* All experts take part: which ones are chosen is no continuous function. */
+    "model.family=helm_mice model.experts.routed=2 model.experts.active=2",
+    "model.family=deepseek model.experts.routed=2 model.experts.active=2",
 };
 enum { MODELS = sizeof models / sizeof *models };
 

@@ -258,7 +258,7 @@ bool kp_cached_one_can(const kp_call *call) {
   if (!kp_is_half(call) || kp_cuda_of(call)->major < 9 || arguments->length != 1 || arguments->batch == 0)
     return false;
   if (arguments->score != KP_SCORE_DOT || arguments->values != KP_VALUES_MEAN || call->input[5] != NULL ||
-      node->outputs > 1)
+      call->output[1] != NULL)
     return false;
   const one_token a = one_of(call);
   const int64_t sizes[] = {a.size, a.q_pitch, a.k_pitch, a.v_pitch, a.keys_pitch, a.values_pitch};

@@ -51,9 +51,20 @@ struct few_gains {
 };
 
 __device__ static void load_gains(const kp_few_norm &n, few_gains *gains, int padded) {
-  for (int c = threadIdx.x; c < padded; c += blockDim.x) {
-    gains->weight[c] = c >= n.channels ? 0.0f : n.weight.at == NULL ? 1.0f : n.weight[c];
-    gains->bias[c] = c >= n.channels || n.bias.at == NULL ? 0.0f : n.bias[c];
+  constexpr int TOGETHER = 3;
+  for (int first = threadIdx.x; first < padded; first += TOGETHER * blockDim.x) {
+    float weight[TOGETHER], bias[TOGETHER];
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++) {
+      const int c = first + i * blockDim.x;
+      weight[i] = c >= n.channels ? 0.0f : n.weight.at == NULL ? 1.0f : n.weight[c];
+      bias[i] = c >= n.channels || n.bias.at == NULL ? 0.0f : n.bias[c];
+    }
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++) {
+      const int c = first + i * blockDim.x;
+      if (c < padded) gains->weight[c] = weight[i], gains->bias[c] = bias[i];
+    }
   }
 }
 

@@ -39,6 +39,11 @@ template <typename T> struct keys {
   __device__ static float logit(unsigned key) {
     return __uint_as_float((key & SIGN ? key & ~SIGN : ~key & ALL) << SHIFT);
   }
+  /* What logits of at least that key are not below: keys under those of all numbers are reached by all. */
+  __device__ static float least(unsigned key) {
+    const float x = logit(key);
+    return x == x ? x : -INFINITY;
+  }
 };
 
 /* A thread's run of logits. */
@@ -47,15 +52,13 @@ template <typename T> struct own_logits {
   int first, last;
 
   template <typename Use> __device__ void each(Use use) const {
-    for (int i = first; i < last; i += PACK) {
+    constexpr int SIZE = kp_pack<T>::size;
+#pragma unroll 4
+    for (int i = first; i < last; i += SIZE) {
+      const kp_pack<T> pack = kp_load(row + i);
 #pragma unroll
-      for (int part = 0; part < PACK; part += kp_pack<T>::size) {
-        if (i + part >= last) break;
-        const kp_pack<T> pack = kp_load(row + i + part);
-#pragma unroll
-        for (int j = 0; j < kp_pack<T>::size; j++)
-          if (i + part + j < last) use(i + part + j, kp_to_float(pack.value[j]));
-      }
+      for (int j = 0; j < SIZE; j++)
+        if (i + j < last) use(i + j, kp_to_float(pack.value[j]));
     }
   }
 };
@@ -95,30 +98,30 @@ __device__ static unsigned bound_of(int k, unsigned low, unsigned high, Count co
   return bound;
 }
 
-/* Candidates: keys above `bound`, and of those at it the first `at_bound`, to shared memory in order. */
+/* Candidates: logits above that of key `bound`, and of those at it the first `at_bound`, to shared memory in
+ * order. */
 template <typename T>
 __device__ static int gather(const own_logits<T> &own, unsigned bound, int at_bound, pick_memory *m) {
+  const float least = keys<T>::least(bound);
   int above = 0, equal = 0, all, total;
-  own.each([&](int, float x) {
-    const unsigned key = keys<T>::of(x);
-    above += key > bound, equal += key == bound;
-  });
+  own.each([&](int, float x) { above += x > least, equal += x == least; });
   const int equal_before = sum_before(equal, m->sums, &all);
   const int room = at_bound - equal_before, taken = room <= 0 ? 0 : room < equal ? room : equal;
   int at = sum_before(above + taken, m->sums, &total), left = taken;
-  own.each([&](int token, float x) {
-    const unsigned key = keys<T>::of(x);
-    if (key < bound || (key == bound && left-- <= 0)) return;
-    m->key[at] = key, m->token[at] = token;
-    at++;
-  });
+  if (above + taken > 0)
+    own.each([&](int token, float x) {
+      if (!(x >= least) || (x == least && left-- <= 0)) return;
+      m->key[at] = keys<T>::of(x), m->token[at] = token;
+      at++;
+    });
   __syncthreads();
   return total;
 }
 
 template <typename T> __device__ static int count_all(const own_logits<T> &own, unsigned bound, int *sums) {
+  const float least = keys<T>::least(bound);
   int count = 0, total;
-  own.each([&](int, float x) { count += keys<T>::of(x) >= bound; });
+  own.each([&](int, float x) { count += x >= least; });
   sum_before(count, sums, &total);
   return total;
 }
@@ -205,31 +208,33 @@ __device__ static int place_of(const double *weight, int k, double left) {
   return __shfl_sync(0xffffffffu, any, 31 - __clz(holders));
 }
 
-/* Of all logits: the largest, the first token that has it, and the first that is not finite.  Returns the
- * largest of the thread's own. */
-template <typename T> __device__ static unsigned look(const own_logits<T> &own, pick_memory *m) {
-  unsigned largest = 0;
-  int first = INT_MAX, bad = INT_MAX;
-  own.each([&](int token, float x) {
-    const unsigned key = keys<T>::of(x);
-    if (!(x - x == 0) && bad == INT_MAX) bad = token;
-    if (key > largest) largest = key, first = token;
-  });
+/* Of all logits: the largest, the first token that has it where that is the choice, and the first that is not
+ * finite.  Returns the key of the largest of the thread's own. */
+template <typename T> __device__ static unsigned look(const own_logits<T> &own, bool greedy, pick_memory *m) {
+  float largest = -INFINITY, nothing = 0; /* not a number, where a logit is not finite */
+  own.each([&](int, float x) { largest = fmaxf(largest, x), nothing += 0.0f * x; });
+  const unsigned key = own.first < own.last ? keys<T>::of(largest) : 0;
   if (threadIdx.x == 0) m->top = 0, m->first = m->bad = INT_MAX;
   __syncthreads();
-  const unsigned warps = __reduce_max_sync(0xffffffffu, largest);
+  const unsigned warps = __reduce_max_sync(0xffffffffu, key);
   if (threadIdx.x % 32 == 0) atomicMax(&m->top, warps);
-  if (bad != INT_MAX) atomicMin(&m->bad, bad);
+  if (!(nothing == 0))
+    own.each([&](int token, float x) {
+      if (!(x - x == 0)) atomicMin(&m->bad, token);
+    });
   __syncthreads();
-  if (largest == m->top) atomicMin(&m->first, first);
+  if (greedy && key == m->top)
+    own.each([&](int token, float x) {
+      if (x == largest) atomicMin(&m->first, token);
+    });
   __syncthreads();
-  return largest;
+  return key;
 }
 
 /* The choice, or what says that a logit is not finite; thread 0 has it. */
 template <typename T>
 __device__ static int choose(const kp_picking &p, const own_logits<T> &own, double uniform, pick_memory *m) {
-  const unsigned largest = look(own, m);
+  const unsigned largest = look(own, p.temperature == 0, m);
   if (m->bad != INT_MAX) return KP_PICK_BAD_LOGIT - m->bad;
   if (p.temperature == 0) return m->first;
   const int k = (int)(p.top_k < p.vocabulary ? p.top_k : p.vocabulary);
