@@ -38,41 +38,22 @@ template <int PENDING> __device__ static inline void kp_wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-/* All threads of the cluster. */
-__device__ static inline void kp_cluster_meet() {
-  asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+/* All threads of the cluster; what they wrote to shared memory before they arrive is seen after the wait. */
+__device__ static inline void kp_cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 
-/* A barrier whose phases end when so many bytes have arrived after it was armed. */
-__device__ static inline void kp_create_barrier(uint32_t barrier) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.mbarrier_init.release.cluster;" ::"r"(barrier)
+__device__ static inline void kp_cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+/* Writes to what is `at` in block `rank`. */
+__device__ static inline void kp_store_there(uint32_t at, int rank, float2 value) {
+  asm volatile("{.reg .b32 there;\n\t"
+               "mapa.shared::cluster.u32 there, %0, %1;\n\t"
+               "st.shared::cluster.v2.f32 [there], {%2, %3};}" ::"r"(at),
+               "r"(rank), "f"(value.x), "f"(value.y)
                : "memory");
-}
-
-__device__ static inline void kp_arm_barrier(uint32_t barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
-}
-
-__device__ static inline void kp_wait_for_phase(uint32_t barrier, int parity) {
-  uint32_t done = 0;
-  for (int polls = 0; polls < 4000000 && done == 0; polls++)
-    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-                 : "=r"(done)
-                 : "r"(barrier), "r"(parity)
-                 : "memory");
-}
-
-/* Sends two numbers to what is `at` in block `rank`, and their bytes to its barrier: nobody has to wait for
- * other stores, as before a barrier of the cluster. */
-__device__ static inline void kp_send_there(uint32_t at, uint32_t barrier, int rank, float2 value) {
-  asm volatile(
-      "{.reg .b32 there, bar;\n\t"
-      "mapa.shared::cluster.u32 there, %0, %2;\n\t"
-      "mapa.shared::cluster.u32 bar, %1, %2;\n\t"
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [there], {%3, %4}, [bar];}" ::"r"(at),
-      "r"(barrier), "r"(rank), "f"(value.x), "f"(value.y)
-      : "memory");
 }
 
 #endif

@@ -3,15 +3,12 @@
  * A group is a head's channels, or what is left of a row behind the heads, which is copied.  A team of
  * `lanes` neighbouring threads, a power of two up to a warp, has a group of its own and takes row after row:
  * its gains and the sums of their gradient stay in registers (HELD chunks a thread), or, with HELD 0, in
- * memory.  A block has `groups` groups of `lines` rows.
- *
- * The numbers of all pairs of all rows are computed once, in a kernel of their own: N D floats, which are
- * read again by every head, but come from near by. */
+ * memory.  A block has `groups` groups of `lines` rows. */
 #define KP_GEOMETRY_FLOAT 1
 #include <type_traits>
 
 #include "backend/cuda/columns.cuh"
-#include "backend/cuda/rotary.cuh"
+#include "backend/cuda/head_turns.cuh"
 #include "backend/cuda/row_chunks.cuh"
 #include "geometry/sphere.h"
 
@@ -29,41 +26,8 @@ struct kp_head_plan {
   kp_vector gain;                            /* (G · D) */
   float factor;
   bool wide, half;
-  const float2 *turns; /* (N, D/2) the numbers of the pairs; NULL: nothing is turned */
-  bool upstream;
+  kp_head_turns turns;
 };
-
-/* ---- positions ---- */
-
-enum { TURN_THREADS = 256 };
-
-static __global__ void __launch_bounds__(TURN_THREADS)
-    fill_turns(float2 *turns, const int32_t *positions, int64_t rows, const __grid_constant__ kp_angles a) {
-  const int64_t i = (int64_t)blockIdx.x * TURN_THREADS + threadIdx.x, row = i / a.pairs;
-  const int pair = (int)(i - row * a.pairs);
-  if (row < rows)
-    turns[row * a.half_size + a.first + pair] = kp_pair_numbers(a, pair, (double)positions[row]);
-}
-
-static size_t turns_bytes(const kp_node *node, const kp_tensor *positions) {
-  const kp_head_norm_arguments *a = (const kp_head_norm_arguments *)node->arguments;
-  const size_t pairs = (size_t)a->head_size / 2;
-  return positions == NULL ? 0 : (size_t)kp_tensor_rows(node->input[0]) * pairs * sizeof(float2);
-}
-
-/* Computes the numbers of all pairs, if heads are turned. */
-static void prepare_turns(const kp_call *call, const void *positions, float2 *turns, kp_head_plan &p) {
-  const kp_rotary_arguments *rotary = &((const kp_head_norm_arguments *)call->node->arguments)->rotary;
-  if (positions == NULL) return;
-  for (int first = 0; first < p.D / 2; first += KP_ROTARY_PAIRS) {
-    const kp_angles angles = kp_angles_of(rotary, first);
-    fill_turns<<<kp_blocks(p.rows * angles.pairs, TURN_THREADS), TURN_THREADS, 0, kp_cuda_of(call)->stream>>>(
-        turns, (const int32_t *)positions, p.rows, angles);
-  }
-  p.turns = turns, p.upstream = rotary->upstream;
-}
-
-/* ---- how rows are shared out ---- */
 
 static int held_chunks(const kp_head_plan &p) {
   return !p.wide || p.chunks > 256 ? 0 : p.chunks <= 32 ? 1 : p.chunks <= 128 ? 4 : p.half ? 0 : 8;
@@ -163,47 +127,6 @@ template <typename T, int W, int HELD> struct kp_head_chunks {
   }
 };
 
-/* The numbers of the pairs of W channels from `first` on of a head in row n; zeros in padding. */
-template <int W>
-__device__ static void pair_numbers_of(const kp_head_plan &p, int64_t n, int first, float2 (&pair)[W / 2]) {
-  const float2 *const from = p.turns + n * (p.D / 2) + first / 2;
-  if (W % 4 == 0 && p.D % 4 == 0 && first + W <= p.D) {
-#pragma unroll
-    for (int i = 0; i + 1 < W / 2; i += 2) {
-      const float4 two = __ldg((const float4 *)(from + i));
-      pair[i] = make_float2(two.x, two.y), pair[i + 1] = make_float2(two.z, two.w);
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < W / 2; i++) pair[i] = first + 2 * i < p.D ? __ldg(from + i) : make_float2(0.0f, 0.0f);
-  }
-}
-
-/* How a thread's chunk of a head is turned in one row. */
-template <int W> struct kp_head_turn {
-  float2 pair[W > 1 ? W / 2 : 1];
-  bool on;
-
-  __device__ void fetch(const kp_head_plan &p, const kp_head_place<W> &at, int64_t n, int first) {
-    on = W > 1 && p.turns != NULL && at.unit && first < p.D && n < p.rows;
-    if constexpr (W > 1)
-      if (on) pair_numbers_of<W>(p, n, first, pair);
-  }
-  /* Turns the chunk, or turns it back. */
-  __device__ void apply(const kp_head_plan &p, bool back, float (&value)[W]) const {
-    if (!on) return;
-    if (p.upstream) {
-#pragma unroll
-      for (int e = 0; e + 1 < W; e += 2)
-        kp_turn_pair(kp_turn_of(true, back, pair[e / 2]), &value[e], &value[e + 1]);
-    } else {
-#pragma unroll
-      for (int e = 0; e + 1 < W; e += 2)
-        kp_turn_pair(kp_turn_of(false, back, pair[e / 2]), &value[e], &value[e + 1]);
-    }
-  }
-};
-
 /* A thread's gains, times the factor of all; ones where a group is copied. */
 template <int W, int HELD> struct kp_head_gains {
   float held[HELD > 0 ? HELD : 1][W];
@@ -253,8 +176,8 @@ __global__ void __launch_bounds__(MOST_THREADS)
     kp_head_turn<W> turn;
     const auto take = [&](int j) {
       xs.get(j, value);
-      turn.fetch(p, at, n, (j * p.lanes + at.lane) * W);
-      turn.apply(p, false, value);
+      turn.fetch(p.turns, at.unit, n, (j * p.lanes + at.lane) * W);
+      turn.apply(p.turns, false, value);
     };
     xs.advance(n < p.rows, n + at.stride < p.rows);
 #pragma unroll
@@ -336,7 +259,7 @@ template <int W, int HELD> struct kp_gain_sums {
 /* Bytes: x and g read, g x written, 3 · N · width · size, what is copied once less: bound by memory.  g x may
  * be g. */
 template <typename T, int W, int HELD>
-__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
+__global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 6 : 1)
     kp_head_norm_backward_kernel(const kp_head_plan p, const T *x, const T *g, T *gx,
                                  const kp_head_parts parts) {
   const kp_head_place<W> at(p);
@@ -351,8 +274,8 @@ __global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
     kp_head_turn<W> turn;
     const auto take = [&](int j) {
       xs.get(j, value), gs.get(j, slope), gains.get(p, at, j, gain);
-      turn.fetch(p, at, n, (j * p.lanes + at.lane) * W);
-      turn.apply(p, false, value);
+      turn.fetch(p.turns, at.unit, n, (j * p.lanes + at.lane) * W);
+      turn.apply(p.turns, false, value);
     };
     xs.advance(there, more), gs.advance(there, more);
 #pragma unroll
@@ -377,7 +300,7 @@ __global__ void __launch_bounds__(MOST_THREADS, HELD == 1 ? 5 : 1)
         gain[e] = value[e] * bar_here;
       }
       bar.add(p, j, chunk, gain);
-      turn.apply(p, true, slope);
+      turn.apply(p.turns, true, slope);
       kp_put_chunk<T, W>(to, chunk * W, at.C, slope);
     }
   }
@@ -412,7 +335,7 @@ static void launch_backward(const kp_call *call, kp_head_plan &p, const kp_head_
 
 extern "C" size_t kp_cuda_scratch_head_norm(const kp_node *node, int threads) {
   (void)threads;
-  return turns_bytes(node, node->input[2]);
+  return kp_head_turns_bytes(&((const kp_head_norm_arguments *)node->arguments)->rotary, node->input[2]);
 }
 
 extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
@@ -421,14 +344,15 @@ extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
   if (!kp_row_fits(call, rows, call->node->output[0]) || kp_tensor_is_half(call, call->node->input[1]))
     return kp_row_misfit(call, error);
   const int held = held_chunks(p);
-  prepare_turns(call, call->input[2], (float2 *)call->scratch, p);
+  p.turns = kp_head_turns_of(call, &((const kp_head_norm_arguments *)call->node->arguments)->rotary,
+                             call->input[2], p.rows, call->scratch);
   if (p.half && held == 1)
     launch<kp_half, 8, 1>(call, p);
   else if (p.half && held == 4)
     launch<kp_half, 8, 4>(call, p);
   else if (p.half && p.wide)
     launch<kp_half, 8, 0>(call, p);
-  else if (p.half && p.turns != NULL)
+  else if (p.half && p.turns.at != NULL)
     launch<kp_half, 2, 0>(call, p);
   else if (p.half)
     launch<kp_half, 1, 0>(call, p);
@@ -440,7 +364,7 @@ extern "C" kp_status kp_cuda_head_norm(const kp_call *call, kp_error *error) {
     launch<float, 4, 8>(call, p);
   else if (p.wide)
     launch<float, 4, 0>(call, p);
-  else if (p.turns != NULL)
+  else if (p.turns.at != NULL)
     launch<float, 2, 0>(call, p);
   else
     launch<float, 1, 0>(call, p);
@@ -463,7 +387,8 @@ static size_t parts_bytes(const kp_node *node) {
 
 extern "C" size_t kp_cuda_scratch_head_norm_backward(const kp_node *node, int threads) {
   (void)threads;
-  return parts_bytes(node) + turns_bytes(node, node->input[3]);
+  return parts_bytes(node) +
+         kp_head_turns_bytes(&((const kp_head_norm_arguments *)node->arguments)->rotary, node->input[3]);
 }
 
 extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *error) {
@@ -481,14 +406,15 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
                                          (size_t)(kp_column_parts(parts.pitch) * parts.pitch) * sizeof(float),
                                          kp_cuda_of(call)->stream),
                          "head_norm", error));
-  prepare_turns(call, call->input[3], (float2 *)((char *)call->scratch + parts_bytes(node)), p);
+  p.turns = kp_head_turns_of(call, &((const kp_head_norm_arguments *)node->arguments)->rotary, call->input[3],
+                             p.rows, (char *)call->scratch + parts_bytes(node));
   if (p.half && held == 1)
     launch_backward<kp_half, 8, 1>(call, p, parts);
   else if (p.half && held == 4)
     launch_backward<kp_half, 8, 4>(call, p, parts);
   else if (p.half && p.wide)
     launch_backward<kp_half, 8, 0>(call, p, parts);
-  else if (p.half && p.turns != NULL)
+  else if (p.half && p.turns.at != NULL)
     launch_backward<kp_half, 2, 0>(call, p, parts);
   else if (p.half)
     launch_backward<kp_half, 1, 0>(call, p, parts);
@@ -500,7 +426,7 @@ extern "C" kp_status kp_cuda_head_norm_backward(const kp_call *call, kp_error *e
     launch_backward<float, 4, 8>(call, p, parts);
   else if (p.wide)
     launch_backward<float, 4, 0>(call, p, parts);
-  else if (p.turns != NULL)
+  else if (p.turns.at != NULL)
     launch_backward<float, 2, 0>(call, p, parts);
   else
     launch_backward<float, 1, 0>(call, p, parts);

@@ -345,53 +345,46 @@ template <cluster_head HEAD> struct cluster_thread {
 };
 
 /* What a block hears of a row, of this one and of the next: a pair a warp of the cluster. */
-template <cluster_head HEAD> struct heard {
-  float2 parts[2][cluster_shape<HEAD>::PARTS];
-  uint64_t barrier[2];
-};
+template <cluster_head HEAD> struct heard { float2 parts[2][cluster_shape<HEAD>::PARTS]; };
 
 /* Leaves a warp's part of a row with all blocks of the cluster. */
-template <cluster_head HEAD>
-__device__ static inline void send(heard<HEAD> *to, int which, int part, float2 value) {
+__device__ static inline void send(const float2 *at, float2 value) {
   const int lane = threadIdx.x % 32;
-  if (lane < CLUSTER)
-    kp_send_there(kp_shared_at(&to->parts[which][part]), kp_shared_at(&to->barrier[which]), lane, value);
+  if (lane < CLUSTER) kp_store_there(kp_shared_at(at), lane, value);
   __syncwarp();
 }
 
-/* A block arms its barrier for a row when it has all of the row before last: nobody sends the one before
- * every block has the other. */
+/* The parts of the next row are written where those of the last one were: everybody has read these before he
+ * arrives for this row. */
 template <cluster_head HEAD>
 __device__ static inline void walk(cluster_thread<HEAD> &own, heard<HEAD> *all, int rank) {
-  const int warps = blockDim.x / 32, part = rank * warps + threadIdx.x / 32, count = CLUSTER * warps;
-  const int bytes = count * (int)sizeof(float2), steps = own.left;
+  const int warps = blockDim.x / 32, part = rank * warps + threadIdx.x / 32, steps = own.left;
   const float share = *own.job.to.share * own.job.factor;
   row_in_hand now = own.look(0), next = own.look(1);
   int stage = 0;
-  if (threadIdx.x == 0)
-    for (int which = 0; which < 2; which++) {
-      kp_create_barrier(kp_shared_at(&all->barrier[which]));
-      kp_arm_barrier(kp_shared_at(&all->barrier[which]), bytes);
-    }
   for (int s = 0; s < STAGES; s++) own.fetch(s, s);
-  kp_cluster_meet(); /* nobody sends to a block that has not begun */
+  kp_cluster_arrive(); /* nobody writes into a block that has not begun */
+  kp_cluster_wait();
   kp_wait_for_copies<STAGES - 1>();
   own.close_row(0);
-  send(all, 0, part, own.part_of(0, now.time));
+  send(&all->parts[0][part], own.part_of(0, now.time));
+  kp_cluster_arrive();
   for (int i = 0; i < steps; i++) {
-    const int ahead = stage + 1 == STAGES ? 0 : stage + 1, which = i % 2;
+    const bool more = i + 1 < steps;
+    const int ahead = stage + 1 == STAGES ? 0 : stage + 1;
     const row_in_hand after = own.look(2);
     float2 value = make_float2(0, 0);
     kp_wait_for_copies<STAGES - 2>();
-    if (i + 1 < steps) {
+    if (more) {
       own.close_row(ahead);
       value = own.part_of(ahead, next.time);
     }
-    kp_wait_for_phase(kp_shared_at(&all->barrier[which]), i / 2 % 2);
-    const float logsumexp = own.merge(all->parts[which], count);
-    if (i + 2 < steps && threadIdx.x == 0) kp_arm_barrier(kp_shared_at(&all->barrier[which]), bytes);
-    __syncwarp();
-    if (i + 1 < steps) send(all, 1 - which, part, value);
+    kp_cluster_wait();
+    const float logsumexp = own.merge(all->parts[i % 2], CLUSTER * warps);
+    if (more) {
+      send(&all->parts[(i + 1) % 2][part], value);
+      kp_cluster_arrive();
+    }
     own.finish(stage, now, logsumexp, share, part);
     own.fetch(STAGES, stage);
     own.advance();

@@ -12,16 +12,14 @@
 
 enum { V = KP_WARP_VECTOR };
 
-/* Floats of shared memory for a row and group: inner products of the tangent map, whose place the
- * combinations take; those of the update; the slopes of either program; the curvatures of either.  An odd
+/* Floats of shared memory for a row and group: inner products, first of the tangent map and then of the
+ * update; terms of the means; combinations, and then factors; the curvatures of either program.  An odd
  * number of them, so that the lanes' groups are in different banks. */
 enum {
-  OF_TANGENT_SUMS = 0,
-  OF_COMBINATIONS = 0,
-  OF_UPDATE_SUMS = KP_SEAM_COMBINATIONS,
-  OF_TANGENT = OF_UPDATE_SUMS + KP_SEAM_GRAM,
-  OF_UPDATE = OF_TANGENT + KP_SEAM_SLOPES,
-  OF_KAPPAS = OF_UPDATE + KP_SEAM_SLOPES,
+  OF_SUMS = 0,
+  OF_TERMS = KP_SEAM_TANGENT_SUMS,
+  OF_COMBINATIONS = OF_TERMS + 2,
+  OF_KAPPAS = OF_COMBINATIONS + KP_SEAM_COMBINATIONS,
   OF_ALL = (OF_KAPPAS + 2) | 1
 };
 
@@ -65,9 +63,10 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
   __device__ float *scalars(int e) const { return shared + memory::SCALARS + e * OF_ALL; }
   __device__ float *own_scalars(int group) const { return scalars(warp * groups.count + group); }
   __device__ float *behind(int place) const { return shared + memory::BEHIND + place * memory::COLUMNS; }
-  /* The gradient of the curvature of a group. */
-  __device__ void store_bar(kp_real *bars, int group, float value) const {
-    if (bars != NULL && mine) bars[n * groups.count + group] = value;
+  /* The gradient of the curvature of a row and group, counted from the tile's last row. */
+  __device__ void store_bar(kp_real *bars, int e, float value) const {
+    const int i = GROUPED ? e / groups.count : e;
+    if (bars != NULL && last - i < end) bars[(last - i) * groups.count + e - i * groups.count] = value;
   }
 
   /* ---- norm and tangent ---- */
@@ -98,86 +97,43 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
         to[3] += gw * a, to[4] += gw * d, to[5] += gw, to[6] += a, to[7] += d;
       }
     }
-    groups.gather(parts, own_scalars(0) + OF_TANGENT_SUMS, OF_ALL);
-  }
-
-  __device__ void update_products(const kp_warp_vector x[P], const kp_warp_vector u[P]) const {
-    float parts[groups_type::SLOTS][KP_SEAM_GRAM] = {};
-#pragma unroll
-    for (int p = 0; p < P; p++) {
-      float *to = parts[slot(p)];
-#pragma unroll
-      for (int k = 0; k < V; k++) {
-        const float a = x[p][k], b = u[p][k];
-        to[0] += a * a, to[1] += a * b, to[2] += b * b;
-      }
-    }
-    groups.gather(parts, own_scalars(0) + OF_UPDATE_SUMS, OF_ALL);
-  }
-
-  /* The programs of the tile's rows and groups: first the tangent maps, then, by other warps, the updates. */
-  __device__ void programs() const {
-    const int count = rows * groups.count, second = (count + 31) / 32 * 32;
-    const bool curved = s.tangent == KP_SEAM_CURVED;
-#pragma unroll 1
-    for (int e = kp_seam_first_task(2 * tile); e < second + count; e += KP_SEAM_THREADS) {
-      const bool update = e >= second;
-      if (!update && e >= count) continue;
-      float *to = scalars(update ? e - second : e);
-      if (update && s.update == KP_SEAM_CURVED)
-        kp_seam_slopes(s.update_program, to + OF_UPDATE_SUMS, to[OF_KAPPAS], to + OF_UPDATE);
-      if (!update && curved)
-        kp_seam_slopes(s.tangent_program, to + OF_TANGENT_SUMS, to[OF_KAPPAS + 1], to + OF_TANGENT);
-      if (!update && !curved) to[OF_TANGENT] = 0, to[OF_TANGENT + 1] = 1;
-      if (!update && !GROUPED) combine(e, 0, means_part(e, 0));
-    }
+    groups.gather(parts, own_scalars(0) + OF_SUMS, OF_ALL);
   }
 
   __device__ float2 moment_of(int i) const {
     return ((const float2 *)(shared + memory::MOMENTS))[i];
   }
 
-  /* What a group of row i adds to the means of gw and of gw n. */
-  __device__ float2 means_part(int i, int group) const {
-    const float2 moment = moment_of(i);
-    const float *sum = scalars(i * groups.count + group) + OF_TANGENT_SUMS, *z = sum + OF_TANGENT;
-    return make_float2(sum[5], moment.y * (z[0] * sum[3] + z[1] * sum[4] - moment.x * sum[5]));
-  }
-
-  /* The combinations of row i and a group from the sums of all groups' parts of the means. */
-  __device__ void combine(int i, int group, float2 means) const {
-    const float2 moment = moment_of(i);
-    const bool curved = s.tangent == KP_SEAM_CURVED;
-    const int64_t row = last - i;
-    float *at_group = scalars(i * groups.count + group);
-    const float *slope = at_group + OF_TANGENT;
-    kp_seam_bars<float> bars = {};
-    bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)s.C, bars.layer = s.layer;
-    bars.mean_g = means.x, bars.mean_gn = means.y;
-#pragma unroll
-    for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = at_group[OF_TANGENT_SUMS + q];
-    const kp_real z[2] = {slope[0], slope[1]};
-    kp_real bar[3], of[4] = {0, 0, 0, 0};
-    bars(z, bar);
-#pragma unroll
-    for (int j = 0; j < 4 && curved; j++)
-      of[j] = slope[KP_SEAM_OF_FIRST + j] * bar[0] + slope[KP_SEAM_OF_SECOND + j] * bar[1];
-    if (g.tangent_bars != NULL && row < end) g.tangent_bars[row * groups.count + group] = of[3];
-    kp_seam_combine(bars, z[0], z[1], of, at_group + OF_COMBINATIONS);
-  }
-
-  /* Of the warp's row where it has more than one group: a lane makes the combinations of a group. */
-  __device__ void combine_groups() const {
-    float2 means = make_float2(0, 0);
+  /* Each group's part of the means of gw and of gw n. */
+  __device__ void tangent_terms() const {
 #pragma unroll 1
-    for (int group = threadIdx.x % 32; group < groups.count; group += 32) {
-      const float2 part = means_part(warp, group);
-      means.x += part.x, means.y += part.y;
+    for (int e = kp_seam_first_task(2 * tile); e < rows * groups.count; e += KP_SEAM_THREADS) {
+      const float2 moment = moment_of(e / groups.count);
+      float *at_group = scalars(e);
+      const float *sum = at_group + OF_SUMS;
+      kp_seam_pair z = {0, 1, 0};
+      if (s.tangent == KP_SEAM_CURVED)
+        z = kp_seam_coefficients(s.tangent_program, sum, at_group[OF_KAPPAS + 1]);
+      at_group[OF_TERMS] = sum[5];
+      at_group[OF_TERMS + 1] = moment.y * (z.first * sum[3] + z.second * sum[4] - moment.x * sum[5]);
     }
-    means = make_float2(kp_warp_sum(means.x), kp_warp_sum(means.y));
+    __syncthreads();
+  }
+
+  __device__ void tangent_programs() const {
+    const int program = s.tangent == KP_SEAM_CURVED ? s.tangent_program : -1;
+    if (GROUPED) tangent_terms();
 #pragma unroll 1
-    for (int group = threadIdx.x % 32; group < groups.count; group += 32) combine(warp, group, means);
-    __syncwarp();
+    for (int e = kp_seam_first_task(2 * tile); e < rows * groups.count; e += KP_SEAM_THREADS) {
+      const int i = GROUPED ? e / groups.count : e;
+      float *to = scalars(e);
+      const float *terms = scalars(i * groups.count) + OF_TERMS;
+      const float bar =
+          kp_seam_tangent_task(program, s.layer, s.C, to[OF_KAPPAS + 1], moment_of(i), to + OF_SUMS,
+                               GROUPED ? groups.count : 0, terms, OF_ALL, to + OF_COMBINATIONS);
+      store_bar(g.tangent_bars, e, bar);
+    }
+    __syncthreads();
   }
 
   /* ---- the gradient of x' ---- */
@@ -263,8 +219,6 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
 #pragma unroll
       for (int k = 0; k < V; k++) reference[k] = phase.first() ? 0.0f : reference[k];
       kp_warp_set(behind(1 + warp), p, reference);
-      const float zero[V] = {};
-      store_given(p, zero);
     }
     if (!reached) return;
     __syncthreads();
@@ -291,36 +245,44 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
 
   /* ---- update ---- */
 
-  /* The factors of the gradients of x and of u: of that of x', of x and of u each; from the inner products of
-   * the gradient of x' with x and u. */
-  __device__ void update_factors(int p, float along_x, float along_u, float f[KP_SEAM_FACTORS]) const {
-    const int group = groups.group(p);
-    const float *slope = own_scalars(group) + OF_UPDATE;
-    float of[4];
+  __device__ void update_products(const kp_warp_vector x[P], const kp_warp_vector u[P],
+                                  const float sum[P][V]) const {
+    float parts[groups_type::SLOTS][KP_SEAM_PAIR_SUMS] = {};
 #pragma unroll
-    for (int j = 0; j < 4; j++)
-      of[j] = slope[KP_SEAM_OF_FIRST + j] * along_x + slope[KP_SEAM_OF_SECOND + j] * along_u;
-    f[0] = slope[0], f[1] = 2 * of[0], f[2] = of[1];
-    f[3] = slope[1], f[4] = of[1], f[5] = 2 * of[2];
-    if (groups.leads(p)) store_bar(g.update_bars, group, of[3]);
+    for (int p = 0; p < P; p++) {
+      float *to = parts[slot(p)];
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        const float a = x[p][k], b = u[p][k], w = sum[p][k];
+        to[0] += a * a, to[1] += a * b, to[2] += b * b, to[3] += w * a, to[4] += w * b;
+      }
+    }
+    groups.gather(parts, own_scalars(0) + OF_SUMS, OF_ALL);
+  }
+
+  __device__ void update_programs() const {
+    __syncthreads();
+#pragma unroll 1
+    for (int e = kp_seam_first_task(2 * tile + 1); e < rows * groups.count; e += KP_SEAM_THREADS) {
+      float *to = scalars(e);
+      const float bar =
+          kp_seam_update_task(s.update_program, to[OF_KAPPAS], to + OF_SUMS, to + OF_COMBINATIONS);
+      store_bar(g.update_bars, e, bar);
+    }
+    __syncthreads();
   }
 
   /* g x and g u from the gradient of x'. */
   __device__ void store_gradients(const kp_warp_vector x[P], const kp_warp_vector u[P],
                                   const float sum[P][V]) const {
-    float along[groups_type::SLOTS][2] = {};
-#pragma unroll
-    for (int p = 0; p < P; p++)
-#pragma unroll
-      for (int k = 0; k < V; k++)
-        along[slot(p)][0] += sum[p][k] * x[p][k], along[slot(p)][1] += sum[p][k] * u[p][k];
-#pragma unroll
-    for (int i = 0; i < groups_type::SLOTS; i++)
-      along[i][0] = groups.sum(along[i][0]), along[i][1] = groups.sum(along[i][1]);
+    float f[KP_SEAM_FACTORS] = {1, 0, 0, 1, 0, 0};
 #pragma unroll
     for (int p = 0; p < P; p++) {
-      float f[KP_SEAM_FACTORS] = {1, 0, 0, 1, 0, 0}, gx[V], gu[V];
-      if (s.update == KP_SEAM_CURVED) update_factors(p, along[slot(p)][0], along[slot(p)][1], f);
+      float gx[V], gu[V];
+      if (s.update == KP_SEAM_CURVED && (GROUPED || p == 0)) {
+#pragma unroll
+        for (int j = 0; j < KP_SEAM_FACTORS; j++) f[j] = own_scalars(groups.group(p))[OF_COMBINATIONS + j];
+      }
 #pragma unroll
       for (int k = 0; k < V; k++) {
         const float a = x[p][k], b = u[p][k];
@@ -346,8 +308,6 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
     kp_warp_prefetch(g.gy, s, row, there);
     kp_warp_prefetch(g.h, s, row, there);
     kp_warp_prefetch(g.direct, s, row, there && g.direct != NULL);
-    kp_warp_prefetch(s.x, s, row, there && s.update == KP_SEAM_CURVED);
-    kp_warp_prefetch(s.u, s, row, there && s.update == KP_SEAM_CURVED);
   }
 
   __device__ void run_tile() {
@@ -366,13 +326,12 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
       kp_warp_carried<P, FULL>(s.own_carry, s, n, r);
     else
       kp_warp_read<P, FULL>(g.h, s, at - s.pitch, r);
-#pragma unroll
-    for (int p = 0; p < P; p++) fetch_branches(p, x[p], u[p]);
+    kp_warp_prefetch(s.x, s, n, s.update == KP_SEAM_CURVED);
+    kp_warp_prefetch(s.u, s, n, s.update == KP_SEAM_CURVED);
     keep_kappas();
     if (threadIdx.x % 32 == 0)
       ((float2 *)(shared + memory::MOMENTS))[warp] = *(const float2 *)(g.statistics + 2 * n);
     tangent_products(h, r, gy);
-    if (s.update == KP_SEAM_CURVED) update_products(x, u);
     if (g.direct != NULL)
       kp_warp_read<P, FULL>(g.direct, s, at, direct);
     else
@@ -381,10 +340,13 @@ template <int P, bool FULL, bool GROUPED> struct curved_backward {
     kp_warp_forget<P>(h), kp_warp_forget<P>(r), kp_warp_forget<P>(gy);
     __syncthreads();
     pass_on();
-    programs();
-    __syncthreads();
-    if (GROUPED && warp < rows) combine_groups();
+    tangent_programs();
     own_gradient(h, r, gy, direct, x, u, sum);
+    if (s.update == KP_SEAM_CURVED) {
+      update_products(x, u, sum);
+      kp_warp_forget<P>(x), kp_warp_forget<P>(u);
+      update_programs();
+    }
     store_gradients(x, u, sum);
     last -= KP_SEAM_TILE, tile++;
     phase.retreat(KP_SEAM_TILE);
@@ -430,7 +392,8 @@ template <int P> static size_t memory_bytes(const kp_seam &s) {
 template <int P, bool FULL, bool GROUPED>
 static kp_status launch(const kp_call *call, kp_seam s, kp_error *error) {
   const kp_cuda *cuda = kp_cuda_of(call);
-  const kp_seam_gradients g = kp_seam_gradients_of(call, s);
+  kp_seam_gradients g = kp_seam_gradients_of(call, s);
+  if (s.tangent_program < 0) g.to_stream = false; /* the tangent map is kp_seam_with_tangent's */
   const auto kernel = curved_backward_kernel<P, FULL, GROUPED>;
   const size_t bytes = memory_bytes<P>(s);
   KP_TRY(kp_cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
@@ -454,7 +417,10 @@ template <bool GROUPED> static kp_status by_width(const kp_call *call, const kp_
 }
 
 bool kp_seam_fits_warps_backward(const kp_call *call, const kp_seam &s) {
-  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s))
+  const kp_residual_norm_arguments *arguments = (const kp_residual_norm_arguments *)call->node->arguments;
+  const bool reached = s.own || arguments->stream_reference; /* then there is no given reference's gradient */
+  if (call->input[11] == NULL || !kp_is_half(call) || !kp_seam_fits_warps(s) || !kp_seam_programs_fit(s) ||
+      (reached && call->output[2] != NULL))
     return false;
   return (s.C == 3 * KP_WARP_CHANNELS ? memory_bytes<3>(s) : memory_bytes<4>(s)) <=
          kp_cuda_of(call)->shared_bytes;

@@ -39,41 +39,6 @@ static __device__ __noinline__ kp_seam_pair kp_seam_coefficients(int program, co
 
 /* ---- backward ---- */
 
-/* A program's gradients are linear in those of its two coefficients.  So it runs ahead of them: what it
- * leaves are its coefficients and, for each of the two, the gradients of the inner products and of kappa. */
-enum { KP_SEAM_COEFFICIENTS = 0, KP_SEAM_OF_FIRST = 2, KP_SEAM_OF_SECOND = 6, KP_SEAM_SLOPES = 10 };
-
-template <typename Forward, typename Backward>
-__device__ static inline void kp_seam_slopes_of(Forward forward, Backward backward, const float *sum,
-                                                float kappa, float *to) {
-  const kp_real gram[6] = {sum[0], sum[1], sum[2]};
-  kp_real c[3] = {0, 0, 0}, unused;
-  forward(gram, kappa, 0, c);
-  to[0] = c[0], to[1] = c[1];
-#pragma unroll
-  for (int m = 0; m < 2; m++) {
-    const kp_real bar[3] = {m == 0 ? kp_real(1) : kp_real(0), m == 1 ? kp_real(1) : kp_real(0), 0};
-    kp_real gram_bar[6] = {}, kappa_bar = 0;
-    backward(gram, kappa, 0, bar, gram_bar, &kappa_bar, &unused);
-    float *slope = to + (m == 0 ? KP_SEAM_OF_FIRST : KP_SEAM_OF_SECOND);
-    slope[0] = gram_bar[0], slope[1] = gram_bar[1], slope[2] = gram_bar[2], slope[3] = kappa_bar;
-  }
-}
-
-static __device__ __noinline__ void kp_seam_slopes(int program, const float *sum, float kappa, float *to) {
-  switch (program) {
-  case KP_PROGRAM_UPDATE_E3:
-    return kp_seam_slopes_of(kp_update_e3_forward, kp_update_e3_backward, sum, kappa, to);
-  case KP_PROGRAM_FLAT_BOUNDED:
-    return kp_seam_slopes_of(kp_flat_bounded_forward, kp_flat_bounded_backward, sum, kappa, to);
-  case KP_PROGRAM_TANGENT_LOG:
-    return kp_seam_slopes_of(kp_tangent_log_forward, kp_tangent_log_backward, sum, kappa, to);
-  case KP_PROGRAM_TANGENT_TRANSPORTED:
-    return kp_seam_slopes_of(kp_tangent_transported_forward, kp_tangent_transported_backward, sum, kappa, to);
-  default: break;
-  }
-}
-
 /* The gradients of x' and of the reference, and the normalised z, as combinations (seam_gradients.cuh). */
 __device__ static inline void kp_seam_combine(const kp_seam_bars<float> &bars, float first, float second,
                                               const kp_real *gram_bar, float *to) {
@@ -89,6 +54,61 @@ __device__ static inline void kp_seam_combine(const kp_seam_bars<float> &bars, f
   }
   to[KP_SEAM_NORMAL] = -scale * bars.mean;
   to[KP_SEAM_NORMAL + 1] = scale * first, to[KP_SEAM_NORMAL + 2] = scale * second;
+}
+
+/* Norm and tangent map of a row and group: from the KP_SEAM_TANGENT_SUMS inner products and the row's moments
+ * to the combinations; returns the gradient of kappa.  Where the row has several groups, terms are each one's
+ * part of the means of gw and gw n, `stride` apart; groups is 0 where it has one.  A program that is none is
+ * the flat difference. */
+static __device__ __noinline__ float kp_seam_tangent_task(int program, bool layer, int channels, float kappa,
+                                                          float2 moment, const float *sum, int groups,
+                                                          const float *terms, int stride, float *to) {
+  kp_seam_bars<float> bars = {};
+  bars.mean = moment.x, bars.scale = moment.y, bars.channels = (float)channels, bars.layer = layer;
+  bars.whole = groups == 0;
+  for (int other = 0; other < groups; other++)
+    bars.mean_g += terms[stride * other], bars.mean_gn += terms[stride * other + 1];
+#pragma unroll
+  for (int q = 0; q < KP_SEAM_TANGENT_SUMS; q++) bars.sum[q] = sum[q];
+  const kp_real gram[6] = {bars.sum[0], bars.sum[1], bars.sum[2]};
+  kp_real z[3] = {0, 1, 0}, bar[3], gram_bar[6] = {}, kappa_bar = 0, unused;
+  switch (program) {
+  case KP_PROGRAM_TANGENT_LOG:
+    kp_tangent_log_forward(gram, kappa, 0, z);
+    bars(z, bar);
+    kp_tangent_log_backward(gram, kappa, 0, bar, gram_bar, &kappa_bar, &unused);
+    break;
+  case KP_PROGRAM_TANGENT_TRANSPORTED:
+    kp_tangent_transported_forward(gram, kappa, 0, z);
+    bars(z, bar);
+    kp_tangent_transported_backward(gram, kappa, 0, bar, gram_bar, &kappa_bar, &unused);
+    break;
+  default: bars(z, bar); break;
+  }
+  kp_seam_combine(bars, z[0], z[1], gram_bar, to);
+  return kappa_bar;
+}
+
+/* The update of a row and group: from KP_SEAM_PAIR_SUMS inner products to the factors of the gradients of x
+ * and of u, of that of x', of x and of u each; returns the gradient of kappa. */
+static __device__ __noinline__ float kp_seam_update_task(int program, float kappa, const float *sum,
+                                                         float *to) {
+  const kp_real gram[6] = {sum[0], sum[1], sum[2]}, bar[3] = {sum[3], sum[4], 0};
+  kp_real c[3] = {0, 0, 0}, gram_bar[6] = {}, kappa_bar = 0, unused;
+  switch (program) {
+  case KP_PROGRAM_UPDATE_E3:
+    kp_update_e3_forward(gram, kappa, 0, c);
+    kp_update_e3_backward(gram, kappa, 0, bar, gram_bar, &kappa_bar, &unused);
+    break;
+  case KP_PROGRAM_FLAT_BOUNDED:
+    kp_flat_bounded_forward(gram, kappa, 0, c);
+    kp_flat_bounded_backward(gram, kappa, 0, bar, gram_bar, &kappa_bar, &unused);
+    break;
+  default: break;
+  }
+  to[0] = c[0], to[1] = 2 * gram_bar[0], to[2] = gram_bar[1];
+  to[3] = c[1], to[4] = gram_bar[1], to[5] = 2 * gram_bar[2];
+  return kappa_bar;
 }
 
 #endif
