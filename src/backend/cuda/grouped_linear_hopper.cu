@@ -1,18 +1,18 @@
 /* Products of experts on Hopper: 2 R M K operations, bound by the matrix units at best.  A tile of 128 by 200
- * results and a depth of 64 brings 16 KB of A and half of 26 to 32 KB of B through the cache for 3.3 million
- * operations, 100 to 110 a byte: at 600 TFLOP/s that is all that the cache gives.
+ * results and a depth of 64 brings 41 or 48 KB through the cache for 3.3 million operations, 70 to 80 a byte:
+ * at 400 TFLOP/s that is all that the cache gives.
  *
  * Blocks stay and take tiles one after the other.  The copy engine fills a ring of stages in shared memory
  * and runs ahead into the next tile while the results of the last one are written.  gW has few tiles: their
  * depth is shared out to several blocks, which add to gW one after the other, the first part first. */
 #include "backend/cuda/grouped_linear_hopper.cuh"
 
+#include "backend/cuda/attention_hopper.cuh"
+
 template <int KIND> struct wide_layout {
   static constexpr bool A_ROWS = KIND == KP_GROUPED_WEIGHT, B_ROWS = KIND != KP_GROUPED_FORWARD;
-  /* What each of the two blocks brings of B: panels, or rows in whole groups of 8. */
-  static constexpr int PANELS = (KP_WIDE_COLUMNS + 127) / 128, ROWS = (KP_WIDE_COLUMNS + 15) / 16 * 8;
-  static constexpr int SHARE = B_ROWS ? PANELS * KP_WIDE_PANEL : ROWS * 128;
-  static constexpr int B_BYTES = KP_WIDE_BLOCKS * SHARE;
+  static constexpr int B_PANELS = (KP_WIDE_COLUMNS + 63) / 64;
+  static constexpr int B_BYTES = B_ROWS ? B_PANELS * KP_WIDE_PANEL : KP_WIDE_COLUMNS * 128;
   static constexpr int STAGE = KP_WIDE_A + B_BYTES, STAGES = KIND == KP_GROUPED_INPUT ? 3 : 4;
 };
 
@@ -31,37 +31,36 @@ enum { GROUP_THREADS = 128, BARRIER_OF_GROUP = 1, BARRIER_OF_CONSUMERS = 3 };
 /* ---- the copying warp ---- */
 
 template <int KIND>
-__device__ static inline void copy_stage(const kp_wide_tile &t, int step, int block, char *stage,
-                                         uint64_t *barrier, const CUtensorMap *a, const CUtensorMap *b) {
+__device__ static inline void copy_stage(const kp_wide_tile &t, int step, char *stage, uint64_t *barrier,
+                                         const CUtensorMap *a, const CUtensorMap *b) {
   typedef wide_layout<KIND> L;
   const int depth = step * KP_WIDE_DEPTH, first = (int)t.rows.first;
-  char *to_b = stage + KP_WIDE_A + block * L::SHARE;
+  char *to_b = stage + KP_WIDE_A;
   kp_barrier_expect(barrier, L::STAGE);
   if (KIND == KP_GROUPED_WEIGHT)
     for (int i = 0; i < 2; i++)
       kp_copy_box(stage + i * KP_WIDE_PANEL, a, barrier, t.row + 64 * i, first + depth, 0);
   else
     kp_copy_box(stage, a, barrier, depth, first + t.row, 0);
-  if (KIND == KP_GROUPED_FORWARD)
-    kp_copy_box_to_all(to_b, b, barrier, depth, t.column + block * L::ROWS, t.expert);
-  for (int i = 0; i < L::PANELS && KIND != KP_GROUPED_FORWARD; i++)
-    kp_copy_box_to_all(to_b + i * KP_WIDE_PANEL, b, barrier, t.column + 64 * (block * L::PANELS + i),
-                       KIND == KP_GROUPED_WEIGHT ? first + depth : depth,
-                       KIND == KP_GROUPED_WEIGHT ? 0 : t.expert);
+  if (KIND == KP_GROUPED_FORWARD) kp_copy_box(to_b, b, barrier, depth, t.column, t.expert);
+  for (int i = 0; i < L::B_PANELS && KIND == KP_GROUPED_INPUT; i++)
+    kp_copy_box(to_b + i * KP_WIDE_PANEL, b, barrier, t.column + 64 * i, depth, t.expert);
+  for (int i = 0; i < L::B_PANELS && KIND == KP_GROUPED_WEIGHT; i++)
+    kp_copy_box(to_b + i * KP_WIDE_PANEL, b, barrier, t.column + 64 * i, first + depth, 0);
 }
 
 template <int KIND>
 __device__ static inline void copy_tiles(const kp_grouped &g, wide_shared<KIND> &s, const int *firsts,
                                          const CUtensorMap *a, const CUtensorMap *b) {
   constexpr int STAGES = wide_layout<KIND>::STAGES;
-  const int units = firsts[g.experts] * g.splits, block = blockIdx.x % KP_WIDE_BLOCKS;
+  const int units = firsts[g.experts] * g.splits;
   int fill = 0;
-  for (int unit = blockIdx.x / KP_WIDE_BLOCKS; unit < units; unit += gridDim.x / KP_WIDE_BLOCKS) {
-    const kp_wide_tile t = kp_wide_tile_of<KIND>(g, firsts, unit, block);
+  for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const kp_wide_tile t = kp_wide_tile_of<KIND>(g, firsts, unit);
     for (int step = t.first; step < t.end; step++, fill++) {
       const int slot = fill % STAGES;
       kp_barrier_wait(&s.empty[slot], (fill / STAGES & 1) ^ 1);
-      copy_stage<KIND>(t, step, block, s.stage[slot], &s.full[slot], a, b);
+      copy_stage<KIND>(t, step, s.stage[slot], &s.full[slot], a, b);
     }
   }
 }
@@ -78,23 +77,15 @@ __device__ static inline void clear_tail(char *stage, int rows, int panels) {
 }
 
 template <int KIND>
-__device__ static inline void multiply_stage(float (&c)[KP_WIDE_SUMS], const char *stage, bool fresh) {
+__device__ static inline void multiply_stage(float (&c)[KP_WIDE_SUMS], const char *stage) {
   typedef wide_layout<KIND> L;
   const char *a = stage + threadIdx.x / GROUP_THREADS * KP_WIDE_PANEL, *b = stage + KP_WIDE_A;
   kp_wgmma_begin();
 #pragma unroll
   for (int step = 0; step < KP_WIDE_DEPTH / 16; step++)
     kp_multiply_wide<L::A_ROWS, L::B_ROWS>(c, kp_describe(a + step * (L::A_ROWS ? 2048 : 32), KP_WIDE_PANEL),
-                                           kp_describe(b + step * (L::B_ROWS ? 2048 : 32), KP_WIDE_PANEL),
-                                           step > 0 || !fresh);
+                                           kp_describe(b + step * (L::B_ROWS ? 2048 : 32), KP_WIDE_PANEL));
   kp_wgmma_commit();
-}
-
-/* A stage is free when all warps of both blocks have said so: either's B goes to both.  Called by one lane of
- * a warp. */
-__device__ static inline void release(uint64_t *empty) {
-#pragma unroll
-  for (int block = 0; block < KP_WIDE_BLOCKS; block++) kp_barrier_arrive_at(empty, block);
 }
 
 /* All steps of a tile; `use` counts stages. */
@@ -103,20 +94,19 @@ __device__ static inline void multiply_tile(const kp_wide_tile &t, wide_shared<K
                                             float (&c)[KP_WIDE_SUMS]) {
   constexpr int STAGES = wide_layout<KIND>::STAGES;
   const bool speaks = threadIdx.x % 32 == 0;
-  for (int i = 0; i < KP_WIDE_SUMS && t.first == t.end; i++) c[i] = 0;
   for (int step = t.first; step < t.end; step++, ++*use) {
     const int slot = *use % STAGES, rows = t.depth - step * KP_WIDE_DEPTH;
     kp_barrier_wait(&s.full[slot], *use / STAGES & 1);
     if (KIND == KP_GROUPED_WEIGHT && rows < KP_WIDE_DEPTH)
-      clear_tail(s.stage[slot], rows, wide_layout<KIND>::STAGE / KP_WIDE_PANEL);
-    multiply_stage<KIND>(c, s.stage[slot], step == t.first);
+      clear_tail(s.stage[slot], rows, 2 + wide_layout<KIND>::B_PANELS);
+    multiply_stage<KIND>(c, s.stage[slot]);
     kp_wgmma_wait<1>();
-    if (speaks && step > t.first) release(&s.empty[(*use - 1) % STAGES]);
+    if (speaks && step > t.first) kp_barrier_arrive(&s.empty[(*use - 1) % STAGES]);
   }
   kp_wgmma_wait<0>();
 #pragma unroll
   for (int i = 0; i < KP_WIDE_SUMS; i++) asm volatile("" : "+f"(c[i])::"memory");
-  if (speaks && t.end > t.first) release(&s.empty[(*use - 1) % STAGES]);
+  if (speaks && t.end > t.first) kp_barrier_arrive(&s.empty[(*use - 1) % STAGES]);
 }
 
 /* ---- rows of y and of gx ---- */
@@ -133,33 +123,33 @@ __device__ static inline void load_terms(const kp_grouped &g, const kp_wide_tile
   }
 }
 
-/* A group's rows to shared memory.  What stands behind the last column is zero, as B and the terms are there.
- * Rows are 400 bytes apart, so that the eight rows that a warp writes at once fall into different banks. */
+/* A group's rows to shared memory, with zeros behind the last column.  Rows are 400 bytes apart, so that the
+ * eight rows that a warp writes at once fall into different banks. */
 template <int KIND>
 __device__ static inline void stage_results(const kp_grouped &g, const kp_wide_tile &t,
                                             const float (&c)[KP_WIDE_SUMS], float scale, const float *bias,
                                             const float *time_weight, kp_half *results) {
-  const int thread = threadIdx.x % GROUP_THREADS, lane = thread % 32, row = thread / 32 * 16 + lane / 4;
-  kp_half *to = results + row * KP_WIDE_COLUMNS + lane % 4 * 2;
-  float time[2];
+  const int thread = threadIdx.x % GROUP_THREADS, lane = thread % 32;
+  const int64_t width = KIND == KP_GROUPED_FORWARD ? g.M : g.K;
+  const int left = (int)min(width - t.column, (int64_t)KP_WIDE_COLUMNS);
 #pragma unroll
   for (int run = 0; run < 2; run++) {
-    const int64_t at = t.row + threadIdx.x / GROUP_THREADS * 64 + row + 8 * run;
+    const int row = thread / 32 * 16 + lane / 4 + 8 * run;
+    const int64_t at = t.row + threadIdx.x / GROUP_THREADS * 64 + row;
     const bool timed = KIND == KP_GROUPED_FORWARD && g.time.at != NULL && at < t.rows.count;
-    time[run] = timed ? g.time[t.rows.first + at] : 0;
-  }
+    const float time = timed ? g.time[t.rows.first + at] : 0;
 #pragma unroll
-  for (int j = 0; j < KP_WIDE_COLUMNS / 8; j++) {
-    float2 b = make_float2(0, 0), w = b;
-    if (KIND == KP_GROUPED_FORWARD) {
-      b = *(const float2 *)&bias[8 * j + lane % 4 * 2];
-      w = *(const float2 *)&time_weight[8 * j + lane % 4 * 2];
-    }
-#pragma unroll
-    for (int run = 0; run < 2; run++) {
-      const float x = scale * c[4 * j + 2 * run] + (b.x + time[run] * w.x);
-      const float y = scale * c[4 * j + 2 * run + 1] + (b.y + time[run] * w.y);
-      *(__nv_bfloat162 *)&to[run * 8 * KP_WIDE_COLUMNS + 8 * j] = __floats2bfloat162_rn(x, y);
+    for (int j = 0; j < KP_WIDE_COLUMNS / 8; j++) {
+      const int here = 8 * j + lane % 4 * 2;
+      float2 y = make_float2(scale * c[4 * j + 2 * run], scale * c[4 * j + 2 * run + 1]);
+      if (KIND == KP_GROUPED_FORWARD) {
+        const float2 b = *(const float2 *)&bias[here], w = *(const float2 *)&time_weight[here];
+        y.x += b.x + time * w.x;
+        y.y += b.y + time * w.y;
+      }
+      if (here >= left) y.x = 0;
+      if (here + 1 >= left) y.y = 0;
+      *(__nv_bfloat162 *)&results[row * KP_WIDE_COLUMNS + here] = __floats2bfloat162_rn(y.x, y.y);
     }
   }
 }
@@ -184,17 +174,13 @@ __device__ static inline void write_results(const kp_grouped &g, const kp_wide_t
 
 /* ---- gW ---- */
 
-/* Whose turn it is among the parts of the depth of these rows of a tile. */
-__device__ static inline volatile int *turn_of(const kp_grouped &g, const kp_wide_tile &t, int group) {
-  return g.turns + (t.tile * KP_WIDE_BLOCKS + blockIdx.x % KP_WIDE_BLOCKS) * 2 + group;
-}
-
 /* Waits until the parts of the depth before this one are added. */
 __device__ static inline void take_turn(const kp_grouped &g, const kp_wide_tile &t, int group) {
   if (g.splits == 1) return;
   if (threadIdx.x % GROUP_THREADS == 0) {
-    const volatile int *turn = turn_of(g, t, group);
-    for (int polls = 0; polls < 4000000 && *turn != t.split;) polls++;
+    const volatile int *turn = g.turns + 2 * t.tile + group;
+    while (*turn != t.split) {
+    }
     __threadfence();
   }
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
@@ -204,7 +190,7 @@ __device__ static inline void give_turn(const kp_grouped &g, const kp_wide_tile 
   if (g.splits == 1) return;
   __threadfence();
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
-  if (threadIdx.x % GROUP_THREADS == 0) *turn_of(g, t, group) = t.split + 1;
+  if (threadIdx.x % GROUP_THREADS == 0) *(volatile int *)(g.turns + 2 * t.tile + group) = t.split + 1;
 }
 
 /* gW += o a sum for five pairs of a row.  All that is added to is read first, past the nearest cache, which
@@ -268,8 +254,8 @@ __device__ static inline void write_tile(const kp_grouped &g, const kp_wide_tile
     return;
   }
   kp_half *results = s.results + group * 64 * KP_WIDE_COLUMNS;
-  /* The last tile's results are read, and the terms of this one are there. */
-  kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
+  kp_named_wait(BARRIER_OF_GROUP + group,
+                GROUP_THREADS); /* the last tile's results are read, terms are there */
   stage_results<KIND>(g, t, c, scale, s.bias[group], s.time_weight[group], results);
   kp_named_wait(BARRIER_OF_GROUP + group, GROUP_THREADS);
   write_results(g, t, results);
@@ -278,11 +264,11 @@ __device__ static inline void write_tile(const kp_grouped &g, const kp_wide_tile
 template <int KIND>
 __device__ static inline void multiply_tiles(const kp_grouped &g, wide_shared<KIND> &s, const int *firsts) {
   const int units = firsts[g.experts] * g.splits, group = threadIdx.x / GROUP_THREADS;
-  float c[KP_WIDE_SUMS] = {};
   int use = 0;
-  for (int unit = blockIdx.x / KP_WIDE_BLOCKS; unit < units; unit += gridDim.x / KP_WIDE_BLOCKS) {
-    const kp_wide_tile t = kp_wide_tile_of<KIND>(g, firsts, unit, blockIdx.x % KP_WIDE_BLOCKS);
+  for (int unit = blockIdx.x; unit < units; unit += gridDim.x) {
+    const kp_wide_tile t = kp_wide_tile_of<KIND>(g, firsts, unit);
     const float out = kp_scale_of(g.out, t.expert), scale = g.factor * kp_scale_of(g.in, t.expert) * out;
+    float c[KP_WIDE_SUMS] = {};
     if (KIND == KP_GROUPED_FORWARD) load_terms(g, t, scale, out, s.bias[group], s.time_weight[group]);
     multiply_tile<KIND>(t, s, &use, c);
     write_tile<KIND>(g, t, s, c, scale, group);
@@ -302,18 +288,15 @@ static __global__ void __launch_bounds__(KP_WIDE_THREADS, 1)
   if (threadIdx.x == 0) {
     for (int i = 0; i < wide_layout<KIND>::STAGES; i++) {
       kp_barrier_create(&s.full[i], 1);
-      kp_barrier_create(&s.empty[i], KP_WIDE_BLOCKS * KP_WIDE_CONSUMERS / 32);
+      kp_barrier_create(&s.empty[i], KP_WIDE_CONSUMERS / 32);
     }
     kp_barrier_publish();
   }
-  kp_number_tiles(g, KP_WIDE_BLOCKS * KP_WIDE_ROWS, KP_WIDE_COLUMNS, firsts);
-  kp_cluster_wait(); /* the other block's barriers are there */
+  kp_number_tiles(g, KP_WIDE_ROWS, KP_WIDE_COLUMNS, firsts);
   if (threadIdx.x < KP_WIDE_CONSUMERS)
     multiply_tiles<KIND>(g, s, firsts);
   else if (threadIdx.x == KP_WIDE_CONSUMERS)
     copy_tiles<KIND>(g, s, firsts, &a_map, &b_map);
-  __syncwarp();
-  kp_cluster_wait(); /* nobody arrives at the barriers of a block that has gone */
 #endif
 }
 
@@ -324,11 +307,11 @@ static int64_t parts(int64_t count, int64_t size) {
 }
 
 static int64_t weight_tiles(int64_t experts, int64_t M, int64_t K) {
-  return experts * parts(M, KP_WIDE_BLOCKS * KP_WIDE_ROWS) * parts(K, KP_WIDE_COLUMNS);
+  return experts * parts(M, KP_WIDE_ROWS) * parts(K, KP_WIDE_COLUMNS);
 }
 
 int64_t kp_grouped_turns(int64_t experts, int64_t M, int64_t K) {
-  return 2 * KP_WIDE_BLOCKS * weight_tiles(experts, M, K);
+  return 2 * weight_tiles(experts, M, K);
 }
 
 /* As many parts of the depth as take least time, in steps of the depth: blocks take tiles in waves, and the
@@ -341,8 +324,7 @@ static int splits_of(const kp_cuda *cuda, const kp_grouped *g) {
   double least = 0;
   if (g->kind != KP_GROUPED_WEIGHT || g->turns == NULL) return 1;
   for (int s = 1; s <= MOST; s++) {
-    const double time =
-        (double)parts(tiles * s, cuda->processors / KP_WIDE_BLOCKS) * (steps / s + TURN) + TURN * (s - 1);
+    const double time = (double)parts(tiles * s, cuda->processors) * (steps / s + TURN) + TURN * (s - 1);
     if (s > 1 && time >= least) continue;
     best = s;
     least = time;
@@ -356,84 +338,34 @@ bool kp_grouped_hopper_fits(const kp_cuda *cuda, const kp_grouped *g) {
          g->K < most && (g->kind == KP_GROUPED_WEIGHT || (uintptr_t)g->c % 16 == 0);
 }
 
-/* The driver's function for tensor maps, without linking the driver. */
-typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
-                                    const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                    CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-/* `count` matrices of `rows` by `columns`, one behind the other, to be copied in boxes of `box` rows by 64
- * columns.  What a box has outside of its matrix is zero. */
-static kp_status map_of(CUtensorMap *map, const void *at, int64_t columns, int64_t pitch, int64_t rows,
-                        int64_t count, int box, kp_error *error) {
-  const cuuint64_t shape[3] = {(cuuint64_t)columns, (cuuint64_t)rows, (cuuint64_t)count};
-  const cuuint64_t strides[2] = {(cuuint64_t)pitch * 2, (cuuint64_t)(pitch * rows) * 2};
-  const cuuint32_t boxes[3] = {64, (cuuint32_t)box, 1}, step[3] = {1, 1, 1};
-  cudaDriverEntryPointQueryResult found;
-  void *encode = NULL;
-  KP_TRY(kp_cuda_check(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found),
-      "the driver's tensor maps", error));
-  if (encode != NULL &&
-      ((encode_function)encode)(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)at, shape, strides, boxes,
-                                step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS)
-    return KP_OK;
-  return kp_fail(error, KP_ERR_IO, "the driver makes no tensor map of %lld rows of %lld", (long long)rows,
-                 (long long)columns);
-}
-
 template <int KIND> static kp_status maps_of(const kp_grouped *g, CUtensorMap maps[2], kp_error *error) {
   const bool forward = KIND == KP_GROUPED_FORWARD, weight = KIND == KP_GROUPED_WEIGHT;
-  KP_TRY(map_of(&maps[0], g->a, forward ? g->K : g->M, g->a_pitch, g->rows, 1, weight ? 64 : KP_WIDE_ROWS,
-                error));
-  return map_of(&maps[1], g->b, g->K, g->b_pitch, weight ? g->rows : g->M, weight ? 1 : g->experts,
-                forward ? wide_layout<KIND>::ROWS : 64, error);
-}
-
-static kp_status clear_turns(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {
-  const size_t bytes = (size_t)kp_grouped_turns(g->experts, g->M, g->K) * sizeof(int);
-  if (g->splits == 1) return KP_OK;
-  return kp_cuda_check(cudaMemsetAsync(g->turns, 0, bytes, cuda->stream), "the turns of experts", error);
-}
-
-/* Turns are taken in order only if all clusters of a launch are there at once. */
-template <int KIND>
-static kp_status launch_clusters(const kp_cuda *cuda, const kp_grouped *g, int64_t units,
-                                 const CUtensorMap maps[2], kp_error *error) {
-  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(g->experts));
-  int most = 0;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {KP_WIDE_BLOCKS, 1, 1};
-  cudaLaunchConfig_t how = {};
-  how.gridDim = dim3(KP_WIDE_BLOCKS);
-  how.blockDim = dim3(KP_WIDE_THREADS);
-  how.dynamicSmemBytes = (size_t)bytes;
-  how.stream = cuda->stream;
-  how.attrs = &cluster;
-  how.numAttrs = 1;
-  KP_TRY(kp_cuda_check(
-      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-      "shared memory for experts", error));
-  KP_TRY(kp_cuda_check(cudaOccupancyMaxActiveClusters(&most, wide_kernel<KIND>, &how), "clusters of blocks",
-                       error));
-  how.gridDim = dim3(KP_WIDE_BLOCKS * (unsigned)kp_blocks(units, 1, most < 1 ? 1 : most));
-  return kp_cuda_check(cudaLaunchKernelEx(&how, wide_kernel<KIND>, *g, maps[0], maps[1]),
-                       "a product of experts", error);
+  const kp_hopper_box a = {g->a, g->a_pitch, weight ? 64 : (int)KP_WIDE_ROWS};
+  const kp_hopper_box b = {g->b, g->b_pitch, forward ? (int)KP_WIDE_COLUMNS : 64};
+  KP_TRY(kp_hopper_maps(maps, &a, 1, 1, g->rows, error));
+  return kp_hopper_maps(maps + 1, &b, 1, weight ? 1 : g->experts, weight ? g->rows : g->M, error);
 }
 
 template <int KIND> static kp_status launch(const kp_cuda *cuda, const kp_grouped *given, kp_error *error) {
+  const int bytes = (int)(sizeof(wide_shared<KIND>) + kp_tile_numbers_bytes(given->experts));
   const int64_t across = parts(KIND == KP_GROUPED_FORWARD ? given->M : given->K, KP_WIDE_COLUMNS);
   kp_grouped g = *given;
   CUtensorMap maps[2];
-  int64_t units = (g.experts + g.rows / (KP_WIDE_BLOCKS * KP_WIDE_ROWS)) * across;
+  int64_t units = (g.experts + g.rows / KP_WIDE_ROWS) * across;
   g.splits = splits_of(cuda, &g);
   if (KIND == KP_GROUPED_WEIGHT) units = weight_tiles(g.experts, g.M, g.K) * g.splits;
   KP_TRY(maps_of<KIND>(&g, maps, error));
-  KP_TRY(clear_turns(cuda, &g, error));
-  return launch_clusters<KIND>(cuda, &g, units, maps, error);
+  KP_TRY(kp_cuda_check(
+      cudaFuncSetAttribute(wide_kernel<KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+      "shared memory for experts", error));
+  if (g.splits > 1)
+    KP_TRY(
+        kp_cuda_check(cudaMemsetAsync(g.turns, 0, (size_t)kp_grouped_turns(g.experts, g.M, g.K) * sizeof(int),
+                                      cuda->stream),
+                      "the turns of experts", error));
+  wide_kernel<KIND>
+      <<<kp_blocks(units, 1, cuda->processors), KP_WIDE_THREADS, bytes, cuda->stream>>>(g, maps[0], maps[1]);
+  return kp_cuda_check(cudaGetLastError(), "a product of experts", error);
 }
 
 kp_status kp_grouped_hopper(const kp_cuda *cuda, const kp_grouped *g, kp_error *error) {

@@ -18,8 +18,8 @@ struct laying {
 template <typename T, int V>
 static __global__ void __launch_bounds__(KP_STRIP_THREADS) lay_kernel(T *y, laying l) {
   const kp_linear_terms &t = l.terms;
-  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
-  const int64_t first = ((int64_t)blockIdx.y * blockDim.y + threadIdx.y) * KP_EIGHT;
+  const int64_t column = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * V;
+  const int64_t first = ((int64_t)blockIdx.x * blockDim.y + threadIdx.y) * KP_EIGHT;
   if (column >= l.pitch || first >= l.rows) return;
   float bias[V] = {}, sum[KP_EIGHT][V];
   if (t.bias.at != NULL) kp_take_numbers<V>(t.bias, column, 1, l.columns - column, bias);
@@ -43,7 +43,7 @@ static __global__ void __launch_bounds__(KP_STRIP_THREADS) lay_kernel(T *y, layi
 template <typename T, int V> static void lay(const kp_call *call, const laying *l) {
   const kp_row_cut cut = kp_cut_row(l->pitch, V);
   const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
-  const dim3 grid((unsigned)cut.tiles, (unsigned)kp_blocks(l->rows, block.y * KP_EIGHT));
+  const dim3 grid((unsigned)kp_blocks(l->rows, block.y * KP_EIGHT), (unsigned)cut.tiles);
   lay_kernel<T, V><<<grid, block, 0, kp_cuda_of(call)->stream>>>((T *)call->output[0], *l);
 }
 

@@ -76,8 +76,8 @@ __device__ static inline void store_columns(const joining &j, int64_t row, int64
 
 /* A thread makes 16 bytes of four rows: mostly copies, all on their way at once. */
 static __global__ void __launch_bounds__(KP_STRIP_THREADS) join_kernel(joining j) {
-  const int64_t column = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * 8;
-  const int64_t first = ((int64_t)blockIdx.y * blockDim.y + threadIdx.y) * KP_FOUR;
+  const int64_t column = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * 8;
+  const int64_t first = ((int64_t)blockIdx.x * blockDim.y + threadIdx.y) * KP_FOUR;
   const bool own = column + 8 <= j.columns;
   kp_pack<kp_half> pack[KP_FOUR] = {};
   if (column >= j.depth) return;
@@ -117,7 +117,7 @@ kp_status kp_join_points(const kp_call *call, kp_few_rows *f, int64_t K, void *s
          t.time_weight,         t.bias, t.weight_pitch, true};
   const kp_row_cut cut = kp_cut_row(j.depth, 8);
   const dim3 block((unsigned)cut.threads, (unsigned)(KP_STRIP_THREADS / cut.threads));
-  const dim3 grid((unsigned)cut.tiles, (unsigned)kp_blocks(f->rows + f->y_pitch, block.y * KP_FOUR));
+  const dim3 grid((unsigned)kp_blocks(f->rows + f->y_pitch, block.y * KP_FOUR), (unsigned)cut.tiles);
   join_kernel<<<grid, block, 0, kp_cuda_of(call)->stream>>>(j);
   f->x = x, f->w = w;
   f->x_pitch = f->w_pitch = f->depth = j.depth;
