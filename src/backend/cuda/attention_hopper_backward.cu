@@ -1,4 +1,4 @@
-/* Attention for compute capability 9.0, backward: one kernel for both sides.
+/* Attention for compute capability 9.0, backward: one kernel, launched for each side.
  *
  * A tile owns 128 rows of one side (keys: gk, gv; queries: gq) and walks over blocks of 64 rows of the other,
  * in a fixed order, so that every sum has one order: no atomics.  Scores are recomputed with the owned rows
@@ -10,8 +10,8 @@
  * A block of threads stays on its processor and takes tile after tile, whichever is next when it is ready;
  * the next one's rows are on their way while the last one's gradients are written.
  *
- * Seven products instead of the five of one kernel that adds gq up in memory: 40 % more FLOPs, but none of
- * the 4 B H T² D / 64 bytes that such sums move through the second-level cache in a fixed order.
+ * Seven products instead of the five of one kernel that adds gq up in memory, which attention_hopper_joint.cu
+ * is for plain dot products.
  *
  * 14 B H T² D FLOPs (half of it causal): bound by the matrix unit and the instructions for a pair (8 for the
  * dot product, 30 for distances). */
@@ -129,6 +129,22 @@ __device__ static void produce(const kp_hopper_problem &p, backward_shared<D> &s
   }
 }
 
+/* The numbers of rows that are owned, at `at`: KP_ROW_BLOCK numbers an array. */
+template <bool CENTROID, bool KEYS>
+__device__ static inline void read_rows(const kp_hopper_head &head, kp_slope_rows &rows, int r,
+                                        const float *at) {
+  rows.row.level[r] = at[KP_ROW_LEVEL * KP_ROW_BLOCK];
+  rows.row.factor[r] = head.level * at[KP_ROW_FACTOR * KP_ROW_BLOCK];
+  rows.row.mirror[r] = 1.0f - 2.0f * (float)head.sign * rows.row.level[r];
+  rows.document[r] = __float_as_int(at[KP_ROW_DOCUMENT * KP_ROW_BLOCK]);
+  rows.logsumexp[r] = at[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK];
+  rows.product[r] = CENTROID ? 0.0f : at[KP_ROW_PLAIN_PRODUCT * KP_ROW_BLOCK];
+  rows.center[r] = 0;
+  if (fabsf(head.beta) > 1e-6f && rows.logsumexp[r] < INFINITY)
+    rows.center[r] = rows.logsumexp[r] / (head.negated ? -head.factor : head.factor);
+  rows.time[r] = at[(KEYS ? KP_ROW_LOGSUMEXP : KP_ROW_RATIO) * KP_ROW_BLOCK];
+}
+
 /* Adds the bars of both warpgroups in one order.  A warpgroup is at most a tile ahead of the other here, so
  * two sets of parts are enough. */
 __device__ static inline void store_parts(float (&parts)[2][BACKWARD_CONSUMERS * 4], scalar_bars bars,
@@ -143,42 +159,6 @@ __device__ static inline void store_parts(float (&parts)[2][BACKWARD_CONSUMERS *
   float sum = 0;
   for (int i = 0; i < BACKWARD_CONSUMERS * 4; i++) sum += parts[threadIdx.x][i];
   to[threadIdx.x] = sum;
-}
-
-/* Where a walk has got to: `head` is that of queries among those of a key's. */
-struct walk_place {
-  int step, head, block;
-};
-
-__device__ static inline void go_on(const kp_hopper_span &walk, walk_place *at) {
-  at->step++;
-  if (++at->block < walk.end) return;
-  at->block = walk.first;
-  at->head++;
-}
-
-/* Goes on to a step whose pairs are not all hidden, and lets the others go; false behind the last one. */
-template <int D, bool KEYS>
-__device__ static inline bool to_visible(const kp_hopper_problem &p, backward_shared<D> &shared,
-                                         const kp_hopper_span &walk, int first_own, walk_place *at) {
-  for (; at->head < (KEYS ? p.heads / p.kv_heads : 1); go_on(walk, at)) {
-    const int stage = at->step % shared.stages, other = at->block * OTHER_ROWS;
-    kp_barrier_wait(&shared.full[stage], at->step / shared.stages % 2);
-    const bool hidden = KEYS ? other + OTHER_ROWS - 1 < first_own : other > first_own + 63;
-    if (!p.causal || !hidden) return true;
-    if (threadIdx.x % 32 == 0) kp_barrier_arrive(&shared.empty[stage]);
-  }
-  return false;
-}
-
-/* Raw products and the weights' gradients of a stage: a group of the matrix unit's. */
-template <int D>
-__device__ static inline void start_scores(float (&s)[32], float (&d)[32], backward_shared<D> &shared,
-                                           int place, int group, int stage) {
-  kp_wgmma_begin();
-  kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
-  kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
-  kp_wgmma_commit();
 }
 
 /* A tile whose rows are at `place`, for one warpgroup; returns the steps that are behind it. */
@@ -205,60 +185,47 @@ __device__ static inline int consume(const kp_hopper_problem &p, backward_shared
   }
   const int first_document = __shfl_sync(0xffffffffu, rows.document[0], 0);
   const bool own_document = rows.document[0] == first_document && rows.document[1] == first_document;
-  float s[32], d[32], first_sum[D / 2] = {}, second_sum[D / 2] = {};
+  float s[32], d[32], first_sum[D / 2], second_sum[D / 2];
   uint32_t weights[16], slopes[16];
-  /* While a tile's slopes are made, the matrix unit works on the sums of the one before: where there are
-   * registers.  On the keys' side distances want them for slopes of several pairs at once, and D = 128 has
-   * none for the next tile's scores either. */
-  constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
-  constexpr bool ahead = !(KEYS && D == 128), overlapped = ahead && !(KEYS && geodesic);
-  walk_place at = {step, 0, walk.first};
-  int held = -1, current = 0; /* the stage that sums under way read; whose head */
-  bool more = to_visible<D, KEYS>(p, shared, walk, first_own, &at);
-  start_scores<D>(s, d, shared, place, group, at.step % shared.stages); /* in vain without a step */
-  kp_wgmma_wait<0>();
-  kp_settle(s);
-  kp_settle(d);
-  while (more) {
-    const int stage = at.step % shared.stages, other = at.block * OTHER_ROWS;
-    if (at.head != current) head = kp_hopper_head_of(p, query_head + at.head);
-    current = at.head;
+  int held = -1; /* the stage that products under way read */
+  for (int i = 0; i < (KEYS ? heads : 1); i++) {
+    if (i > 0) head = kp_hopper_head_of(p, query_head + i);
     const kp_slope_head scores = {head.negated ? -head.factor : head.factor, KEYS ? head.slope : 1.0f,
                                   head.level * 1e-12f};
-    const bool crosses = KEYS ? first_own + 63 > other : other + 63 > first_own;
-    const bool strange =
-        p.documents != NULL && !kp_one_document<1>(shared.numbers[stage], first_document, own_document);
-    const bool masked = strange || (p.causal && crosses) || (!KEYS && other + OTHER_ROWS > p.length);
-    const uint32_t hidden = masked ? kp_hidden<KEYS>(p, rows, other, strange, shared.numbers[stage]) : 0;
-    kp_tile_slopes<SCORE, CENTROID, KEYS>(s, d, rows, scores, head.sign, masked, hidden,
-                                          shared.numbers[stage]);
-    kp_wgmma_wait<0>();
-    kp_settle(first_sum);
-    if (KEYS) kp_settle(second_sum);
-    if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
-    held = stage;
-    if (KEYS) kp_pack_tile(s, weights);
-    kp_pack_tile(d, slopes);
-    go_on(walk, &at);
-    more = to_visible<D, KEYS>(p, shared, walk, first_own, &at);
-    __syncwarp();
-    /* Behind the last tile its own products are made once more. */
-    const int next = more ? at.step % shared.stages : stage;
-    if (ahead) start_scores<D>(s, d, shared, place, group, next);
-    kp_wgmma_begin();
-    if (KEYS) kp_tile_accumulate<D, OTHER_ROWS>(second_sum, weights, shared.other[stage][1], false);
-    kp_tile_accumulate<D, OTHER_ROWS>(first_sum, slopes, shared.other[stage][0], false);
-    kp_wgmma_commit();
-    kp_tile_sums<SCORE, CENTROID, KEYS>(weights, slopes, rows, to.scalars, shared.numbers[stage]);
-    if (!ahead) {
+    for (int block = walk.first; block < walk.end; block++, step++) {
+      const int stage = step % shared.stages, other = block * OTHER_ROWS;
+      kp_barrier_wait(&shared.full[stage], step / shared.stages % 2);
+      if (p.causal && (KEYS ? other + OTHER_ROWS - 1 < first_own : other > first_own + 63)) {
+        if (lane == 0) kp_barrier_arrive(&shared.empty[stage]); /* all hidden */
+        continue;
+      }
+      kp_wgmma_begin();
+      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
+      kp_tile_product<D, OWN_ROWS, OTHER_ROWS>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
+      kp_wgmma_commit();
       kp_wgmma_wait<0>();
-      kp_settle(first_sum);
-      kp_settle(second_sum);
-      start_scores<D>(s, d, shared, place, group, next);
+      kp_settle(s);
+      kp_settle(d);
+      if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
+      const bool crosses = KEYS ? first_own + 63 > other : other + 63 > first_own;
+      const bool strange =
+          p.documents != NULL && !kp_one_document<1>(shared.numbers[stage], first_document, own_document);
+      const bool masked = strange || (p.causal && crosses) || (!KEYS && other + OTHER_ROWS > p.length);
+      const uint32_t hidden = masked ? kp_hidden<KEYS>(p, rows, other, strange, shared.numbers[stage]) : 0;
+      kp_tile_slopes<SCORE, CENTROID, KEYS>(s, d, rows, scores, head.sign, masked, hidden, to.scalars,
+                                            shared.numbers[stage], weights, slopes);
+      __syncwarp();
+      kp_wgmma_begin();
+      if (KEYS) kp_tile_accumulate<D, OTHER_ROWS>(second_sum, weights, shared.other[stage][1], held < 0);
+      kp_tile_accumulate<D, OTHER_ROWS>(first_sum, slopes, shared.other[stage][0], held < 0);
+      kp_wgmma_commit();
+      held = stage;
+      if (KEYS && D == 128) { /* no registers for two tiles under way */
+        kp_wgmma_wait<0>();
+        kp_settle(first_sum);
+        kp_settle(second_sum);
+      }
     }
-    kp_wgmma_wait<overlapped ? 1 : 0>();
-    kp_settle(s);
-    kp_settle(d);
   }
   kp_wgmma_wait<0>();
   kp_settle(first_sum);
@@ -295,7 +262,7 @@ __device__ static inline int consume(const kp_hopper_problem &p, backward_shared
     store_parts(shared.parts[turn % 2], bars,
                 to.parts + 2 * (((int64_t)tile.b * (KEYS ? p.kv_heads : p.heads) + tile.h) * own_blocks +
                                 tile.block));
-  return at.step;
+  return step;
 }
 
 template <int D> __device__ static void create_barriers(backward_shared<D> &shared) {
@@ -341,6 +308,37 @@ __global__ static void __launch_bounds__(BACKWARD_THREADS, 1)
     }
   }
 #endif
+}
+
+/* Adds the blocks' parts of a head, or of all heads, to the gradients of κ and β, in one order. */
+__global__ static void __launch_bounds__(256)
+    scalars_kernel(const kp_hopper_problem p, const float *q_parts, const float *k_parts, int blocks,
+                   const float *mean_parts, kp_results kappa, kp_results beta, bool one_kappa,
+                   bool one_beta) {
+  __shared__ double shared[2][32];
+  double kappa_sum = 0, beta_sum = 0;
+  const int h = blockIdx.x, kv = p.kv_heads;
+  for (int turn = 0; turn < 2; turn++) {
+    /* A gradient of one number takes all heads' parts, in block 0. */
+    const bool one = turn == 0 ? one_kappa : one_beta;
+    if (one && h > 0) continue;
+    double &sum = turn == 0 ? kappa_sum : beta_sum;
+    for (int head = one ? 0 : h; head < (one ? p.heads : h + 1); head++)
+      for (int i = threadIdx.x; i < p.batch * blocks; i += 256) {
+        const int b = i / blocks, block = i % blocks;
+        sum += (double)q_parts[2 * (((int64_t)b * p.heads + head) * blocks + block) + turn];
+        if (turn == 0 && kv == p.heads)
+          sum += (double)k_parts[2 * (((int64_t)b * kv + head) * blocks + block)];
+        if (turn == 0 && mean_parts != NULL)
+          for (int half = 0; half < 2; half++)
+            sum += (double)mean_parts[((int64_t)b * p.heads + head) * p.row_blocks + 2 * block + half];
+      }
+  }
+  kappa_sum = kp_block_sum(kappa_sum, shared[0]);
+  beta_sum = kp_block_sum(beta_sum, shared[1]);
+  if (threadIdx.x != 0) return;
+  if (kappa.at != NULL && !(one_kappa && h > 0)) kappa.add(h, (float)kappa_sum);
+  if (beta.at != NULL && !(one_beta && h > 0)) beta.add(h, (float)beta_sum);
 }
 
 /* ---- host ---- */
@@ -484,6 +482,9 @@ extern "C" kp_status kp_hopper_attention_backward(const kp_call *call, kp_error 
   if (sizes.bar > 0) plan.g = kp_hopper_matrix{rows.bar, (int64_t)p.heads * p.size, 0, p.size};
   if (sizes.sums > 0) return kp_hopper_joint(call, plan, error);
   KP_TRY(p.size == 64 ? launch_score<64>(call, plan, error) : launch_score<128>(call, plan, error));
-  if (plan.scalars) kp_hopper_add_scalars(call, plan, (p.length + OWN_ROWS - 1) / OWN_ROWS, mean_parts);
+  if (!plan.scalars) return kp_launched(call, error);
+  scalars_kernel<<<p.heads, 256, 0, kp_cuda_of(call)->stream>>>(
+      p, plan.q_parts, plan.k_parts, (p.length + OWN_ROWS - 1) / OWN_ROWS, p.centroid ? mean_parts : NULL,
+      kp_output_numbers(call, 3), kp_output_numbers(call, 4), p.one_curvature, p.one_temperature);
   return kp_launched(call, error);
 }

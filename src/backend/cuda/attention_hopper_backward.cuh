@@ -15,12 +15,6 @@ struct kp_hopper_backward_plan {
   int *added;  /* and how many tiles have added theirs */
 };
 
-/* ---- attention_hopper_scalars.cu ---- */
-
-/* Adds the parts of so many tiles a head, and those of centroids, to the gradients of κ and β. */
-void kp_hopper_add_scalars(const kp_call *call, const kp_hopper_backward_plan &plan, int blocks,
-                           const float *mean_parts);
-
 /* ---- attention_hopper_joint.cu ---- */
 
 /* Whether both sides are dealt with at once. */

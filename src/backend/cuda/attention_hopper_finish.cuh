@@ -1,5 +1,4 @@
-/* The beginning and the end of a tile of gradients: what rows are read with, and from sums over the other
- * side to gradients of rows, of κ and of β.
+/* The end of a tile of gradients: from sums over the other side to gradients of rows, of κ and of β.
  *
  * With X = Σ S' u the sum of the other side's rows, a row u of its own has the gradient
  *   dot       X
@@ -11,22 +10,6 @@
 #include "backend/cuda/attention_hopper_slopes.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/* The numbers of rows that are owned, at `at`: KP_ROW_BLOCK numbers an array. */
-template <bool CENTROID, bool KEYS>
-__device__ static inline void read_rows(const kp_hopper_head &head, kp_slope_rows &rows, int r,
-                                        const float *at) {
-  rows.row.level[r] = at[KP_ROW_LEVEL * KP_ROW_BLOCK];
-  rows.row.factor[r] = head.level * at[KP_ROW_FACTOR * KP_ROW_BLOCK];
-  rows.row.mirror[r] = 1.0f - 2.0f * (float)head.sign * rows.row.level[r];
-  rows.document[r] = __float_as_int(at[KP_ROW_DOCUMENT * KP_ROW_BLOCK]);
-  rows.logsumexp[r] = at[KP_ROW_LOGSUMEXP * KP_ROW_BLOCK];
-  rows.product[r] = CENTROID ? 0.0f : at[KP_ROW_PLAIN_PRODUCT * KP_ROW_BLOCK];
-  rows.center[r] = 0;
-  if (fabsf(head.beta) > 1e-6f && rows.logsumexp[r] < INFINITY)
-    rows.center[r] = rows.logsumexp[r] / (head.negated ? -head.factor : head.factor);
-  rows.time[r] = at[(KEYS ? KP_ROW_LOGSUMEXP : KP_ROW_RATIO) * KP_ROW_BLOCK];
-}
 
 /* Element pairs of a row of a matrix as the accumulators hold them. */
 __device__ static inline uint32_t source_pair(const kp_hopper_matrix &m, int64_t row, int column, int j) {

@@ -18,8 +18,6 @@
 #include "backend/cuda/attention_hopper_backward.cuh"
 #include "backend/cuda/attention_hopper_slopes.cuh"
 
-#include <stdlib.h>
-
 enum { CHANNELS = 64, KEYS = 128, QUERIES = 64, STAGES = 4, CONSUMERS = 2, JOINT_THREADS = 512 };
 
 /* Floats of a part of gq: of thread t of the warpgroup the elements 4j … 4j+3 at (128 j + t) · 4. */
@@ -156,91 +154,51 @@ __device__ static inline void store_keys(const kp_hopper_problem &p, const joint
   }
 }
 
-/* Where a walk has got to: `head` is that of queries. */
-struct walk_place {
-  int step, head, block;
-};
-
-__device__ static inline void go_on(const kp_hopper_span &walk, walk_place *at) {
-  at->step++;
-  if (--at->block >= walk.first) return;
-  at->block = walk.end - 1;
-  at->head++;
-}
-
-/* Goes on to a step whose pairs are not all hidden; false behind the last one. */
-__device__ static inline bool to_visible(const kp_hopper_problem &p, joint_shared &shared,
-                                         const kp_hopper_span &walk, int first_own, int last_head,
-                                         walk_place *at) {
-  for (; at->head <= last_head; go_on(walk, at)) {
-    const int stage = at->step % STAGES;
-    kp_barrier_wait(&shared.full[stage], at->step / STAGES % 2);
-    if (!p.causal || at->block * QUERIES + QUERIES - 1 >= first_own) return true;
-    if (threadIdx.x % 32 == 0) kp_barrier_arrive(&shared.empty[stage]);
-    const uint32_t none[16] = {};
-    hand_slopes(shared, none, at->step);
-  }
-  return false;
-}
-
-/* Raw products and the weights' gradients of a stage: a group of the matrix unit's. */
-__device__ static inline void start_scores(float (&s)[32], float (&d)[32], joint_shared &shared, int place,
-                                           int group, int stage) {
-  kp_wgmma_begin();
-  kp_tile_product<CHANNELS, KEYS, QUERIES>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
-  kp_tile_product<CHANNELS, KEYS, QUERIES>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
-  kp_wgmma_commit();
-}
-
 /* A tile for one of the warpgroups; returns the steps that are behind it. */
 __device__ static inline int consume(const kp_hopper_problem &p, joint_shared &shared,
                                      const joint_results &to, const kp_hopper_tile &tile, int turn,
                                      int step) {
   const int place = turn % 2, group = kp_uniform(threadIdx.x / 128), lane = threadIdx.x % 32;
   const int heads = p.heads / p.kv_heads, first_own = tile.block * KEYS + group * 64;
-  const int last_head = (tile.h + 1) * heads - 1;
   const kp_hopper_span walk = walk_of(p, tile);
   kp_slope_rows rows = {};
   rows.position[0] = first_own + threadIdx.x % 128 / 32 * 16 + lane / 4;
   rows.position[1] = rows.position[0] + 8;
-  float s[32], d[32], k_sum[32] = {}, v_sum[32] = {};
+  float s[32], d[32], k_sum[32], v_sum[32];
   uint32_t weights[16], slopes[16];
-  walk_place at = {step, tile.h * heads, walk.end - 1};
-  int held = -1, current = at.head; /* the stage that sums under way read; whose head */
-  kp_hopper_head head = kp_hopper_head_of(p, current);
-  bool more = to_visible(p, shared, walk, first_own, last_head, &at);
-  start_scores(s, d, shared, place, group, at.step % STAGES); /* in vain without a step */
-  kp_wgmma_wait<0>();
-  kp_settle(s);
-  kp_settle(d);
-  while (more) {
-    const int own = at.step, stage = own % STAGES, other = at.block * QUERIES;
-    if (at.head != current) head = kp_hopper_head_of(p, at.head);
-    current = at.head;
+  int held = -1; /* the stage that products under way read */
+  for (int h = tile.h * heads; h < (tile.h + 1) * heads; h++) {
+    const kp_hopper_head head = kp_hopper_head_of(p, h);
     const kp_slope_head scores = {head.negated ? -head.factor : head.factor, head.slope, 0};
-    const bool masked = p.causal && first_own + 63 > other;
-    const uint32_t hidden = masked ? kp_hidden<true>(p, rows, other, false, shared.numbers[stage]) : 0;
-    kp_tile_slopes<KP_SCORE_DOT, false, true>(s, d, rows, scores, 0, masked, hidden, shared.numbers[stage]);
-    kp_wgmma_wait<0>();
-    kp_settle(k_sum);
-    kp_settle(v_sum);
-    if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
-    held = stage;
-    kp_pack_tile(s, weights);
-    kp_pack_tile(d, slopes);
-    go_on(walk, &at);
-    more = to_visible(p, shared, walk, first_own, last_head, &at);
-    __syncwarp();
-    /* Behind the last tile its own products are made once more. */
-    start_scores(s, d, shared, place, group, more ? at.step % STAGES : stage);
-    kp_wgmma_begin();
-    kp_tile_accumulate<CHANNELS, QUERIES>(v_sum, weights, shared.other[stage][1], false);
-    kp_tile_accumulate<CHANNELS, QUERIES>(k_sum, slopes, shared.other[stage][0], false);
-    kp_wgmma_commit();
-    hand_slopes(shared, slopes, own);
-    kp_wgmma_wait<1>();
-    kp_settle(s);
-    kp_settle(d);
+    for (int block = walk.end - 1; block >= walk.first; block--, step++) {
+      const int stage = step % STAGES, other = block * QUERIES;
+      kp_barrier_wait(&shared.full[stage], step / STAGES % 2);
+      if (p.causal && other + QUERIES - 1 < first_own) { /* all hidden */
+        if (lane == 0) kp_barrier_arrive(&shared.empty[stage]);
+        const uint32_t none[16] = {};
+        hand_slopes(shared, none, step);
+        continue;
+      }
+      kp_wgmma_begin();
+      kp_tile_product<CHANNELS, KEYS, QUERIES>(s, shared.own[place][0], group * 64, shared.other[stage][0]);
+      kp_tile_product<CHANNELS, KEYS, QUERIES>(d, shared.own[place][1], group * 64, shared.other[stage][1]);
+      kp_wgmma_commit();
+      kp_wgmma_wait<0>();
+      kp_settle(s);
+      kp_settle(d);
+      if (held >= 0 && lane == 0) kp_barrier_arrive(&shared.empty[held]);
+      const bool masked = p.causal && first_own + 63 > other;
+      const uint32_t pairs = masked ? kp_hidden<true>(p, rows, other, false, shared.numbers[stage]) : 0;
+      kp_tile_slopes<KP_SCORE_DOT, false, true>(s, d, rows, scores, 0, masked, pairs, false,
+                                                shared.numbers[stage], weights, slopes);
+      __syncwarp();
+      kp_wgmma_begin();
+      kp_tile_accumulate<CHANNELS, QUERIES>(v_sum, weights, shared.other[stage][1], held < 0);
+      kp_tile_accumulate<CHANNELS, QUERIES>(k_sum, slopes, shared.other[stage][0], held < 0);
+      kp_wgmma_commit();
+      held = stage;
+      hand_slopes(shared, slopes, step);
+    }
   }
   kp_wgmma_wait<0>();
   kp_settle(k_sum);
@@ -250,7 +208,7 @@ __device__ static inline int consume(const kp_hopper_problem &p, joint_shared &s
     if (held >= 0) kp_barrier_arrive(&shared.empty[held]);
   }
   store_keys(p, to, tile, rows.position, k_sum, v_sum);
-  return at.step;
+  return step;
 }
 
 /* ---- gradients of queries ---- */
@@ -420,7 +378,6 @@ __global__ static void __launch_bounds__(JOINT_THREADS, 1)
 
 bool kp_hopper_joint_fits(const kp_node *node) {
   const kp_attention_arguments *a = (const kp_attention_arguments *)node->arguments;
-  if (getenv("KAPPA_ATTENTION_JOINT") == NULL) return false; /* until it has been measured */
   return kp_hopper_size(a) == CHANNELS && a->score == KP_SCORE_DOT && a->values == KP_VALUES_MEAN &&
          node->input[5] == NULL && node->output[3] == NULL && node->output[4] == NULL;
 }

@@ -32,7 +32,7 @@ __device__ static kp_pack<kp_half> narrow_pack(const kp_half *at, int count) {
   const uint32_t *words = (const uint32_t *)(at - odd);
   uint32_t word[5];
 #pragma unroll
-  for (int i = 0; i < 5; i++) word[i] = 2 * i - odd < count ? words[i] : 0;
+  for (int i = 0; i < 5; i++) word[i] = count > 0 && 2 * i - odd < count ? words[i] : 0;
   union {
     kp_pack<kp_half> pack;
     uint32_t word[4];

@@ -97,11 +97,12 @@ __device__ static inline uint32_t kp_hidden(const kp_hopper_problem &p, const kp
   return hidden;
 }
 
-/* From raw products s and the weights' gradients d, in place: the weights (of keys' tiles) and what
- * multiplies the other side's rows in the gradient. */
+/* From raw products s and the weights' gradients d: the weights (words of pairs) and what multiplies the
+ * other side's rows in the gradient. */
 template <int SCORE, int SIGN, bool CENTROID, bool KEYS, bool MASKED>
-__device__ static inline void kp_slopes_of(float (&s)[32], float (&d)[32], kp_slope_rows &rows,
-                                           const kp_slope_head &head, const float *columns, uint32_t hidden) {
+__device__ static inline void kp_slopes_of(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
+                                           const kp_slope_head &head, const float *columns, uint32_t hidden,
+                                           uint32_t (&weights)[16], uint32_t (&slopes)[16]) {
   constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   constexpr bool squared = SCORE == KP_SCORE_DISTANCE_SQUARED;
   const float2 none = make_float2(0, 0);
@@ -112,12 +113,12 @@ __device__ static inline void kp_slopes_of(float (&s)[32], float (&d)[32], kp_sl
     const float2 logsumexp = KEYS || CENTROID ? kp_columns(columns, KP_ROW_LOGSUMEXP, j) : none;
     const float2 product = KEYS && !CENTROID ? kp_columns(columns, KP_ROW_PRODUCT, j) : none;
     const float2 time_bar = KEYS && CENTROID ? kp_columns(columns, KP_ROW_RATIO, j) : none;
+    float p[4], g[4];
 #pragma unroll
     for (int e = 0; e < 4; e++) {
       const int r = e / 2;
-      float &p = s[4 * j + e], &g = d[4 * j + e];
       const bool odd = e % 2;
-      float x = p, bar = g;
+      float x = s[4 * j + e], bar = d[4 * j + e];
       kp_distance_slopes distance = {};
       if (SCORE == KP_SCORE_LORENTZ) x = fmaf(-rows.row.level[r], odd ? level.y : level.x, x);
       if (geodesic) {
@@ -128,29 +129,28 @@ __device__ static inline void kp_slopes_of(float (&s)[32], float (&d)[32], kp_sl
       if (CENTROID) /* a mean's and a value's time */
         bar = KEYS ? fmaf(rows.time[r], odd ? time_bar.y : time_bar.x, bar)
                    : fmaf(rows.time[r], odd ? logsumexp.y : logsumexp.x, bar);
-      p = kp_exp2(fmaf(x, head.exponent, KEYS ? -(odd ? logsumexp.y : logsumexp.x) : -rows.logsumexp[r]));
+      p[e] = kp_exp2(fmaf(x, head.exponent, KEYS ? -(odd ? logsumexp.y : logsumexp.x) : -rows.logsumexp[r]));
       if (KEYS)
-        g = p * fmaf(bar, head.slope, -(odd ? product.y : product.x));
+        g[e] = p[e] * fmaf(bar, head.slope, -(odd ? product.y : product.x));
       else
-        g = p * (bar - rows.product[r]);
-      if (MASKED && hidden >> (4 * j + e) & 1) p = g = 0;
+        g[e] = p[e] * (bar - rows.product[r]);
+      if (MASKED && hidden >> (4 * j + e) & 1) p[e] = g[e] = 0;
       if (geodesic) {
         if (!KEYS) {
-          rows.distances = fmaf(g, x - rows.center[r], rows.distances);
-          rows.kappa = fmaf(g, squared ? distance.kappa * distance.length : distance.kappa, rows.kappa);
+          rows.distances = fmaf(g[e], x - rows.center[r], rows.distances);
+          rows.kappa = fmaf(g[e], squared ? distance.kappa * distance.length : distance.kappa, rows.kappa);
         }
-        g *= squared ? distance.root * distance.length : distance.root;
-        if (!KEYS) rows.level[r] = fmaf(g, odd ? level.y : level.x, rows.level[r]);
-        g *= odd ? factor.y : factor.x;
+        g[e] *= squared ? distance.root * distance.length : distance.root;
+        if (!KEYS) rows.level[r] = fmaf(g[e], odd ? level.y : level.x, rows.level[r]);
+        g[e] *= odd ? factor.y : factor.x;
       }
     }
-  }
-}
-
-/* A tile as words of pairs: what the matrix unit takes from registers. */
-__device__ static inline void kp_pack_tile(const float (&x)[32], uint32_t (&words)[16]) {
 #pragma unroll
-  for (int i = 0; i < 16; i++) words[i] = kp_pair(x[2 * i], x[2 * i + 1]);
+    for (int r = 0; r < 2; r++) {
+      if (KEYS) weights[2 * j + r] = kp_pair(p[2 * r], p[2 * r + 1]);
+      slopes[2 * j + r] = kp_pair(g[2 * r], g[2 * r + 1]);
+    }
+  }
 }
 
 /* Adds the words' numbers times an array of the other side. */
@@ -174,18 +174,19 @@ __device__ static inline void kp_plain_sums(const uint32_t (&words)[16], float (
 /* A sign as a type. */
 template <int SIGN> struct kp_sign { static constexpr int value = SIGN; };
 
-/* One tile, in place: s becomes the weights, d the slopes. */
+/* One tile: weights, slopes, and the rows' sums.  `scalars`: κ or β want a gradient. */
 template <int SCORE, bool CENTROID, bool KEYS>
-__device__ static inline void kp_tile_slopes(float (&s)[32], float (&d)[32], kp_slope_rows &rows,
+__device__ static inline void kp_tile_slopes(const float (&s)[32], const float (&d)[32], kp_slope_rows &rows,
                                              const kp_slope_head &head, int sign, bool masked,
-                                             uint32_t hidden, const float *columns) {
+                                             uint32_t hidden, bool scalars, const float *columns,
+                                             uint32_t (&weights)[16], uint32_t (&slopes)[16]) {
   constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   const auto run = [&](auto of_sign) {
     constexpr int SIGN = decltype(of_sign)::value;
     if (masked)
-      kp_slopes_of<SCORE, SIGN, CENTROID, KEYS, true>(s, d, rows, head, columns, hidden);
+      kp_slopes_of<SCORE, SIGN, CENTROID, KEYS, true>(s, d, rows, head, columns, hidden, weights, slopes);
     else
-      kp_slopes_of<SCORE, SIGN, CENTROID, KEYS, false>(s, d, rows, head, columns, 0);
+      kp_slopes_of<SCORE, SIGN, CENTROID, KEYS, false>(s, d, rows, head, columns, 0, weights, slopes);
   };
   if (!geodesic || sign == 0)
     run(kp_sign<0>{});
@@ -193,13 +194,6 @@ __device__ static inline void kp_tile_slopes(float (&s)[32], float (&d)[32], kp_
     run(kp_sign<-1>{});
   else
     run(kp_sign<1>{});
-}
-
-/* The rows' sums over a tile of words.  `scalars`: κ or β want a gradient. */
-template <int SCORE, bool CENTROID, bool KEYS>
-__device__ static inline void kp_tile_sums(const uint32_t (&weights)[16], const uint32_t (&slopes)[16],
-                                           kp_slope_rows &rows, bool scalars, const float *columns) {
-  constexpr bool geodesic = SCORE == KP_SCORE_DISTANCE || SCORE == KP_SCORE_DISTANCE_SQUARED;
   if (geodesic) kp_weighted_sums(slopes, columns, KP_ROW_RATIO, rows.sum);
   if (SCORE == KP_SCORE_LORENTZ) kp_weighted_sums(slopes, columns, KP_ROW_LEVEL, rows.sum);
   if (KEYS && CENTROID) kp_weighted_sums(weights, columns, KP_ROW_RATIO, rows.time_sum);
