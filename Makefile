@@ -1,7 +1,8 @@
 # A thin front: CMake builds, scripts/ do the rest.  `make help` lists the targets.
 #
 # Variables: PREFIX and DESTDIR for install; FUZZ_RUNS, the cases of each fuzz target; CC, the compiler of
-# a build folder that does not exist yet; FAMILY, the family that the demo trains beside its flat twin.
+# a build folder that does not exist yet; FAMILY, the family that the demo trains beside its flat twin;
+# BENCH_GPU, the options of bench/gpu.
 PREFIX ?= /usr/local
 FUZZ_RUNS ?= 20000
 
@@ -58,7 +59,7 @@ test-peers:
 bench-gpu:
 	@scripts/install-dependencies build
 	@scripts/build release product
-	@bench/gpu
+	@bench/gpu $(BENCH_GPU)
 
 install: all
 	@DESTDIR='$(DESTDIR)' cmake --install build/release --prefix '$(PREFIX)'
