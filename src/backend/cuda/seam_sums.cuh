@@ -100,15 +100,18 @@ template <typename S> static inline int kp_curvature_blocks(const kp_curvature_b
   return bars.rows_per_entry <= KP_TOTAL_FEW ? kp_blocks(tasks, KP_TOTAL_THREADS) : (int)tasks;
 }
 
+/* In one launch; but where both maps have one curvature, they add to its gradient one after the other. */
 template <typename S>
 static inline void kp_seam_add_totals(cudaStream_t stream, const kp_seam_totals &totals,
                                       const kp_curvature_bars<S> &update,
                                       const kp_curvature_bars<S> &tangent) {
-  const kp_total_blocks blocks = {totals.columns == NULL ? 0
-                                                         : kp_blocks(2 * (int64_t)totals.C, KP_TOTAL_COLUMNS),
-                                  kp_curvature_blocks(update), kp_curvature_blocks(tangent)};
-  const int all = blocks.columns + blocks.update + blocks.tangent;
-  if (all > 0) kp_totals_kernel<S><<<all, KP_TOTAL_THREADS, 0, stream>>>(totals, update, tangent, blocks);
+  kp_total_blocks blocks = {totals.columns == NULL ? 0 : kp_blocks(2 * (int64_t)totals.C, KP_TOTAL_COLUMNS),
+                            kp_curvature_blocks(update), kp_curvature_blocks(tangent)};
+  const int behind = update.gradient.at == tangent.gradient.at ? blocks.tangent : 0;
+  blocks.tangent -= behind;
+  const int first = blocks.columns + blocks.update + blocks.tangent;
+  if (first > 0) kp_totals_kernel<S><<<first, KP_TOTAL_THREADS, 0, stream>>>(totals, update, tangent, blocks);
+  if (behind > 0) kp_totals_kernel<S><<<behind, KP_TOTAL_THREADS, 0, stream>>>(totals, update, tangent, {});
 }
 
 template <typename S>
