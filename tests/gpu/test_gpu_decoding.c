@@ -143,8 +143,8 @@ static const char *const models[] = {
 };
 enum { MODELS = sizeof models / sizeof *models };
 
-/* Rounding grows fifteen times as much in helm_mice as in other families, in float on the CPU too (8e-6 of the
- * largest logit against 6e-7 in 40 sequences): what that makes of 8 bits proves nothing. */
+/* Rounding grows fifteen times as much in helm_mice as in other families, in float on the CPU too (8e-6 of
+ * the largest logit against 6e-7 in 40 sequences): what that makes of 8 bits proves nothing. */
 static bool tells(const char *words, int64_t batch) {
   return tolerance == FLOAT32 || batch < 10 || strstr(words, "helm_mice") == NULL;
 }
