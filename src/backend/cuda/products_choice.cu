@@ -20,8 +20,8 @@ kp_product_key kp_product_key_of(const kp_product *p) {
   key.stride_a = batched ? p->stride_a : 0;
   key.stride_b = batched ? p->stride_b : 0;
   key.stride_c = batched ? p->stride_c : 0;
-  const int bits[] = {p->a_transposed,          p->b_transposed, p->type == CUDA_R_16BF,
-                      p->result == CUDA_R_16BF, p->bias != NULL, p->beta != 0, p->pads_undefined};
+  const int bits[] = {p->a_transposed, p->b_transposed, p->type == CUDA_R_16BF, p->result == CUDA_R_16BF,
+                      p->bias != NULL, p->beta != 0,    p->pads_undefined};
   for (int i = 0; i < 7; i++) key.flags |= (int64_t)bits[i] << i;
   key.flags |= (int64_t)(alignment_of(p->a) | alignment_of(p->b) << 5 | alignment_of(p->c) << 10) << 8;
   return key;
