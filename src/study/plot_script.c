@@ -165,7 +165,21 @@ static int shared_entries(const kp_figure *figure) {
   return entries;
 }
 
-enum { SHARED_COLUMNS = 3 };
+enum { SHARED_COLUMNS = 3, CHARACTER_WIDTH = 9, SAMPLE_WIDTH = 70 };
+
+/* Columns of the shared legend that its longest label leaves room for. */
+static int shared_columns(const kp_figure *figure, int width) {
+  int longest = 0;
+  for (int p = 0; p < figure->count; p++)
+    for (int s = 0; s < figure->panels[p]->count; s++) {
+      const char *label = figure->panels[p]->series[s].label;
+      int characters = 0;
+      for (; label != NULL && *label != '\0'; label++) characters += (*label & 0xc0) != 0x80; /* UTF-8 */
+      longest = characters > longest ? characters : longest;
+    }
+  const int columns = width / (CHARACTER_WIDTH * longest + SAMPLE_WIDTH);
+  return columns < 1 ? 1 : columns < SHARED_COLUMNS ? columns : SHARED_COLUMNS;
+}
 
 static bool has_right_legend(const kp_figure *figure) {
   for (int p = 0; p < figure->count; p++)
@@ -188,14 +202,16 @@ static void put_terminal(kp_picture picture, int width, int height, FILE *out) {
 /* Sizes in pixels of the SVG. */
 typedef struct layout {
   int columns, width, height, title, legend;
+  int legend_columns;
 } layout;
 
 static layout layout_of(const kp_figure *figure) {
   const int entries = shared_entries(figure);
   layout l = {.columns = figure->count < figure->columns ? figure->count : figure->columns};
-  l.legend = entries == 0 ? 0 : 24 + LEGEND_LINE * ((entries + SHARED_COLUMNS - 1) / SHARED_COLUMNS);
   l.title = figure->title == NULL ? 0 : TITLE_HEIGHT;
   l.width = l.columns * (PANEL_WIDTH + (has_right_legend(figure) ? RIGHT_LEGEND : 0));
+  l.legend_columns = shared_columns(figure, l.width);
+  l.legend = entries == 0 ? 0 : 24 + LEGEND_LINE * ((entries + l.legend_columns - 1) / l.legend_columns);
   l.height = (figure->count + l.columns - 1) / l.columns * PANEL_HEIGHT + l.legend + l.title;
   return l;
 }
@@ -219,7 +235,7 @@ static void put_shared_legend(const kp_figure *figure, const layout *l, FILE *ou
       "unset logscale\nset xrange [0:1]\nset yrange [0:1]\n"
       "set key inside center center horizontal Left reverse noopaque maxcols %d samplen 2.5 spacing 1.15\n"
       "plot ",
-      l->legend, l->height, SHARED_COLUMNS);
+      l->legend, l->height, l->legend_columns);
   for (int p = 0; p < figure->count; p++)
     for (int s = 0; s < figure->panels[p]->count; s++) {
       const kp_series *series = &figure->panels[p]->series[s];
