@@ -400,16 +400,20 @@ static kp_status run_several(kp_executor *executor, int n, int last, int *done, 
                          : kp_context(error, "operators from %s on (%s)", node->row->name, node->scope);
 }
 
+static kp_status run_alone(kp_executor *executor, const kp_node *node, kp_error *error) {
+  if (executor->poison) KP_TRY(poison_outputs(executor, node, error));
+  KP_TRY((executor->seconds != NULL ? time_node : run_node)(executor, node, error));
+  return executor->trap ? trap(executor, node, error) : KP_OK;
+}
+
 static kp_status run_range(void *context, kp_error *error) {
   const node_range *range = context;
   kp_executor *executor = range->executor;
-  for (int n = range->first, done; n<range->last; n += done> 0 ? done : 1) {
-    const kp_node *node = executor->graph->nodes[n];
+  for (int n = range->first, done; n < range->last; n += done) {
     KP_TRY(run_several(executor, n, range->last, &done, error));
     if (done > 0) continue;
-    if (executor->poison) KP_TRY(poison_outputs(executor, node, error));
-    KP_TRY((executor->seconds != NULL ? time_node : run_node)(executor, node, error));
-    if (executor->trap) KP_TRY(trap(executor, node, error));
+    KP_TRY(run_alone(executor, executor->graph->nodes[n], error));
+    done = 1;
   }
   return KP_OK;
 }
