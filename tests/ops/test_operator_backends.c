@@ -31,7 +31,6 @@ static const double *tolerances(const operator_case *c) {
   }
 }
 
-/* With several threads also with operands and gradients that are activations, and overwritten in place. */
 /* Vocabularies of thousands are for the GPU's kernels: these bounds are of float sums over some hundred
  * numbers, and where nothing is vectorised each sum has one chain of roundings. */
 static bool wanted(const operator_case *c) {
@@ -40,6 +39,7 @@ static bool wanted(const operator_case *c) {
   return !head || c->inner < 1000;
 }
 
+/* With several threads also with operands and gradients that are activations, and overwritten in place. */
 static void test_case(void **state) {
   const operator_case *c = *state;
   bench *want = operator_case_run(c, kp_backend_ref(), 1, false, false);
