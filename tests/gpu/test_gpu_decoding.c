@@ -8,6 +8,7 @@
 #include "backend/operators.h"
 #include "gpu/gpu.h"
 #include "infer/generate.h"
+#include "support/small_model.h"
 
 enum { CONTEXT = 24, MOST_BATCH = 64 };
 
@@ -19,57 +20,14 @@ static const double FLOAT32 = 1e-3, BFLOAT16 = 0.1;
 static const kp_backend *backend;
 static double tolerance;
 
-typedef struct model {
-  kp_config *config;
-  kp_model_options options;
-  kp_parameters *parameters;
-} model;
-
 /* Weights larger than usual, so that the past weighs in the logits.  On the hyperboloid they stay as they
  * are: four times as large, they multiply the rounding errors of helm_mice a thousandfold, in float on the
  * CPU too. */
-static void set_weights(kp_parameters *parameters, double factor) {
-  for (int p = 0; p < parameters->count; p++) {
-    const kp_parameter *one = &parameters->list[p];
-    if (one->group > KP_GROUP_TABLE) continue;
-    double *values = malloc((size_t)one->count * sizeof *values);
-    assert_non_null(values);
-    kp_parameters_read(parameters, parameters->values, p, values);
-    for (int64_t i = 0; i < one->count; i++) values[i] *= factor;
-    kp_parameters_write(parameters, parameters->values, p, values);
-    free(values);
-  }
+static void open_model(const kp_backend *where, const char *words, small_model *m) {
+  small_model_open(where, shape, words, strstr(words, "helm") != NULL ? 1 : 4, m);
 }
 
-static void open_model(const kp_backend *where, const char *words, model *m) {
-  const char *sets[8];
-  size_t count = 0;
-  char copy[512];
-  kp_error error = {0};
-  kp_network *network;
-  snprintf(copy, sizeof copy, "%s", words);
-  for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " ")) sets[count++] = word;
-  check_ok(
-      kp_config_parse(shape, sizeof shape - 1, "shape", kp_model_schema(), sets, count, &m->config, &error),
-      &error);
-  check_ok(kp_model_options_read(m->config, NULL, &m->options, &error), &error);
-  m->parameters = kp_parameters_create();
-  check_ok(kp_network_create(&m->options, m->parameters,
-                             (kp_build){.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1}, &network, &error),
-           &error);
-  kp_network_destroy(network);
-  check_ok(kp_parameters_allocate(m->parameters, where, false, &error), &error);
-  kp_parameters_initialise(m->parameters, 5);
-  set_weights(m->parameters, strstr(words, "helm") != NULL ? 1 : 4);
-}
-
-static void close_model(model *m) {
-  kp_parameters_destroy(m->parameters);
-  kp_model_options_destroy(&m->options);
-  kp_config_destroy(m->config);
-}
-
-static kp_decoder *open_decoder(const model *m, int64_t batch) {
+static kp_decoder *open_decoder(const small_model *m, int64_t batch) {
   kp_error error = {0};
   kp_decoder *decoder;
   const kp_decoder_options options = {.batch = batch, .chunk = 8};
@@ -105,7 +63,7 @@ static void compare(const kp_decoder *got, const kp_decoder *want, int64_t V, in
 
 /* A prompt, then tokens one by one, beyond the context. */
 static void check_model(const char *words, int64_t batch, int64_t prompt, int64_t end) {
-  model here, there;
+  small_model here, there;
   open_model(backend, words, &here);
   open_model(kp_backend_ref(), words, &there);
   const int64_t V = here.options.vocabulary;
@@ -118,8 +76,8 @@ static void check_model(const char *words, int64_t batch, int64_t prompt, int64_
   }
   kp_decoder_destroy(got);
   kp_decoder_destroy(want);
-  close_model(&here);
-  close_model(&there);
+  small_model_close(&here);
+  small_model_close(&there);
 }
 
 static const char *const models[] = {
@@ -193,7 +151,7 @@ static void choose_on_host(kp_decoder *decoder, kp_token_sampler *sampler, const
   }
 }
 
-static void check_choices(const model *m, int64_t batch, kp_token_sampler_options options) {
+static void check_choices(const small_model *m, int64_t batch, kp_token_sampler_options options) {
   enum { TOKENS = 3 * CONTEXT };
   static const int32_t prompt[] = {3, 1, 4, 1, 5};
   int32_t want[MOST_BATCH * TOKENS], got[MOST_BATCH * TOKENS];
@@ -237,13 +195,13 @@ static void test_the_device_chooses_as_the_host_does(void **state) {
                                       "model.family=gpt model.vocabulary=5000"};
   (void)state;
   for (int w = 0; w < 3; w++) {
-    model m;
+    small_model m;
     open_model(backend, words[w], &m);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
       check_choices(&m, 1, cases[i]);
       check_choices(&m, 3, cases[i]);
     }
-    close_model(&m);
+    small_model_close(&m);
   }
 }
 
@@ -252,7 +210,7 @@ static void test_equal_logits(void **state) {
   static const kp_token_sampler_options options = {
       .temperature = 1, .top_k = 700, .top_p = 1, .repetition_penalty = 1, .seed = 7};
   (void)state;
-  model m;
+  small_model m;
   open_model(backend, "model.family=gpt model.vocabulary=5000", &m);
   for (int p = 0; p < m.parameters->count; p++) {
     double *zeros = calloc((size_t)m.parameters->list[p].count, sizeof *zeros);
@@ -261,7 +219,7 @@ static void test_equal_logits(void **state) {
     free(zeros);
   }
   check_choices(&m, 2, options);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 int main(void) {

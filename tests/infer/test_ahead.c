@@ -9,6 +9,7 @@
 #include "ops/ops.h"
 #include "support/check.h"
 #include "support/check_fails.h"
+#include "support/small_model.h"
 
 enum { V = 16, CONTEXT = 10, TOKENS = 35, PROMPT = 4, MOST_BATCH = 3 };
 
@@ -56,33 +57,6 @@ static kp_status await(kp_device *device, const int32_t *place, kp_error *error)
 
 static const kp_picking_driver driver = {pick, await};
 
-typedef struct model {
-  kp_config *config;
-  kp_model_options options;
-  kp_parameters *parameters;
-} model;
-
-static void open_model(const kp_backend *backend, model *m) {
-  kp_error error = {0};
-  kp_network *network;
-  check_ok(kp_config_parse(shape, sizeof shape - 1, "shape", kp_model_schema(), NULL, 0, &m->config, &error),
-           &error);
-  check_ok(kp_model_options_read(m->config, NULL, &m->options, &error), &error);
-  m->parameters = kp_parameters_create();
-  check_ok(kp_network_create(&m->options, m->parameters,
-                             (kp_build){.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1}, &network, &error),
-           &error);
-  kp_network_destroy(network);
-  check_ok(kp_parameters_allocate(m->parameters, backend, false, &error), &error);
-  kp_parameters_initialise(m->parameters, 5);
-}
-
-static void close_model(model *m) {
-  kp_parameters_destroy(m->parameters);
-  kp_model_options_destroy(&m->options);
-  kp_config_destroy(m->config);
-}
-
 static kp_status generate(kp_decoder *decoder, int64_t batch, int64_t tokens, int32_t *written,
                           kp_error *error) {
   static const int32_t prompt[PROMPT] = {3, 1, 4, 1};
@@ -99,7 +73,7 @@ static kp_status generate(kp_decoder *decoder, int64_t batch, int64_t tokens, in
   return KP_OK;
 }
 
-static kp_decoder *open_decoder(const model *m, int64_t batch) {
+static kp_decoder *open_decoder(const small_model *m, int64_t batch) {
   kp_error error = {0};
   kp_decoder *decoder;
   const kp_decoder_options options = {.batch = batch, .threads = 1};
@@ -118,9 +92,9 @@ static void test_tokens_are_those_of_the_host(void **state) {
   (void)state;
   kp_backend device = *kp_backend_ref();
   device.picking = &driver;
-  model here, there;
-  open_model(kp_backend_ref(), &here);
-  open_model(&device, &there);
+  small_model here, there;
+  small_model_open(kp_backend_ref(), shape, "", 1, &here);
+  small_model_open(&device, shape, "", 1, &there);
   set_up(1.3, 9);
   for (int64_t batch = 1; batch <= MOST_BATCH; batch += 2) {
     kp_decoder *host = open_decoder(&here, batch), *ahead = open_decoder(&there, batch);
@@ -137,8 +111,8 @@ static void test_tokens_are_those_of_the_host(void **state) {
     kp_decoder_destroy(host);
   }
   kp_token_sampler_destroy(stand_in);
-  close_model(&here);
-  close_model(&there);
+  small_model_close(&here);
+  small_model_close(&there);
 }
 
 static void test_what_only_the_host_can_choose(void **state) {
@@ -161,10 +135,10 @@ static void test_a_logit_that_is_not_finite(void **state) {
   (void)state;
   kp_backend device = *kp_backend_ref();
   device.picking = &driver;
-  model m;
+  small_model m;
   int32_t written[TOKENS];
   kp_error error = {0};
-  open_model(&device, &m);
+  small_model_open(&device, shape, "", 1, &m);
   set_up(0, 0);
   kp_decoder *decoder = open_decoder(&m, 1);
   bad_choice = 3;
@@ -174,7 +148,7 @@ static void test_a_logit_that_is_not_finite(void **state) {
   check_ok(generate(decoder, 1, TOKENS, written, &error), &error);
   kp_decoder_destroy(decoder);
   kp_token_sampler_destroy(stand_in);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 int main(void) {

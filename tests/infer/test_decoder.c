@@ -11,61 +11,19 @@
 #include "core/executor.h"
 #include "support/check.h"
 #include "support/check_fails.h"
+#include "support/small_model.h"
 
 enum { V = 11, CONTEXT = 12, BATCH = 2 };
 
 static const char shape[] = "model: {vocabulary: 11, layers: 3, heads: 2, width: 8, context: 12}\n";
 
-typedef struct model {
-  kp_config *config;
-  kp_model_options options;
-  kp_parameters *parameters;
-} model;
-
 /* Weights much larger than usual, so that every token weighs in the logits. */
-static void set_weights(kp_parameters *parameters) {
-  for (int p = 0; p < parameters->count; p++) {
-    const kp_parameter *one = &parameters->list[p];
-    if (one->group > KP_GROUP_TABLE) continue;
-    double *values = malloc((size_t)one->count * sizeof *values);
-    assert_non_null(values);
-    kp_parameters_read(parameters, parameters->values, p, values);
-    for (int64_t i = 0; i < one->count; i++) values[i] *= 15;
-    kp_parameters_write(parameters, parameters->values, p, values);
-    free(values);
-  }
+static void open_model_on(const kp_backend *backend, const char *words, small_model *m) {
+  small_model_open(backend, shape, words, 15, m);
 }
 
-static void open_model_on(const kp_backend *backend, const char *words, model *m) {
-  const char *sets[8];
-  size_t count = 0;
-  char copy[512];
-  kp_error error = {0};
-  kp_network *network;
-  strcpy(copy, words);
-  for (char *word = strtok(copy, " "); word != NULL; word = strtok(NULL, " ")) sets[count++] = word;
-  check_ok(
-      kp_config_parse(shape, sizeof shape - 1, "shape", kp_model_schema(), sets, count, &m->config, &error),
-      &error);
-  check_ok(kp_model_options_read(m->config, NULL, &m->options, &error), &error);
-  m->parameters = kp_parameters_create();
-  check_ok(kp_network_create(&m->options, m->parameters,
-                             (kp_build){.mode = KP_BUILD_LOGITS, .batch = 1, .length = 1}, &network, &error),
-           &error);
-  kp_network_destroy(network);
-  check_ok(kp_parameters_allocate(m->parameters, backend, false, &error), &error);
-  kp_parameters_initialise(m->parameters, 5);
-  set_weights(m->parameters);
-}
-
-static void open_model(const char *words, model *m) {
+static void open_model(const char *words, small_model *m) {
   open_model_on(kp_backend_ref(), words, m);
-}
-
-static void close_model(model *m) {
-  kp_parameters_destroy(m->parameters);
-  kp_model_options_destroy(&m->options);
-  kp_config_destroy(m->config);
 }
 
 /* Token `t` of sequence `b`. */
@@ -80,7 +38,7 @@ static void fill_tokens(int64_t first, int64_t count, int32_t *tokens) {
 }
 
 /* Logits (B, V) after tokens [first, first + length) by a pass of its own over all of them. */
-static void full_forward(const model *m, int64_t first, int64_t length, double *logits) {
+static void full_forward(const small_model *m, int64_t first, int64_t length, double *logits) {
   kp_error error = {0};
   kp_network *network;
   kp_executor *executor;
@@ -103,7 +61,7 @@ static void full_forward(const model *m, int64_t first, int64_t length, double *
   kp_network_destroy(network);
 }
 
-static kp_decoder *open_decoder(const model *m, int64_t chunk) {
+static kp_decoder *open_decoder(const small_model *m, int64_t chunk) {
   kp_error error = {0};
   kp_decoder *decoder;
   const kp_decoder_options options = {.batch = BATCH, .chunk = chunk, .threads = 1};
@@ -119,7 +77,7 @@ static void feed(kp_decoder *decoder, int64_t first, int64_t count) {
 }
 
 /* The decoder has read tokens up to `end`; its context must be the last `length` of them. */
-static void check_logits(const model *m, const kp_decoder *decoder, int64_t end, int64_t length,
+static void check_logits(const small_model *m, const kp_decoder *decoder, int64_t end, int64_t length,
                          const char *what) {
   const double tolerance = m->parameters->backend == kp_backend_ref() ? 1e-11 : 3e-5;
   double expected[BATCH * V];
@@ -135,7 +93,7 @@ static void check_logits(const model *m, const kp_decoder *decoder, int64_t end,
 }
 
 /* A whole context, fed `step` tokens at a time, twice to see that a reset forgets everything. */
-static void check_split(const model *m, int64_t step, int64_t chunk, const char *what) {
+static void check_split(const small_model *m, int64_t step, int64_t chunk, const char *what) {
   kp_decoder *decoder = open_decoder(m, chunk);
   for (int round = 0; round < 2; round++) {
     kp_decoder_reset(decoder);
@@ -149,7 +107,7 @@ static void check_split(const model *m, int64_t step, int64_t chunk, const char 
 }
 
 /* Prompts of any length, then tokens one by one, as generation does. */
-static void check_prompt_then_tokens(const model *m, const char *what) {
+static void check_prompt_then_tokens(const small_model *m, const char *what) {
   kp_decoder *decoder = open_decoder(m, 4);
   for (int64_t prompt = 1; prompt < CONTEXT; prompt += 3) {
     kp_decoder_reset(decoder);
@@ -184,7 +142,7 @@ enum { MODEL_COUNT = sizeof models / sizeof *models };
 static void test_decoding_is_the_full_forward_pass(void **state) {
   (void)state;
   for (int i = 0; i < MODEL_COUNT; i++) {
-    model m;
+    small_model m;
     open_model(models[i], &m);
     check_split(&m, 1, 0, models[i]);
     check_split(&m, 3, 0, models[i]);
@@ -192,7 +150,7 @@ static void test_decoding_is_the_full_forward_pass(void **state) {
     check_split(&m, CONTEXT, 0, models[i]);
     check_split(&m, CONTEXT, 5, models[i]);
     check_prompt_then_tokens(&m, models[i]);
-    close_model(&m);
+    small_model_close(&m);
   }
 }
 
@@ -200,13 +158,13 @@ static void test_decoding_is_the_full_forward_pass(void **state) {
 static void test_decoding_on_the_fast_backend(void **state) {
   (void)state;
   for (int i = 0; i < MODEL_COUNT; i++) {
-    model m;
+    small_model m;
     open_model_on(kp_backend_cpu(), models[i], &m);
     check_split(&m, 1, 0, models[i]);
     check_split(&m, 5, 2, models[i]);
     check_split(&m, CONTEXT, 0, models[i]);
     check_prompt_then_tokens(&m, models[i]);
-    close_model(&m);
+    small_model_close(&m);
   }
 }
 
@@ -214,20 +172,20 @@ static void test_decoding_on_the_fast_backend(void **state) {
 static void test_the_past_matters(void **state) {
   (void)state;
   double whole[BATCH * V], part[BATCH * V], largest = 0;
-  model m;
+  small_model m;
   open_model(models[0], &m);
   full_forward(&m, 0, 6, whole);
   full_forward(&m, 3, 3, part);
   for (int i = 0; i < BATCH * V; i++) largest = fmax(largest, fabs(whole[i] - part[i]));
   assert_true(largest > 1e-2);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 /* Beyond the context the newest half of it is read anew, and the text goes on. */
 static void test_a_full_context_goes_on(void **state) {
   (void)state;
   for (int i = 0; i < MODEL_COUNT - 1; i++) {
-    model m;
+    small_model m;
     open_model(models[i], &m);
     kp_decoder *decoder = open_decoder(&m, 0);
     int64_t position = 0;
@@ -239,14 +197,14 @@ static void test_a_full_context_goes_on(void **state) {
     feed(decoder, 3 * CONTEXT, 2 * CONTEXT + 1); /* more at once than fits */
     check_logits(&m, decoder, 5 * CONTEXT + 1, CONTEXT / 2, models[i]);
     kp_decoder_destroy(decoder);
-    close_model(&m);
+    small_model_close(&m);
   }
 }
 
 /* Without a cache the newest tokens are read at every step, a full context of them. */
 static void test_a_full_context_without_a_cache(void **state) {
   (void)state;
-  model m;
+  small_model m;
   open_model(models[MODEL_COUNT - 1], &m);
   assert_non_null(kp_model_uncacheable(&m.options));
   kp_decoder *decoder = open_decoder(&m, 0);
@@ -257,12 +215,12 @@ static void test_a_full_context_without_a_cache(void **state) {
   feed(decoder, 2 * CONTEXT, 2 * CONTEXT + 1);
   check_logits(&m, decoder, 4 * CONTEXT + 1, CONTEXT, models[MODEL_COUNT - 1]);
   kp_decoder_destroy(decoder);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 static void test_a_context_of_one(void **state) {
   (void)state;
-  model m;
+  small_model m;
   open_model("model.context=1", &m);
   kp_decoder *decoder = open_decoder(&m, 0);
   for (int64_t t = 0; t < 3; t++) {
@@ -270,12 +228,12 @@ static void test_a_context_of_one(void **state) {
     check_logits(&m, decoder, t + 1, 1, "context 1");
   }
   kp_decoder_destroy(decoder);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 static void test_a_token_outside_the_vocabulary(void **state) {
   (void)state;
-  model m;
+  small_model m;
   kp_error error = {0};
   open_model(models[0], &m);
   kp_decoder *decoder = open_decoder(&m, 0);
@@ -285,12 +243,12 @@ static void test_a_token_outside_the_vocabulary(void **state) {
   feed(decoder, 3, 1); /* as if nothing had happened */
   check_logits(&m, decoder, 4, 4, "after an error");
   kp_decoder_destroy(decoder);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 static void test_bytes_of_a_token(void **state) {
   (void)state;
-  model m;
+  small_model m;
   open_model("model.family=gpt", &m);
   kp_decoder *decoder = open_decoder(&m, 0);
   /* All but the two lookup tables, the token table once for the head, and two rows looked up a sequence. */
@@ -300,7 +258,7 @@ static void test_bytes_of_a_token(void **state) {
   /* keys and values, layers, tokens, width, bytes of a double */
   assert_int_equal((int64_t)kp_decoder_cache_bytes(decoder), BATCH * 2 * 3 * 5 * 8 * 8);
   kp_decoder_destroy(decoder);
-  close_model(&m);
+  small_model_close(&m);
 }
 
 /* Of latent attention the latent and the shared key alone are kept. */
@@ -309,7 +267,7 @@ static void test_bytes_of_a_latent(void **state) {
   static const char *const families[] = {"deepseek", "helm_mice"};
   for (int f = 0; f < 2; f++) {
     char words[128];
-    model m;
+    small_model m;
     snprintf(words, sizeof words, "model.family=%s model.latent.rank=7 model.latent.rotary=4", families[f]);
     open_model(words, &m);
     kp_decoder *decoder = open_decoder(&m, 0);
@@ -317,7 +275,7 @@ static void test_bytes_of_a_latent(void **state) {
     feed(decoder, 0, 5);
     assert_int_equal((int64_t)kp_decoder_cache_bytes(decoder), BATCH * 5 * m.options.layers * (7 + 4) * 8);
     kp_decoder_destroy(decoder);
-    close_model(&m);
+    small_model_close(&m);
   }
 }
 
